@@ -1,0 +1,41 @@
+from configparser import ConfigParser
+from pathlib import Path
+
+import setuptools
+
+cfg = ConfigParser(delimiters=["="])
+cfg.read("settings.ini", encoding="utf-8")
+cfg = cfg["DEFAULT"]
+
+
+def words(key):
+    return cfg.get(key, "").split()
+
+
+setuptools.setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    license="Apache-2.0",
+    description=cfg["description"],
+    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    url=cfg["git_url"],
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    keywords=cfg["keywords"],
+    packages=setuptools.find_packages(include=["ser_nb*"]),
+    package_data={"ser_nb": ["hashes/*.csv"]},
+    python_requires=f">={cfg['min_python']}",
+    install_requires=words("requirements"),
+    extras_require={
+        key.removesuffix("_requirements"): words(key) for key in cfg if key.endswith("_requirements")
+    },
+    entry_points={"console_scripts": words("console_scripts"), "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3",
+    ],
+    zip_safe=False,
+)

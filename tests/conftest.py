@@ -1,0 +1,21 @@
+"""Settings that every test shares, made before keras or matplotlib can be imported."""
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ["MPLBACKEND"] = "Agg"
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the notebooks' cells marked `#| slow` as well")
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch):
+    "nbdev finds settings.ini from the working directory."
+    monkeypatch.chdir(ROOT)

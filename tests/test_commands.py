@@ -1,0 +1,77 @@
+"""The commands as the README writes them, also as modules, with broken files among the recordings."""
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from ser_nb.data import demo, read_table
+
+BIN = Path(sys.executable).parent
+
+
+def run(*words, cwd, code=0):
+    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def break_some(folder: Path) -> set:
+    "Twenty broken files of ten kinds, each named as a clip of the corpus; returns their names."
+    good = sorted(folder.rglob("*.wav"))[0].read_bytes()
+    rng = np.random.default_rng(0)
+    t = np.arange(16000) / 16000
+    arrays = {"silent": np.zeros(16000), "short": 0.1 * np.sin(600 * t[:200]),
+              "nan": np.where(t > 0.5, np.nan, 0.1), "inf": np.where(t > 0.5, np.inf, 0.1)}
+    raw = {"empty": b"", "header": good[:44], "truncated": good[: len(good) // 2], "garbage": rng.bytes(5000),
+           "text": b"this is not sound\n" * 200, "riff": b"RIFF" + rng.bytes(400)}
+    names = set()
+    for emotion in ("angry", "sad"):
+        for kind in (*arrays, *raw):
+            path = folder / f"SF1_{kind}_{emotion}.wav"
+            if kind in arrays: sf.write(path, arrays[kind], 16000, subtype="FLOAT")
+            else: path.write_bytes(raw[kind])
+            names.add(path.name)
+    return names
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home")
+    demo(root / "data/demo")
+    return root
+
+
+def test_seed_commands(home):
+    broken = break_some(home / "data/demo")
+    done = run(BIN / "ser_features", "--data_dir", "data/demo", "--out_dir", "data/features", cwd=home)
+    rejected = read_table(home / "data/features/rejected.csv")
+    assert {Path(p).name for p in rejected["path"]} == broken
+    assert (rejected["reason"] != "").all()
+    again = run(sys.executable, "-m", "ser_nb.features", "--data_dir", "data/demo", "--out_dir", "data/features", cwd=home)
+    assert done.stdout and again.stdout
+    run(BIN / "ser_train", "--features", "data/features", "--model_out", "checkpoints/ser_lstm.h5", "--epochs", "3",
+        "--units", "16", cwd=home)
+    assert (home / "checkpoints/ser_lstm.h5").exists() and (home / "checkpoints/ser_lstm/run.json").exists()
+    for command in ([BIN / "ser_evaluate"], [sys.executable, "-m", "ser_nb.train"]):
+        run(*command, "--help", cwd=home)
+    out = run(BIN / "ser_evaluate", "--model", "checkpoints/ser_lstm.h5", "--features", "data/features", cwd=home).stdout
+    assert "Synthetic speech" in out and "UAR" in out and "LEAK" not in out
+    assert (home / "checkpoints/ser_lstm/report/report.html").exists()
+
+
+@pytest.mark.parametrize("words, says", [
+    (["ser_features", "--data_dir", "nowhere"], "nowhere"),
+    (["ser_features", "--data_dir", "data/demo", "--hop_length", "0"], "hop_length"),
+    (["ser_train", "--features", "nowhere"], "nowhere"),
+    (["ser_train", "--features", "data/features", "--split", "sideways"], "sideways"),
+    (["ser_evaluate", "--model", "none.h5", "--features", "data/features"], "none"),
+    (["ser_run", "--data_dir", "nowhere"], "nowhere"),
+    (["ser_check", "nowhere"], "nowhere"),
+])
+def test_one_line_errors(home, words, says):
+    done = run(BIN / words[0], *words[1:], cwd=home, code=1)
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr

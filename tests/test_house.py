@@ -1,0 +1,107 @@
+"""The house style, as far as a machine can see it."""
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+MODULES = sorted(p for p in (ROOT / "ser_nb").glob("*.py") if not p.name.startswith("_"))
+HEAVY = ("keras.src", "jax._src", "pandas.core", "matplotlib.artist", "seaborn.utils", "sklearn.base", "scipy._lib", "numba.core",
+         "librosa.core", "joblib.parallel", "pooch.core", "IPython.core")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+each_module = pytest.mark.parametrize("path", MODULES, ids=[p.stem for p in MODULES])
+
+
+def cells(path, kind="code"):
+    return [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def test_there_is_something_to_check():
+    assert NOTEBOOKS and MODULES
+
+
+@each_notebook
+def test_no_long_lines(path):
+    long = [line for cell in cells(path) for line in source(cell).splitlines() if len(line) > 120]
+    assert not long, "code over 120 characters wide:\n" + "\n".join(long)
+
+
+@each_module
+def test_definitions_are_small(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    definitions = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+    first = {n: min([n.lineno, *(d.lineno for d in n.decorator_list)]) for n in definitions}
+    big = [f"{n.name}: {n.end_lineno - first[n] + 1} lines" for n in definitions if n.end_lineno - first[n] + 1 > 40]
+    assert not big, "definitions over 40 lines: " + ", ".join(big)
+
+
+@each_notebook
+def test_no_stored_errors(path):
+    failed = [source(c) for c in cells(path) if any(o["output_type"] == "error" for o in c["outputs"])]
+    assert not failed, "cells stored with an error:\n" + "\n---\n".join(failed)
+
+
+@each_notebook
+def test_outputs_are_small(path):
+    size = sum(len(json.dumps(c["outputs"])) for c in cells(path))
+    assert size < 1_500_000, f"stored outputs take {size / 1e6:.2f} MB, the limit is 1.5 MB"
+
+
+@each_notebook
+def test_exports_somewhere(path):
+    named = any(re.search(r"^#\|\s*default_exp\s+\S+", source(c), re.M) for c in cells(path))
+    assert named or path.stem == "index", "no `#| default_exp` names the module that this notebook makes"
+
+
+@each_notebook
+def test_has_title(path):
+    "nbdev turns the first markdown cell into the page's title and drops the rest of it, so nothing else may stand there."
+    first = source(cells(path, "markdown")[0]).strip()
+    assert re.fullmatch(r"# \S.*\n+> \S.*", first), f"the title cell must be `# Title` and one line of `> subtitle` only:\n{first}"
+
+
+@each_module
+def test_no_pickle(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    imports += [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    assert not {m.split(".")[0] for m in imports} & {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+    unsafe = [k.value.lineno for n in ast.walk(tree) if isinstance(n, ast.Call) for k in n.keywords
+              if k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)]
+    assert not unsafe, f"allow_pickle on line {unsafe}"
+
+
+def loaded_by(*names):
+    "The heavy libraries that a new Python has loaded after importing `names`."
+    code = f"import sys, {', '.join(names)}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize("module", ["ser_nb", *(f"ser_nb.{p.stem}" for p in MODULES)])
+def test_import_is_light(module):
+    assert not loaded_by(module), f"`import {module}` loads heavy libraries"
+
+
+def test_heavy_libraries_are_seen():
+    "The test above can fail: each of these does load what it looks for."
+    assert {"pandas.core", "matplotlib.artist"} <= set(loaded_by("pandas", "matplotlib.pyplot"))
+
+
+def test_sidebar_is_complete():
+    listed = re.findall(r"^\s*- (\S+\.ipynb)$", (ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == [p.name for p in NOTEBOOKS], "nbs/sidebar.yml is out of step: run `nbdev_sidebar`"
+
+
+def test_readme_in_step():
+    done = subprocess.run([sys.executable, ROOT / "tools" / "readme.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,222 @@
+"""Open every page of the built site in headless Chromium and list what is wrong: `python tools/check_docs.py`.
+
+Chromium is driven by its DevTools protocol over one websocket. The site is served below a folder name on localhost, so that
+links from the root of the host are found to be broken too, and no other host can be reached."""
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import websocket
+from fastcore.script import call_parse
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
+            "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-allow-origins=*",
+         "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,1000")
+PROBE = r"""(async () => {
+  const wait = (e, ...names) => new Promise(r => { names.forEach(n => e.addEventListener(n, r)); setTimeout(r, 5000); });
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const images = [...document.images];
+  images.forEach(i => i.loading = 'eager');
+  await Promise.all(images.map(i => i.complete || wait(i, 'load', 'error')));
+  const media = [...document.querySelectorAll('audio, video')];
+  media.forEach(m => { m.preload = 'metadata'; });
+  await Promise.all(media.map(m => m.error || m.readyState || m.networkState == 3 || wait(m, 'loadedmetadata', 'error', 'emptied')));
+  await document.fonts.ready;
+  const texts = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode())
+    if (!walker.currentNode.parentElement.closest('pre, code, script, style, noscript, textarea, annotation'))
+      texts.push(walker.currentNode.data);
+  const raw = /\\[()[\]]|\\[a-zA-Z]{2,}|\$\$|\$[^\s$]([^$\n]*[^\s$])?\$/;
+  const short = s => (s || '').trim().slice(0, 100);
+  return {
+    pictures: images.length, formulas: document.querySelectorAll('math, .katex, mjx-container').length,
+    broken: images.filter(i => !i.naturalWidth).map(i => short(i.getAttribute('src'))),
+    silent: media.filter(m => m.error || !m.readyState).map(m => short(m.currentSrc || m.outerHTML)),
+    math: [...texts.filter(t => raw.test(t)).map(short),
+           ...[...document.querySelectorAll('merror, mjx-merror, .katex-error')].map(e => short(e.textContent)),
+           ...[...document.querySelectorAll('.math')].filter(e => !e.querySelector('math, .katex, mjx-container')).map(e => short(e.textContent))],
+    links: [...document.querySelectorAll('a[href], area[href]')].map(a => [a.getAttribute('href'), a.href]),
+    ids: [...document.querySelectorAll('[id], a[name]')].flatMap(e => [e.id, e.getAttribute('name')]).filter(Boolean),
+  };
+})()"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    "The site below /site/, and nothing elsewhere."
+
+    def translate_path(self, path):
+        return super().translate_path(path.removeprefix("/site")) if path.startswith("/site/") else os.path.join(os.devnull, "none")
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    "The address of `folder` on localhost."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/site/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def find_browser():
+    "The path of Chromium: $CHROMIUM, or one of the usual names."
+    found = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CHROMIUM"), *BROWSERS)))), None)
+    return found or sys.exit("no Chromium or Chrome was found: install one, or name it in the environment variable CHROMIUM")
+
+
+@contextlib.contextmanager
+def browser():
+    "A page of a new headless Chromium, as a websocket of its DevTools protocol."
+    with tempfile.TemporaryDirectory(prefix="ser_nb-chromium-", ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen([find_browser(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            port, end = Path(profile) / "DevToolsActivePort", time.monotonic() + 60
+            while not (port.exists() and port.read_text().strip()):
+                if process.poll() is not None or time.monotonic() > end:
+                    sys.exit("Chromium did not start")
+                time.sleep(0.05)
+            address = f"http://127.0.0.1:{port.read_text().split()[0]}/json/list"
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            pages = [t for t in json.load(opener.open(address, timeout=30)) if t["type"] == "page"]
+            with contextlib.closing(websocket.create_connection(pages[0]["webSocketDebuggerUrl"], timeout=60, http_no_proxy=["*"])) as socket:
+                yield socket
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+class Page:
+    "Sends commands and keeps the events that arrive meanwhile."
+
+    def __init__(self, socket):
+        self.socket, self.events, self.last = socket, [], 0
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+        self.send("Network.setCacheDisabled", cacheDisabled=True)
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
+
+    def receive(self):
+        message = json.loads(self.socket.recv())
+        if "method" in message:
+            self.events.append((message["method"], message["params"]))
+        return message
+
+    def send(self, method, **params):
+        self.last += 1
+        self.socket.send(json.dumps({"id": self.last, "method": method, "params": params}))
+        while (message := self.receive()).get("id") != self.last:
+            pass
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']['message']}")
+        return message["result"]
+
+    def visit(self, url):
+        "What the probe found on the page at `url`, and the events until it was quiet."
+        self.events.clear()
+        loader = self.send("Page.navigate", url=url)["loaderId"]
+        while not any(p.get("loaderId") == loader and p.get("name") == "load" for _, p in self.events):
+            self.receive()
+        result = self.send("Runtime.evaluate", expression=PROBE, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(f"the check itself failed on {url}: {result['exceptionDetails']}")
+        found = result["result"]["value"]
+        self.send("Runtime.evaluate", expression="new Promise(r => setTimeout(r, 200))", awaitPromise=True)
+        return found, list(self.events)
+
+
+def is_icon(url):
+    "The browser asks for it of itself, whether or not a page names one."
+    return url.endswith("/favicon.ico")
+
+
+def event_problems(events, site):
+    "Console errors, exceptions, failed requests and requests that leave the site."
+    urls = {}
+    for method, p in events:
+        if method == "Network.requestWillBeSent":
+            url = urls[p["requestId"]] = p["request"]["url"]
+            if not url.startswith((site, "data:", "blob:", "about:")) and not is_icon(url):
+                yield f"request outside the site: {url[:150]}"
+        elif method == "Network.responseReceived" and p["response"]["status"] >= 400 and not is_icon(p["response"]["url"]):
+            yield f"status {p['response']['status']}: {p['response']['url']}"
+        elif method == "Network.loadingFailed" and not p.get("canceled") and not is_icon(urls.get(p["requestId"], "")):
+            yield f"failed request: {urls.get(p['requestId'], '?')[:150]} ({p['errorText']})"
+        elif method == "Runtime.exceptionThrown":
+            details = p["exceptionDetails"]
+            yield f"exception: {details.get('exception', {}).get('description', details['text']).splitlines()[0]}"
+        elif method == "Runtime.consoleAPICalled" and p["type"] in ("error", "assert"):
+            yield "console error: " + " ".join(str(a.get("value", a.get("description", ""))) for a in p["args"])
+        elif method == "Log.entryAdded" and p["entry"]["level"] == "error" and not is_icon(p["entry"].get("url", "")):
+            yield f"logged error: {p['entry']['text']} {p['entry'].get('url', '')[:150]}"
+
+
+def link_problems(found, site, folder, ids):
+    "Links inside the site whose page or anchor is missing."
+    for written, full in found["links"]:
+        if urlsplit(full).netloc != urlsplit(site).netloc:
+            continue
+        url, anchor = urldefrag(full)
+        target = unquote(url.removeprefix(site)) if url.startswith(site) else "\0"
+        target = f"{target}index.html" if target == "" or target.endswith("/") else target
+        if target == "\0" or not (folder / target).is_file():
+            yield f"broken link: {written}"
+        elif anchor and target in ids and unquote(anchor) not in ids[target] and anchor not in ids[target] | {"top"}:
+            yield f"broken anchor: {written}"
+
+
+def check(folder):
+    "All problems as {page: [problem...]}, and the probe's findings as {page: ...}."
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
+    problems, found = {}, {}
+    with served(folder) as site, browser() as socket:
+        page = Page(socket)
+        for name in names:
+            found[name], events = page.visit(site + name)
+            problems[name] = list(dict.fromkeys(event_problems(events, site)))
+        ids = {name: set(f["ids"]) for name, f in found.items()}
+        for name, f in found.items():
+            problems[name] += [f"missing picture: {src}" for src in f["broken"]]
+            problems[name] += [f"sound that can't be played: {src}" for src in f["silent"]]
+            problems[name] += [f"formula not rendered: {text}" for text in dict.fromkeys(f["math"])]
+            problems[name] += dict.fromkeys(link_problems(f, site, folder, ids))
+    return problems, found
+
+
+@call_parse
+def main(
+    folder: str = "_docs",  # the built site; relative to the project
+):
+    "Open every page of the built site in headless Chromium; exit with 1 where anything is wrong."
+    folder = (ROOT / folder).resolve()
+    if not (folder / "index.html").is_file():
+        sys.exit(f"there is no site in {folder}: build it with `python tools/docs.py`")
+    problems, found = check(folder)
+    for name, f in found.items():
+        print(f"{name}: {f['pictures']} pictures, {f['formulas']} formulas, {len(f['links'])} links, {len(problems[name])} problems")
+        for problem in problems[name]:
+            print(f"  {problem}")
+    if any(problems.values()):
+        sys.exit(f"{sum(map(len, problems.values()))} problems on {sum(map(bool, problems.values()))} of {len(found)} pages")
+    print(f"{len(found)} pages, nothing wrong")
