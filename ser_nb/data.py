@@ -13,8 +13,9 @@ __all__ = ['pd', 'TEXT_COLUMNS', 'STREAMED', 'MIN_RATE', 'MAX_RATE', 'EMOTIONS',
            'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo', 'example_corpus',
            'hash_index', 'longest_clip', 'check', 'Source', 'download', 'unpack', 'fetch', 'ser_fetch', 'ser_check']
 
-# %% ../nbs/00_data.ipynb #681d5bfe
+# %% ../nbs/00_data.ipynb #c60f92be
 import csv
+import hashlib
 import io
 import os
 import re
@@ -27,7 +28,6 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import lazy_loader as lazy
 import numpy as np
@@ -162,7 +162,7 @@ def _whole(data: bytes, name: str) -> bytes:
         raise AudioError(name, "truncated", f"{there:,} of {size:,} bytes of sound are there; copy it again")
     return data
 
-# %% ../nbs/00_data.ipynb #73e1c452
+# %% ../nbs/00_data.ipynb #612218c4
 MIN_RATE, MAX_RATE = 4_000, 384_000  # Hz; below, speech is gone; above, no recorder goes
 
 
@@ -173,6 +173,8 @@ def _decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
             rate, frames, blocks = f.samplerate, f.frames, []
             if not MIN_RATE <= rate <= MAX_RATE:
                 raise AudioError(name, "absurd rate", f"{rate:,} Hz; from {MIN_RATE:,} to {MAX_RATE:,} are needed")
+            if frames >= 2**62:
+                raise AudioError(name, "no length", "it was written to a pipe; convert it, for example with ffmpeg")
             while len(block := f.read(max(1, 2**20 // f.channels), dtype="float32", always_2d=True)):
                 blocks.append(block.mean(axis=1) if f.channels > 1 else block[:, 0])
             estimated = f.format == "MP3"
@@ -544,7 +546,7 @@ def moving_filter(
     for i, part in enumerate(rung): res[i * DEMO_STEP : i * DEMO_STEP + n_fft] += part
     return res[DEMO_STEP // 2 :][: len(x)]
 
-# %% ../nbs/00_data.ipynb #bc4ffe8c
+# %% ../nbs/00_data.ipynb #1ec72be9
 DEMO_CUES = ("level", "range", "duration", "energy", "swell", "tilt", "breath", "jitter", "formants")
 _PROFILES = dict(  # changes from neutral
     # semitones, semitones, %, dB, dB, octaves, %, %, %
@@ -559,6 +561,7 @@ _CONTOURS = dict(  # pitch at 0, 30, 65 and 100 % of the clip, in units of the r
     angry=(0, .4, 1, -.3), disgust=(.3, .2, .5, -1), fear=(0, .3, .6, .9), happy=(-.2, .5, 1, .2),
     neutral=(.3, .2, .3, -.5), ps=(-.3, 0, .3, 1.2), sad=(.4, .2, 0, -.6))
 _OWN = np.array([1.5, 1.2, 7, 1.8, 1.2, .45, 3.5, .4, 2])  # standard deviation of a speaker's own way with an emotion
+_LIMITS = np.array([[-4, .5, -35, -10, 0, -2.2, 0, .2, -8], [28, 14, 50, 10, 10, 2.5, 25, 4, 32]])  # of what is asked for
 _STRENGTH, _CLIP = .35, .08  # of how strongly a speaker uses a cue, in octaves; of a clip, as a share of `_OWN`
 
 
@@ -568,7 +571,7 @@ def _rng(
     "Random numbers that depend on `names` alone, whatever else is made before or after."
     return np.random.default_rng([zlib.crc32(str(name).encode()) for name in names])
 
-# %% ../nbs/00_data.ipynb #6d70785f
+# %% ../nbs/00_data.ipynb #f67172ee
 def demo_voice(
     speaker: str,  # code: the second letter is the sex, F or M
     seed: int = 0,
@@ -586,10 +589,11 @@ def demo_style(
 ) -> tuple[np.ndarray, np.ndarray]:  # cues [9] and contour [4]
     "How this speaker expresses an emotion: the profile, with strengths and deviations of their own."
     strength = np.exp2(_rng(seed, speaker, "strength").normal(0, _STRENGTH, len(DEMO_CUES)))
-    rng = _rng(seed, speaker, label)
-    return _PROFILES[label] * strength + rng.normal(0, _OWN), _CONTOURS[label] + rng.normal(0, .25, 4)
+    sevenths = np.tile([-1.47, -.79, -.37, 0, .37, .79, 1.47], (len(DEMO_CUES) + 4, 1))
+    own = _rng(seed, speaker, "own").permuted(sevenths, axis=1)[:, [*_PROFILES].index(label)]
+    return _PROFILES[label] * strength + own[:-4] * _OWN, _CONTOURS[label] + own[-4:] * .25
 
-# %% ../nbs/00_data.ipynb #9c2ce7cd
+# %% ../nbs/00_data.ipynb #538b427e
 def demo_course(
     steps: int,
     contour: np.ndarray,  # [4] at 0, 30, 65 and 100 % of the clip
@@ -610,9 +614,9 @@ def _voiced(levels: np.ndarray, f0: np.ndarray, cues: dict, rng: np.random.Gener
     "The sound at the glottis [samples]: pulses, softened by the spectral tilt, and breath."
     from scipy.signal import lfilter
     pole = np.exp(-2 * np.pi * 1200 * 2 ** cues["tilt"] / DEMO_SR)
-    pulses = lfilter([1 - pole], [1, -pole], glottis(f0, rng, max(cues["jitter"], .1) / 100))
-    noise = rng.standard_normal(len(f0)) * .25
-    return levels[0] * pulses + noise * (levels[1] + levels[0] * max(cues["breath"], 0) / 100)
+    pulses = lfilter([1 - pole], [1, -pole], glottis(f0, rng, cues["jitter"] / 100))
+    noise = rng.standard_normal(len(f0))
+    return levels[0] * pulses / pulses.std() + noise * (levels[1] + levels[0] * cues["breath"] / 100)
 
 
 def say(
@@ -624,11 +628,11 @@ def say(
     "Make one clip: `say the <word>`."
     rng, (style, contour) = _rng(seed, speaker, label, word), demo_style(speaker, label, seed)
     cues = demo_voice(speaker, seed) + style + rng.normal(0, _CLIP * _OWN)
-    cues = dict(zip(DEMO_CUES, cues))
+    cues = dict(zip(DEMO_CUES, np.clip(cues, *_LIMITS)))
     formants, levels, (centre, band) = demo_tracks(word, 1 + cues["duration"] / 100, 1 + cues["formants"] / 100)
     course = demo_course(len(centre), contour + rng.normal(0, .03, 4))
-    f0, swell = _upsample(np.stack([100 * 2 ** ((cues["level"] + max(cues["range"], .5) * course) / 12),
-                                    10 ** (max(cues["swell"], 0) * course / 20)]))
+    f0, swell = _upsample(np.stack([100 * 2 ** ((cues["level"] + cues["range"] * course) / 12),
+                                    10 ** (cues["swell"] * course / 20)]))
     levels = _upsample(levels)
     tract = resonances(formants, np.array([[80], [100], [140], [250], [300]]))
     y = moving_filter(_voiced(levels, f0, cues, rng), tract)
@@ -668,7 +672,7 @@ def _mark(dest: Path, about: str) -> None:
     with replace_file(marker) as temporary:
         temporary.write_text(f"{about}. {_NOT_FIT}", encoding="utf-8")
 
-# %% ../nbs/00_data.ipynb #7a69ed9d
+# %% ../nbs/00_data.ipynb #2578b5ce
 _NOT_FIT = (
     "Its speakers do not exist, and its emotions are simple rules taken from the literature. It is fit for trying out and "
     "testing software, and not fit for judging a model, for training one that is to be used on people, or for any statement "
@@ -677,8 +681,8 @@ _NOT_FIT = (
 
 def demo(
     dest: str | Path,  # a new folder, or one that an earlier call made
-    n_speakers: int = 6,  # women and men in turn: SF1, SM1, SF2 ...
-    n_words: int = 10,  # the first so many of `DEMO_WORDS`
+    n_speakers: int = 4,  # women and men in turn: SF1, SM1, SF2 ...
+    n_words: int = 15,  # the first so many of `DEMO_WORDS`
     seed: int = 0,  # another seed gives other voices
 ) -> pd.DataFrame:  # a corpus
     "Make a synthetic corpus in the naming of TESS, or what is missing of it."
@@ -721,11 +725,9 @@ def longest_clip(
     edges = np.diff(np.abs(y) >= 1 - 2**-15, prepend=False, append=False).nonzero()[0]
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
-# %% ../nbs/00_data.ipynb #34506562
+# %% ../nbs/00_data.ipynb #34273bfc
 def _examine(path: str) -> dict:
     "What `check` needs to know of one file."
-    import hashlib
-
     facts = dict(sha256="", rate=0, clipped=0, aiff=False, problem="", detail="")
     try:
         data = _read_bytes(path, path)
@@ -822,7 +824,7 @@ SOURCES = {
     )
 }
 
-# %% ../nbs/00_data.ipynb #1c374be3
+# %% ../nbs/00_data.ipynb #960f3b49
 def _resume(url: str, part: Path, max_bytes: int, timeout: float = 30.0, no_bar: bool | None = None) -> None:
     "Download what is lacking of a file; raises requests' errors where it breaks off."
     import requests
@@ -893,10 +895,9 @@ def download(
 
 def _has_hash(path: Path, known_hash: str) -> bool:
     "Whether a file has a hash, given as algorithm:digits."
-    import pooch
-
     algorithm, _, digits = known_hash.partition(":")
-    return pooch.file_hash(str(path), alg=algorithm) == digits.lower()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest() == digits.lower()
 
 # %% ../nbs/00_data.ipynb #79940c3c
 def _target(dest: Path, name: str) -> Path:
@@ -967,7 +968,7 @@ def _fetch_doi(doi: str, dest: Path) -> None:
     for _ in tqdm(done, f"doi:{doi}", len(names), unit="file", disable=None):
         pass
 
-# %% ../nbs/00_data.ipynb #d8957978
+# %% ../nbs/00_data.ipynb #4ff838ba
 def _report(corpus: pd.DataFrame, index: pd.DataFrame | None) -> str:
     "One line on what is not as published; nothing if all is."
     problems = check(corpus, index)
@@ -989,7 +990,7 @@ def _fetch_any(source: Source, dest: Path) -> None:
     try:
         if source.doi:
             return _fetch_doi(source.doi, dest)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:  # a server may answer anything
         if not source.mirror:
             raise CorpusError(f"doi:{source.doi}: {error}; try again later") from None
         print(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")

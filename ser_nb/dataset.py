@@ -104,7 +104,7 @@ def _shared(split, key, a, b):
     return dict(clips=len(hit), of=int(in_b.sum()), share=len(hit) / max(int(in_b.sum()), 1), known=known_share,
                 example=min(hit, default=""))
 
-# %% ../nbs/02_dataset.ipynb #7c230960
+# %% ../nbs/02_dataset.ipynb #30c9da3d
 _SHARED = {"speaker": "share their speaker with", "text": "share their words with",
            "file": "are the same file as one in", "twin": "are a clip, or a copy of one, in"}
 
@@ -112,7 +112,7 @@ def verdict(split: pd.DataFrame,  # a split or its audit
     ) -> str:                     # a few short sentences in one line
     "What a figure on this split is worth."
     found = audit(split) if "part" in split else split
-    wrong = found[~found["allowed"].astype(bool) & (found["clips"] > 0)]
+    wrong = found[(found["allowed"].astype(str) != "True") & (found["clips"] > 0)]
     say = [f"{r.clips:,} of {r.of:,} {r.between.split('-')[1]} clips {_SHARED[r.leak]} {r.between.split('-')[0]} "
            f"(such as {r.example})" for r in wrong.itertuples()]
     if say: return f"{found['protocol'].iloc[0]}: LEAK, a figure on this split is wrong. {'; '.join(say)}."
@@ -138,7 +138,7 @@ def check_split(split: pd.DataFrame,  # a split
     if (~found["allowed"] & (found["clips"] > 0)).any(): raise SplitError(verdict(found))
     return found
 
-# %% ../nbs/02_dataset.ipynb #e998de3e
+# %% ../nbs/02_dataset.ipynb #0202b9d1
 def draw_clips(clips: pd.DataFrame,          # `clip_table`
                share: float,                 # of the clips of each emotion
                rng: np.random.Generator,
@@ -147,7 +147,8 @@ def draw_clips(clips: pd.DataFrame,          # `clip_table`
     if share <= 0: return set()
     drawn = []
     for _, same in clips.groupby("emotion"):
-        order = same.iloc[rng.permutation(len(same))].sort_values("speaker", kind="stable")
+        turn = {s: i for i, s in enumerate(rng.permutation(sorted(set(same["speaker"]))))}
+        order = same.iloc[rng.permutation(len(same))].sort_values("speaker", key=lambda s: s.map(turn), kind="stable")
         m = max(round(share * len(order)), 1)
         take = np.floor((np.arange(m) + rng.random()) * len(order) / m).astype(int)
         drawn.extend(order["clip"].iloc[take])
@@ -269,7 +270,7 @@ def _draw_val(rest, share, val_by, rng):
     _check_groups(rest, val_by, 2)
     return draw_groups(rest, val_by, share, rng)
 
-# %% ../nbs/02_dataset.ipynb #fa14039f
+# %% ../nbs/02_dataset.ipynb #777f7c8c
 def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
                    test: Sequence[str],        # the speakers that judge
                    val: float = 0.15,          # share of the other speakers' clips, words or speakers that choose
@@ -288,7 +289,7 @@ def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
     if unknown: raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {have}")
     rest = heads[~heads["speaker"].isin(names)]
     if rest.empty: raise SplitError(f"all speakers ({have}) are in the test part: leave one to train on")
-    valid = _draw_val(rest, val, val_by, np.random.default_rng(seed))
+    valid = _draw_val(rest, val, val_by, np.random.default_rng([seed, fold]))
     return _assemble(clips, set(heads["clip"]) - set(rest["clip"]), valid, "unseen speakers", fold)
 
 # %% ../nbs/02_dataset.ipynb #852aaf9d
@@ -372,7 +373,7 @@ def split_hash(split: pd.DataFrame,  # a split
     "The name of a decision: equal for equal splits in any order of rows."
     return hashlib.sha256(_csv_text(split).encode()).hexdigest()
 
-# %% ../nbs/02_dataset.ipynb #ae654e97
+# %% ../nbs/02_dataset.ipynb #7777092f
 def part_rows(features,             # `Features`, or anything with an `.index` of clips
               split: pd.DataFrame,  # a split of these clips
               part: str,            # "train", "val" or "test"
@@ -387,7 +388,8 @@ def part_rows(features,             # `Features`, or anything with an `.index` o
     if "sha256" in features.index:
         now = features.index["sha256"].to_numpy()[rows]
         changed = (wanted["sha256"] != "").to_numpy() & (now != "") & (now != wanted["sha256"].to_numpy())
-        if changed.any(): raise SplitError(f"clip {wanted['clip'].iloc[changed.argmax()]!r} has changed since it was split "
+        first = wanted["clip"].iloc[changed.argmax()] if len(wanted) else ""
+        if changed.any(): raise SplitError(f"clip {first!r} has changed since the split was made "
                                            f"({changed.sum()} such clips): make the split again")
     return np.sort(rows)
 

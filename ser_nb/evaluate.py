@@ -52,7 +52,7 @@ def predictions(
     return table.assign(predicted=labels[p.argmax(1)], confidence=p.max(1),
                         **{f"p_{name}": p[:, i] for i, name in enumerate(labels)})
 
-# %% ../nbs/05_evaluate.ipynb #233128cc
+# %% ../nbs/05_evaluate.ipynb #0b93c5aa
 def confusion(
     pred: pd.DataFrame,    # of `predictions`
     rate: bool = False,    # shares of each row rather than counts
@@ -61,7 +61,7 @@ def confusion(
     labels = [c[2:] for c in pred.columns if c.startswith("p_")]
     table = pd.crosstab(pred["emotion"], pred["predicted"]).reindex(index=labels, columns=labels, fill_value=0)
     table.index.name, table.columns.name = "emotion", "predicted"
-    return table.div(table.sum(1).clip(lower=1), axis=0) if rate else table
+    return table.div(table.sum(axis=1).clip(lower=1), axis=0) if rate else table
 
 def per_class(pred: pd.DataFrame) -> pd.DataFrame:  # row: emotion; precision, recall, f1, clips
     "Precision, recall and F1 of each emotion."
@@ -124,7 +124,7 @@ def plot_spectrograms(table: pd.DataFrame):  # rows of `most_confident` -> the f
     fig.tight_layout()
     return fig
 
-# %% ../nbs/05_evaluate.ipynb #0bc46bd3
+# %% ../nbs/05_evaluate.ipynb #71279770
 def _png(fig) -> bytes:
     import matplotlib.pyplot as plt
     out = io.BytesIO()
@@ -142,8 +142,9 @@ def _players(table) -> str:
         y, sr = load_audio(r.path)
         out = io.BytesIO()
         sf.write(out, y, sr, format="WAV", subtype="PCM_16")
+        sound = f"<audio controls src='{_embed(out.getvalue(), 'audio/wav')}'></audio>"
         rows.append(f"<li>{html.escape(r.clip)}: {html.escape(r.emotion)}, said {html.escape(r.predicted)} "
-                    f"({r.confidence:.0%})<br><audio controls src='{_embed(out.getvalue(), 'audio/wav')}'></audio></li>")
+                    f"({r.confidence:.0%})<br>{sound}</li>")
     return f"<ul>{''.join(rows)}</ul>"
 
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -153,13 +154,14 @@ img{max-width:100%}.note{background:#fff4d6;padding:.6rem 1rem}pre{background:#f
 def _page(title: str, parts: list) -> str:  # parts: html
     "One self-contained html page."
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-            f"<link rel='icon' href='data:,'><style>{_STYLE}</style><h1>{html.escape(title)}</h1>{''.join(parts)}</html>")
+            f"<link rel='icon' href='data:,'><style>{_STYLE}</style>"
+            f"<h1>{html.escape(title)}</h1>{''.join(parts)}</html>")
 
 def _note(text: str) -> str: return f"<p class='note'>{html.escape(text)}</p>"
 
 SYNTHETIC_NOTE = "Synthetic speech: made by a program, not spoken by people. The figures say nothing about real voices."
 
-# %% ../nbs/05_evaluate.ipynb #a1a06eb1
+# %% ../nbs/05_evaluate.ipynb #935ac960
 def report(
     run_dir: str | Path,              # a run folder, or the model file beside it
     features,                         # `Features`
@@ -175,7 +177,8 @@ def report(
                 "surest": plot_spectrograms(surest)}
     pictures = {name: _png(fig) for name, fig in pictures.items()}
     found = {**scores(pred), "part": part, "per_class": per_class(pred).to_dict("index"),
-             "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"), "run": run}
+             "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
+             "run": run}
     for name, data in pictures.items():
         with replace_file(out_dir / f"{name}.png") as f: Path(f).write_bytes(data)
     with replace_file(out_dir / "predictions.csv") as f: pred.to_csv(f, index=False)
@@ -192,7 +195,8 @@ def _report_page(title, found, pred, pictures, surest) -> str:
         f"<p>UAR <b>{found['UAR']:.3f}</b> (chance {1 / len(run['labels']):.3f}), accuracy {found['accuracy']:.3f}, on "
         f"{found['clips']} clips of the {found['part']} part. Scale: {html.escape(run['normaliser'])}.</p>",
         "<h2>Which emotion is taken for which</h2>", img["confusion"], per_class(pred).round(3).to_html(border=0),
-        "<h2>Each speaker</h2>", per_speaker(pred).round(3).to_html(border=0), "<h2>Learning curves</h2>", img["curves"],
+        "<h2>Each speaker</h2>", per_speaker(pred).round(3).to_html(border=0),
+        "<h2>Learning curves</h2>", img["curves"],
         "<h2>What it was surest of</h2><p>Right ones first.</p>", img["surest"], _players(surest),
         f"<h2>The run</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"])
 
@@ -286,7 +290,7 @@ def cross_validate(
     table.attrs = {n: {"mean": float(table[n].mean()), "deviation": float(table[n].std())} for n in ("UAR", "accuracy")}
     return table
 
-# %% ../nbs/05_evaluate.ipynb #75e78876
+# %% ../nbs/05_evaluate.ipynb #00a3e09e
 @call_parse
 def ser_evaluate(
     model: str = "checkpoints/ser_lstm.h5",  # model file or run folder, from ser_train
@@ -299,7 +303,8 @@ def ser_evaluate(
         found = report(model, open_features(features), out_dir or None, part)
         print(_headline(found["run"]))
         print(per_class(predictions(model, open_features(features), part)).round(3).to_string())
-        print(f"UAR {found['UAR']:.3f}, accuracy {found['accuracy']:.3f} on {found['clips']} clips. {found['run']['audit']}")
+        print(f"UAR {found['UAR']:.3f}, accuracy {found['accuracy']:.3f} on {found['clips']} clips. "
+              f"{found['run']['audit']}")
         print(f"Report: {Path(out_dir or run_folder(model) / 'report') / 'report.html'}")
     one_line(work)
 
@@ -332,7 +337,7 @@ def write_summary(
             "\n".join(f"{r.run}: UAR {r.UAR:.3f}. {r.audit}" for r in table.itertuples()) +
             f"\n\nReport: {out_dir / 'summary.html'}")
 
-# %% ../nbs/05_evaluate.ipynb #59e7879b
+# %% ../nbs/05_evaluate.ipynb #c6325d8b
 @call_parse
 def ser_run(
     data_dir: str = "",                       # recordings: TESS, a folder an emotion, a csv; empty makes a demo corpus
@@ -350,7 +355,7 @@ def ser_run(
     def work():
         corpus = load_corpus(data_dir) if data_dir else demo("data/demo")
         if words: corpus = corpus[corpus["text"].isin(sorted(set(corpus["text"]))[:words])].reset_index(drop=True)
-        if corpus.empty: raise CorpusError(f"{data_dir}: nothing is left with --words {words}: the corpus knows no texts")
+        if corpus.empty: raise CorpusError(f"{data_dir}: nothing is left with --words {words}")
         features = extract(corpus, Path(out_dir) / "features", jobs=jobs)
         table = run_protocols(features, out_dir, _possible(features.index, protocols.split(",")), ModelSettings(),
                               TrainSettings(epochs=epochs, normalise=normalise, seed=seed), max_folds, overwrite)
@@ -359,7 +364,7 @@ def ser_run(
     one_line(work)
 
 def _possible(index, protocols) -> list:  # those that the corpus can be judged by
-    "Drop protocols that the corpus knows too little for, saying so; add unseen speakers, which belong beside any other."
+    "Drop protocols that the corpus knows too little for; add unseen speakers, which belong beside any other."
     odd = [p for p in protocols if p not in PROTOCOLS]
     if odd: raise TrainError(f"protocols {odd[0]!r}: must be of {', '.join(PROTOCOLS)}")
     known = {"random": 9, "words": len(set(index["text"]) - {""}), "speakers": len(set(index["speaker"]) - {""})}

@@ -145,11 +145,12 @@ def n_weights(
     if settings.batch_norm: total += 2 * d
     return total + (d + 1) * n_classes
 
-# %% ../nbs/03_model.ipynb #b38d28f3
+# %% ../nbs/03_model.ipynb #89518475
 def make_loss(settings: ModelSettings):  # a function of (one-hot targets, probabilities)
     "The loss that the settings ask for."
     keras = import_keras()
-    kind = keras.losses.CategoricalFocalCrossentropy if settings.loss == "focal" else keras.losses.CategoricalCrossentropy
+    L = keras.losses
+    kind = L.CategoricalFocalCrossentropy if settings.loss == "focal" else L.CategoricalCrossentropy
     extra = {"gamma": settings.focal_gamma, "alpha": 1.0} if settings.loss == "focal" else {}
     return kind(label_smoothing=settings.label_smoothing, **extra)
 

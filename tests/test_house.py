@@ -52,6 +52,28 @@ def test_no_stored_errors(path):
 
 
 @each_notebook
+def test_no_stored_warnings(path):
+    "What was written to stderr belongs to one machine: mend its cause and run the notebook again."
+    texts = ["".join(o["text"]) for c in cells(path) for o in c["outputs"] if o["output_type"] == "stream" and o["name"] == "stderr"]
+    assert not texts, "outputs stored from stderr:\n" + "\n".join(texts)
+
+
+@each_notebook
+def test_imports_stand_alone(path):
+    "The docs run each cell that has an import, even inside a function, in a new namespace: nothing else may stand there."
+    mixed = []
+    for cell in cells(path):
+        code = "\n".join(line for line in source(cell).splitlines() if not line.startswith(("%", "!")))
+        if re.search(r"^#\|\s*(export|exporti|eval:\s*false)\b", code, re.M) or "nbdev_export()" in code:
+            continue
+        tree = ast.parse(code)
+        imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        if imports and not all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body):
+            mixed.append(code)
+    assert not mixed, "imports together with other code:\n" + "\n---\n".join(mixed)
+
+
+@each_notebook
 def test_outputs_are_small(path):
     size = sum(len(json.dumps(c["outputs"])) for c in cells(path))
     assert size < 1_500_000, f"stored outputs take {size / 1e6:.2f} MB, the limit is 1.5 MB"
@@ -67,7 +89,14 @@ def test_exports_somewhere(path):
 def test_has_title(path):
     "nbdev turns the first markdown cell into the page's title and drops the rest of it, so nothing else may stand there."
     first = source(cells(path, "markdown")[0]).strip()
-    assert re.fullmatch(r"# \S.*\n+> \S.*", first), f"the title cell must be `# Title` and one line of `> subtitle` only:\n{first}"
+    assert re.fullmatch(r"# [^#\s].*\n+> \S.*", first), f"the title cell must be `# Title` and one line of `> subtitle` only:\n{first}"
+
+
+@each_notebook
+def test_one_title(path):
+    text = re.sub(r"^```.*?^```", "", "\n".join(source(c) for c in cells(path, "markdown")), flags=re.M | re.S)
+    titles = re.findall(r"^# .*", text, re.M)
+    assert len(titles) == 1, "more than one heading of the first level:\n" + "\n".join(titles[:10])
 
 
 @each_module

@@ -19,13 +19,14 @@ from fastcore.script import call_parse
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBERED = re.compile(r"(?<![\w/.-])\d+[a-zA-Z0-9]*_(\w+\.(?:ipynb|html))")
+CODE_LINK = re.compile(r"\[`([^`\n]+)`\]\(https?://[^)\s]*\)")
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
 KATEX = re.compile(r'\s*<(?:link|script)\b[^>]*/katex@[^>]*>(?:\s*</script>)?')
 REMOTE = re.compile(r'<(?:script|img|iframe|audio|video|source)\b[^>]*\ssrc="(?:https?:)?//[^"]*"|<link\b[^>]*rel="?stylesheet[^>]*"'
                     r'(?:https?:)?//[^"]*"|\bfrom [\'"]https?://[^\'"]*|@import[^;]*//[^;]*;|url\(["\']?(?:https?:)?//[^)]*\)')
 TEX = {r"\begin{aligned}": r"\begin{align*}", r"\end{aligned}": r"\end{align*}", r"\arg": r"\operatorname{arg}",
        r"\lVert": r"\|", r"\rVert": r"\|", r"\lvert": "|", r"\rvert": "|"}  # what latex2mathml doesn't know, in its words
-EXPECTED = ("format commonmark is not built", "keep-md is ignored", "output-file is not read")  # meant for Quarto
+EXPECTED = ("format commonmark is not built", "keep-md is ignored", "grid is ignored", "output-file is not read")  # meant for Quarto
 MATH_CSS = """
 @font-face { font-family: "STIX Two Math"; src: url("STIXTwoMath-Regular.ttf"); }
 math { font-family: "STIX Two Math", math; font-size: 1.05em; }
@@ -69,6 +70,12 @@ def process(project):
     return pages
 
 
+def no_links_in_code(text):
+    "nbdev links names in `show_doc`'s signatures too, where Markdown is shown as it is written."
+    parts = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)
+    return "".join(CODE_LINK.sub(r"`\1`", part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def plain_names(pages):
     "NN_x.ipynb becomes x.ipynb, in the folder, the sidebar and the notebooks' links, as nbdev names pages for Quarto."
     for path in sorted(pages.glob("*.ipynb")):
@@ -76,6 +83,9 @@ def plain_names(pages):
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = NUMBERED.sub(r"\1", "".join(cell["source"]))
+            for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+                if "text/markdown" in data:
+                    data["text/markdown"] = no_links_in_code("".join(data["text/markdown"]))
         path.unlink()
         path.with_name(NUMBERED.sub(r"\1", path.name)).write_text(json.dumps(notebook), encoding="utf-8")
     sidebar = pages / "sidebar.yml"
