@@ -435,8 +435,9 @@ def load_corpus(
 import zlib
 from typing import NamedTuple
 
-# %% ../nbs/00_data.ipynb #fb25dde3
+# %% ../nbs/00_data.ipynb #20dbd1bc
 DEMO_SR = 16000  # Hz
+_DEMO_VERSION = 1  # of the synthesiser: another one makes every clip anew
 DEMO_STEP = 80  # samples from one value of a track to the next: 5 ms
 
 
@@ -450,7 +451,7 @@ class Phone(NamedTuple):
     hiss_hz: int = 4000  # centre of that noise
     hiss_band: int = 4000  # its bandwidth in Hz
 
-# %% ../nbs/00_data.ipynb #69543c29
+# %% ../nbs/00_data.ipynb #0f373fda
 PHONES = dict(
     iy=Phone((270, 2290, 3010)), ih=Phone((390, 1990, 2550), 120), ey=Phone((476, 2089, 2691), 100),
     eh=Phone((530, 1840, 2480)), ae=Phone((660, 1720, 2410), 160), aa=Phone((730, 1090, 2440), 160),
@@ -470,9 +471,9 @@ PHONES = dict(
     k_=Phone((250, 1900, 2300), 70, 0), k=Phone((400, 1900, 2300), 40, 0, .15, .12, 2000, 800),
     silence=Phone((500, 1500, 2500), 30, 0))
 DEMO_WORDS = dict(
-    bar="b aa r", bean="b iy n", boat="b ow w t", cool="k uw l", dog="d ao g", fat="f ae t", hire="h aa y r", mess="m eh s",
-    sheep="sh iy p", burn="b er n", come="k ah m", date="d ey y t", gaze="g ey y z", kick="k ih k", life="l aa y f",
-    mood="m uw d", note="n ow w t", rush="r ah sh", sell="s eh l", time="t aa y m")
+    bar="b aa r", bean="b iy n", boat="b ow w t", cool="k uw l", dog="d ao g", fat="f ae t", hire="h aa y r",
+    mess="m eh s", sheep="sh iy p", burn="b er n", come="k ah m", date="d ey y t", gaze="g ey y z", kick="k ih k",
+    life="l aa y f", mood="m uw d", note="n ow w t", rush="r ah sh", sell="s eh l", time="t aa y m")
 
 
 def phones(
@@ -482,7 +483,7 @@ def phones(
     names = f"silence s ey y dh ah {DEMO_WORDS[word]} silence".split()
     return [PHONES[part] for name in names for part in (f"{name}_", name) if part in PHONES]
 
-# %% ../nbs/00_data.ipynb #c99f41eb
+# %% ../nbs/00_data.ipynb #38f339d2
 def _smooth(
     tracks: np.ndarray,  # [tracks, steps]
     width: int,  # odd number of steps
@@ -498,7 +499,7 @@ def demo_tracks(
     duration: float = 1.0,  # factor: 1.2 is slow
     scale: float = 1.0,  # factor on the formants: about 1.17 for women, whose vocal tract is shorter
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Formants [5, steps] in Hz; levels of voice, breath and hiss [3, steps]; centre and band of the hiss [2, steps] in Hz."
+    "Formants [5, steps] in Hz; levels of voice, breath, hiss [3, steps]; centre and band of the hiss [2, steps] in Hz."
     sounds = phones(word)
     steps = [max(1, round(sound.ms * duration / 5)) for sound in sounds]
     rows = [(*s.formants, 3400, 4500, s.voice, s.breath, s.hiss, s.hiss_hz, s.hiss_band) for s in sounds]
@@ -520,7 +521,7 @@ def glottis(
     x = (phase - cycle) / open_part
     return np.where(x < 1, 2 * x - 3 * x**2, 0) * (1 + shimmer * rng.standard_normal(cycle[-1] + 1))[cycle]
 
-# %% ../nbs/00_data.ipynb #93aad26c
+# %% ../nbs/00_data.ipynb #5d3b25cd
 def resonances(
     centres: np.ndarray,  # [resonators, steps] Hz
     bands: np.ndarray,  # [resonators, 1 or steps] Hz
@@ -543,10 +544,11 @@ def moving_filter(
     parts = np.lib.stride_tricks.sliding_window_view(padded, size)[::DEMO_STEP] * np.hanning(size + 1)[:-1]
     rung = np.fft.irfft(np.fft.rfft(parts, n_fft) * response)
     res = np.zeros(len(padded) + n_fft)
-    for i, part in enumerate(rung): res[i * DEMO_STEP : i * DEMO_STEP + n_fft] += part
+    for i, part in enumerate(rung):
+        res[i * DEMO_STEP : i * DEMO_STEP + n_fft] += part
     return res[DEMO_STEP // 2 :][: len(x)]
 
-# %% ../nbs/00_data.ipynb #1ec72be9
+# %% ../nbs/00_data.ipynb #601afc17
 DEMO_CUES = ("level", "range", "duration", "energy", "swell", "tilt", "breath", "jitter", "formants")
 _PROFILES = dict(  # changes from neutral
     # semitones, semitones, %, dB, dB, octaves, %, %, %
@@ -561,13 +563,11 @@ _CONTOURS = dict(  # pitch at 0, 30, 65 and 100 % of the clip, in units of the r
     angry=(0, .4, 1, -.3), disgust=(.3, .2, .5, -1), fear=(0, .3, .6, .9), happy=(-.2, .5, 1, .2),
     neutral=(.3, .2, .3, -.5), ps=(-.3, 0, .3, 1.2), sad=(.4, .2, 0, -.6))
 _OWN = np.array([1.5, 1.2, 7, 1.8, 1.2, .45, 3.5, .4, 2])  # standard deviation of a speaker's own way with an emotion
-_LIMITS = np.array([[-4, .5, -35, -10, 0, -2.2, 0, .2, -8], [28, 14, 50, 10, 10, 2.5, 25, 4, 32]])  # of what is asked for
-_STRENGTH, _CLIP = .35, .08  # of how strongly a speaker uses a cue, in octaves; of a clip, as a share of `_OWN`
+_LIMITS = np.array([[-4, .5, -35, -10, 0, -2.2, 0, .2, -8], [28, 14, 50, 10, 10, 2.5, 25, 4, 32]])  # of the sum
+_STRENGTH, _CLIP = .35, .06  # of how strongly a speaker uses a cue, in octaves; of a clip, as a share of `_OWN`
 
 
-def _rng(
-    *names,
-) -> np.random.Generator:
+def _rng(*names) -> np.random.Generator:
     "Random numbers that depend on `names` alone, whatever else is made before or after."
     return np.random.default_rng([zlib.crc32(str(name).encode()) for name in names])
 
@@ -593,7 +593,7 @@ def demo_style(
     own = _rng(seed, speaker, "own").permuted(sevenths, axis=1)[:, [*_PROFILES].index(label)]
     return _PROFILES[label] * strength + own[:-4] * _OWN, _CONTOURS[label] + own[-4:] * .25
 
-# %% ../nbs/00_data.ipynb #538b427e
+# %% ../nbs/00_data.ipynb #f538b283
 def demo_course(
     steps: int,
     contour: np.ndarray,  # [4] at 0, 30, 65 and 100 % of the clip
@@ -603,24 +603,34 @@ def demo_course(
     return _smooth(course[None], 15)[0]
 
 
-def _upsample(tracks: np.ndarray) -> np.ndarray:
-    "Tracks [tracks, steps] to samples [tracks, steps * DEMO_STEP]."
-    steps = tracks.shape[1]
-    at = np.arange(steps * DEMO_STEP) / DEMO_STEP - .5
-    return np.stack([np.interp(at, np.arange(steps), track) for track in tracks])
+def _upsample(
+    tracks: np.ndarray,  # [tracks, steps]
+) -> np.ndarray:  # [tracks, steps * DEMO_STEP]
+    "Tracks at every sample."
+    at = np.arange(tracks.shape[1] * DEMO_STEP) / DEMO_STEP - .5
+    return np.stack([np.interp(at, np.arange(tracks.shape[1]), track) for track in tracks])
 
 
-def _voiced(levels: np.ndarray, f0: np.ndarray, cues: dict, rng: np.random.Generator) -> np.ndarray:
+def _throat(levels: np.ndarray, f0: np.ndarray, cues: dict, rng: np.random.Generator) -> np.ndarray:
     "The sound at the glottis [samples]: pulses, softened by the spectral tilt, and breath."
     from scipy.signal import lfilter
     pole = np.exp(-2 * np.pi * 1200 * 2 ** cues["tilt"] / DEMO_SR)
     pulses = lfilter([1 - pole], [1, -pole], glottis(f0, rng, cues["jitter"] / 100))
-    noise = rng.standard_normal(len(f0))
-    return levels[0] * pulses / pulses.std() + noise * (levels[1] + levels[0] * cues["breath"] / 100)
+    breath = levels[1] + levels[0] * cues["breath"] / 100
+    return levels[0] * pulses / pulses.std() + breath * rng.standard_normal(len(f0))
+
+
+def _mouth(level: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    "The noise of consonants [samples], of the given level [samples] and centre and band [2, steps] in Hz."
+    centre, band = np.repeat(colour[:, None], 2, axis=1)
+    response = resonances(centre, band)
+    response = response * np.linspace(0, 1, response.shape[1])
+    response /= np.sqrt(np.mean(np.abs(response) ** 2, axis=1, keepdims=True))
+    return moving_filter(level * rng.standard_normal(len(level)), response)
 
 
 def say(
-    word: str,
+    word: str,  # one of `DEMO_WORDS`
     speaker: str = "SF1",
     label: str = "neutral",  # as in the file names
     seed: int = 0,
@@ -629,22 +639,18 @@ def say(
     rng, (style, contour) = _rng(seed, speaker, label, word), demo_style(speaker, label, seed)
     cues = demo_voice(speaker, seed) + style + rng.normal(0, _CLIP * _OWN)
     cues = dict(zip(DEMO_CUES, np.clip(cues, *_LIMITS)))
-    formants, levels, (centre, band) = demo_tracks(word, 1 + cues["duration"] / 100, 1 + cues["formants"] / 100)
-    course = demo_course(len(centre), contour + rng.normal(0, .03, 4))
-    f0, swell = _upsample(np.stack([100 * 2 ** ((cues["level"] + cues["range"] * course) / 12),
-                                    10 ** (cues["swell"] * course / 20)]))
-    levels = _upsample(levels)
-    tract = resonances(formants, np.array([[80], [100], [140], [250], [300]]))
-    y = moving_filter(_voiced(levels, f0, cues, rng), tract)
-    y /= np.sqrt(np.mean(y[levels[0] > .5] ** 2))
-    mouth = resonances(np.stack([centre, centre]), np.stack([band, band]))
-    mouth = mouth * np.linspace(0, 1, mouth.shape[1])
-    mouth /= np.sqrt(np.mean(np.abs(mouth) ** 2, axis=1, keepdims=True))
-    y += moving_filter(levels[2] * rng.standard_normal(len(y)), mouth)
-    y = np.pad(y * swell, rng.integers(500, 2000, 2)) * 10 ** ((cues["energy"] - 29) / 20)
+    formants, levels, colour = demo_tracks(word, 1 + cues["duration"] / 100, 1 + cues["formants"] / 100)
+    course = demo_course(formants.shape[1], contour + rng.normal(0, .03, 4))
+    f0 = np.clip(100 * 2 ** ((cues["level"] + cues["range"] * course) / 12), 60, 600)
+    voice, breath, hiss, f0, swell = _upsample(np.vstack([levels, f0, cues["swell"] * course]))
+    source = _throat(np.stack([voice, breath]), f0, cues, rng)
+    y = moving_filter(source, resonances(formants, np.array([[80], [100], [140], [250], [300]])))
+    y = y / np.sqrt(np.mean(y[voice > .5] ** 2)) + _mouth(hiss, colour, rng)
+    y *= 10 ** ((swell + cues["energy"] - 29) / 20)
+    y = np.pad(y, rng.integers(500, 2000, 2))
     return np.round(32767 * np.tanh(y + 2e-4 * rng.standard_normal(len(y)))).astype(np.int16)
 
-# %% ../nbs/00_data.ipynb #caf76116
+# %% ../nbs/00_data.ipynb #227ad294
 def _is_made(
     path: Path,
     comment: str,
@@ -664,21 +670,25 @@ def _write_clip(path: Path, y: np.ndarray, comment: str) -> None:
         file.write(y)
 
 
-def _mark(dest: Path, about: str) -> None:
+def _mark(
+    dest: Path,
+    about: str,  # the marker's first words, the seed among them
+) -> None:
     "Write the marker; refuse a folder that holds anything but this demo corpus."
     marker = dest / MARKER
-    if dest.exists() and any(dest.iterdir()) and not (marker.exists() and marker.read_text("utf-8").startswith(about)):
-        raise CorpusError(f"{dest}: not empty, and not made with this seed; give demo a new folder")
+    ours = marker.exists() and marker.read_text("utf-8").startswith(about)
+    if dest.exists() and any(dest.iterdir()) and not ours:
+        raise CorpusError(f"{dest}: not empty, and not a demo corpus of this seed; give demo a new folder")
     with replace_file(marker) as temporary:
-        temporary.write_text(f"{about}. {_NOT_FIT}", encoding="utf-8")
+        temporary.write_text(f"{about}\n{_NOT_FIT}", encoding="utf-8")
 
-# %% ../nbs/00_data.ipynb #2578b5ce
+
 _NOT_FIT = (
-    "Its speakers do not exist, and its emotions are simple rules taken from the literature. It is fit for trying out and "
-    "testing software, and not fit for judging a model, for training one that is to be used on people, or for any statement "
-    "about how people speak.\n")
+    "Its speakers do not exist, and its emotions are simple rules taken from the literature. It is fit for trying out\n"
+    "and testing software, and not fit for judging a model, for training one that is to be used on people, or for any\n"
+    "statement about how people speak.\n")
 
-
+# %% ../nbs/00_data.ipynb #75840ed5
 def demo(
     dest: str | Path,  # a new folder, or one that an earlier call made
     n_speakers: int = 4,  # women and men in turn: SF1, SM1, SF2 ...
@@ -688,14 +698,15 @@ def demo(
     "Make a synthetic corpus in the naming of TESS, or what is missing of it."
     if n_speakers < 1 or not 1 <= n_words <= len(DEMO_WORDS):
         raise CorpusError(f"demo: n_speakers must be 1 or more, and n_words 1 to {len(DEMO_WORDS)}")
-    about = f"Synthetic speech, not a recording, made by ser_nb.data.demo version 1 with seed {seed}"
-    _mark(Path(dest), about)
+    dest, about = Path(dest), f"Synthetic speech, not a recording, made by ser_nb.data.demo with seed {seed}"
+    _mark(dest, f"{about}.")
     speakers = [f"S{'FM'[i % 2]}{i // 2 + 1}" for i in range(n_speakers)]
-    clips = {f"{s}_{e}/{s}_{w}_{e}.wav": (w, s, e) for s in speakers for e in _PROFILES for w in [*DEMO_WORDS][:n_words]}
+    words = list(DEMO_WORDS)[:n_words]
+    clips = {f"{s}_{e}/{s}_{w}_{e}.wav": (w, s, e) for s in speakers for e in _PROFILES for w in words}
     for clip, what in clips.items():
-        comment = f"{about}: {Path(clip).stem}"
-        if not _is_made(Path(dest, clip), comment):
-            _write_clip(Path(dest, clip), say(*what, seed), comment)
+        comment = f"{about}, version {_DEMO_VERSION}: {Path(clip).stem}"
+        if not _is_made(dest / clip, comment):
+            _write_clip(dest / clip, say(*what, seed), comment)
     corpus = tess(dest)
     return corpus[corpus["clip"].isin(clips)].reset_index(drop=True)
 

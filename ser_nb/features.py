@@ -14,7 +14,7 @@ __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES
            'zero_crossing_rate', 'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard',
            'Features', 'open_features', 'extract', 'summary', 'ser_features']
 
-# %% ../nbs/01_features.ipynb #9950361f
+# %% ../nbs/01_features.ipynb #28977ab3
 import csv
 import functools
 import hashlib
@@ -26,7 +26,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import lazy_loader as lazy
@@ -601,7 +601,7 @@ def clip_features(
             frames[:, layout[family]] = values
     return frames
 
-# %% ../nbs/01_features.ipynb #31426471
+# %% ../nbs/01_features.ipynb #ce6496d2
 PANELS = {"mfcc": ("MFCC", "coefficient"), "delta": ("MFCC, delta", "coefficient"),
           "delta2": ("MFCC, delta-delta", "coefficient"), "logmel": ("log-mel energy", "mel band"),
           "chroma": ("chroma", "pitch class"), "contrast": ("spectral contrast", "octave band"),
@@ -612,7 +612,7 @@ def plot_family(
     frames: np.ndarray,  # [T, n_features]
     settings: FeatureSettings,
     family: str,  # key of settings.families
-    ax: plt.Axes,  # where to draw
+    ax,  # matplotlib axes to draw on
 ) -> None:
     "Draw one family of a clip over time."
     x, times = frames[:, settings.families[family]], frame_times(len(frames), settings)
@@ -628,12 +628,12 @@ def plot_family(
     title, label = PANELS[family]
     ax.set(title=title, xlabel="time (s)", ylabel=label)
 
-# %% ../nbs/01_features.ipynb #e9079c8c
+# %% ../nbs/01_features.ipynb #eb34ad73
 def plot_features(
     frames: np.ndarray,  # [T, n_features]
     settings: FeatureSettings,
     title: str = "",
-) -> plt.Figure:
+):  # a matplotlib figure
     "Draw every family of a clip, each in a panel of its own."
     import matplotlib.pyplot as plt
 
@@ -780,7 +780,7 @@ def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jo
             bar.update(len(shards[i]))
     return [names[i] for i in range(len(shards))]
 
-# %% ../nbs/01_features.ipynb #ad9d8e78
+# %% ../nbs/01_features.ipynb #02c821f1
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     "Write a table, sorted by clip."
     with replace_file(path) as temporary:
@@ -790,7 +790,9 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> None:
     "Write rejected.csv and warn of it in one line; raise FeatureError if nothing is left."
     rejected = corpus[["clip", "path"]].assign(reason=reasons)[reasons != ""]
-    _write_csv(rejected, folder / "rejected.csv")
+    left_out = corpus.attrs.get("left_out", {})  # what the importer could not make a row of
+    nameless = pd.DataFrame({"clip": list(left_out), "path": list(left_out), "reason": list(left_out.values())})
+    _write_csv(pd.concat([rejected, nameless.astype(str)]), folder / "rejected.csv")
     if len(rejected):
         first = rejected.iloc[0]
         what = f"{len(rejected)} of {len(corpus)} clips rejected, listed in {folder / 'rejected.csv'}"
@@ -803,8 +805,8 @@ def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> N
 def _write_folder(corpus: pd.DataFrame, rows: dict[str, dict], folder: Path, settings: FeatureSettings) -> None:
     "Write the tables and settings of a feature folder, and remove what they don't need."
     measured = ["sha256", "duration", "n_frames", "shard", "start"]
-    found = pd.DataFrame([rows[clip] for clip in corpus["clip"]], index=corpus.index)
-    corpus = corpus.drop(columns=measured, errors="ignore")
+    found = pd.DataFrame([rows[clip] for clip in corpus["clip"]])
+    corpus = corpus.drop(columns=measured, errors="ignore").reset_index(drop=True)
     _write_rejected(corpus, found["reason"], folder)
     _write_csv(corpus.join(found[measured])[found["reason"] == ""], folder / "index.csv")
     with replace_file(folder / "settings.json") as temporary:

@@ -33,7 +33,7 @@ __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'TrainError', 'TrainSettings', 'seed_e
            'read_history', 'save_weights', 'load_weights', 'train', 'plot_curves', 'read_run', 'run_folder',
            'save_model_file', 'load_run', 'make_split', 'one_line', 'ser_train']
 
-# %% ../nbs/04_train.ipynb #e3d4c5b8
+# %% ../nbs/04_train.ipynb #fc2c1d1b
 class TrainError(ValueError):
     "A setting, a folder or a file that training cannot go on from."
 
@@ -55,8 +55,8 @@ class TrainSettings:
     sampling: str = "shuffle"     # or balanced
     class_weights: bool = False   # weigh each class so that all count the same
     n_buckets: int = 3            # lengths that clips are padded to: jax compiles once for each
-    time_masks: int = 0           # SpecAugment masks over time, a clip
-    feature_masks: int = 0        # SpecAugment masks over features, a clip
+    time_masks: int = 2           # SpecAugment masks over time, a clip; 0 for none
+    feature_masks: int = 2        # SpecAugment masks over features, a clip; 0 for none
 
     def __post_init__(self):
         for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", ("shuffle", "balanced")),
