@@ -219,7 +219,7 @@ def protocol_splits(
     groups = [who[i::min(len(who), max_folds)] for i in range(min(len(who), max_folds))]
     return {"speakers " + "+".join(g): split_speakers(table, test=g, seed=seed) for g in groups}
 
-# %% ../nbs/05_evaluate.ipynb #a740414d
+# %% ../nbs/05_evaluate.ipynb #d96f4073
 def run_protocols(
     features,                       # `Features`
     out_dir: str | Path,            # one run folder a split goes here
@@ -229,7 +229,7 @@ def run_protocols(
     max_folds: int = 4,             # for unseen speakers
     overwrite: bool = False,
     progress: bool = True,
-) -> pd.DataFrame:  # a row a run: protocol, run, UAR, accuracy, macro_f1, clips, audit
+) -> pd.DataFrame:  # a row a run: protocol, run, UAR, accuracy, macro_f1, clips, scale, audit
     "Train and judge one network on each split of each protocol."
     rows = []
     for protocol in protocols:
@@ -240,7 +240,7 @@ def run_protocols(
             found = report(folder, features)
             rows.append({"protocol": found["run"]["protocol"], "run": folder.name,
                          **{k: found[k] for k in ("UAR", "accuracy", "macro_f1", "clips")},
-                         "audit": found["run"]["audit"]})
+                         "scale": found["run"]["normaliser"], "audit": found["run"]["audit"]})
     return pd.DataFrame(rows)
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:  # of `run_protocols` -> a row a protocol
@@ -312,7 +312,7 @@ def ser_evaluate(
 def _headline(run) -> str:
     return f"{', '.join(run['corpus'])}: {run['protocol']}" + (f". {SYNTHETIC_NOTE}" if run["synthetic"] else "")
 
-# %% ../nbs/05_evaluate.ipynb #a02876c1
+# %% ../nbs/05_evaluate.ipynb #4c1df0fa
 def write_summary(
     table: pd.DataFrame,   # of `run_protocols`
     out_dir: str | Path,
@@ -326,7 +326,7 @@ def write_summary(
     value = {"corpus": corpus, "synthetic": synthetic, "chance": 1 / n_classes,
              "protocols": json.loads(s.to_json(orient="index")), "runs": table.to_dict("records")}
     links = "".join(f"<li><a href='{r.run}/report/report.html'>{html.escape(r.run)}</a>: UAR {r.UAR:.3f}. "
-                    f"{html.escape(r.audit)}</li>" for r in table.itertuples())
+                    f"{html.escape(r.scale)}. {html.escape(r.audit)}</li>" for r in table.itertuples())
     page = _page(f"{corpus}: how far it can be trusted", [
         _note(SYNTHETIC_NOTE) if synthetic else "", f"<img alt='UAR by protocol' src='{_embed(png, 'image/png')}'>",
         s.round(3).to_html(border=0, na_rep=""), f"<h2>Each run</h2><ul>{links}</ul>"])
@@ -335,7 +335,7 @@ def write_summary(
         with replace_file(out_dir / name) as f: Path(f).write_bytes(data)
     note = SYNTHETIC_NOTE + "\n" if synthetic else ""
     return (f"\n{corpus}\n{note}" + s.round(4).to_string(na_rep="") + "\n\n" +
-            "\n".join(f"{r.run}: UAR {r.UAR:.3f}. {r.audit}" for r in table.itertuples()) +
+            "\n".join(f"{r.run}: UAR {r.UAR:.3f}. {r.scale}. {r.audit}" for r in table.itertuples()) +
             f"\n\nReport: {out_dir / 'summary.html'}")
 
 # %% ../nbs/05_evaluate.ipynb #ab15468a

@@ -12,21 +12,24 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 # %% auto #0
-__all__ = ['POOLINGS', 'LOSSES', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json', 'masked_mean',
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json', 'masked_mean',
            'attention', 'build_model', 'n_weights', 'make_loss', 'compile_model']
 
-# %% ../nbs/03_model.ipynb #46f887dd
+# %% ../nbs/03_model.ipynb #0779a697
 class ModelError(ValueError):
     "Settings or weights that no network can be built from."
+
+BACKENDS = ("jax", "tensorflow", "torch")
 
 def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (jax by default: fastest on a CPU)
     "Import keras on the chosen backend, with jax' compilation cache switched on."
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    name = os.environ["KERAS_BACKEND"]
+    if name not in BACKENDS: raise ModelError(f"KERAS_BACKEND={name!r}: must be one of {', '.join(BACKENDS)}")
     try:
         import keras
     except ImportError as e:
-        name = os.environ["KERAS_BACKEND"]
         raise ModelError(f"backend {name!r} cannot be imported ({e}): pip install \"ser_nb[{name}]\","
                          " or set KERAS_BACKEND=jax") from e
     if keras.backend.backend() == "jax": _cache_compilations()

@@ -385,7 +385,7 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     load_weights(model, path if path.is_file() else folder / "best.weights.h5")
     return model, run, Normaliser.load(folder / "normaliser.json")
 
-# %% ../nbs/04_train.ipynb #acd1b5eb
+# %% ../nbs/04_train.ipynb #2cc8900c
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
     protocol: str = "random",  # random, words or speakers
@@ -403,6 +403,7 @@ def one_line(command):  # a function of no arguments
     "Run a command; what a user can cause becomes one line and exit code 1."
     try: return command()
     except (AudioError, CorpusError, FeatureError, SplitError, ModelError, TrainError) as e: sys.exit(f"error: {e}")
+    except OSError as e: sys.exit(f"error: {e.strerror or e}: {e.filename or ''}")
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
 
 # %% ../nbs/04_train.ipynb #b09240bd
