@@ -30,8 +30,8 @@ pd = lazy.load("pandas")
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'TrainError', 'TrainSettings', 'seed_everything', 'seed_dropout', 'score', 'best_epoch',
            'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'versions', 'describe_run',
-           'read_history', 'save_weights', 'load_weights', 'train', 'plot_curves', 'read_run', 'run_folder',
-           'save_model_file', 'load_run', 'make_split', 'one_line', 'ser_train']
+           'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'train', 'plot_curves', 'read_run',
+           'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #fc2c1d1b
 class TrainError(ValueError):
@@ -191,7 +191,7 @@ def describe_run(
             "model": asdict(model_settings), "train": asdict(train_settings),
             "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions()}
 
-# %% ../nbs/04_train.ipynb #e7b646dc
+# %% ../nbs/04_train.ipynb #ed589b7c
 def _same_run(old: dict, new: dict) -> list:  # names of what differs
     skip = {"versions", "epochs_run", "best_epoch", "finished", "normaliser"}
     new = json.loads(json.dumps(new))
@@ -200,6 +200,7 @@ def _same_run(old: dict, new: dict) -> list:  # names of what differs
 def _open_folder(out_dir, run, split, overwrite) -> pd.DataFrame:  # the history so far
     "Start a run folder, or read how far it came."
     out_dir, mark = Path(out_dir), Path(out_dir) / "run.json"
+    clear_unfinished(out_dir)
     if mark.exists() and not overwrite:
         other = _same_run(json.loads(mark.read_text()), run)
         if other: raise TrainError(f"{out_dir} holds a run with other {', '.join(other)}:"
@@ -217,6 +218,10 @@ def _open_folder(out_dir, run, split, overwrite) -> pd.DataFrame:  # the history
 def read_history(run_dir: str | Path) -> pd.DataFrame:  # a row an epoch, each number exactly as written
     "The history of a run."
     return pd.read_csv(Path(run_dir) / "history.csv", dtype=str).map(float).astype({"epoch": int})
+
+def clear_unfinished(folder: str | Path):  # a folder that one program at a time writes to
+    "Remove what a killed program had begun to write."
+    for left in Path(folder).glob(".writing-*"): left.unlink(missing_ok=True)
 
 def _write_json(path, value):
     with replace_file(path) as f: Path(f).write_text(json.dumps(value, indent=1))
