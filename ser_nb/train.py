@@ -31,7 +31,7 @@ pd = lazy.load("pandas")
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'TrainError', 'TrainSettings', 'seed_everything', 'seed_dropout', 'score', 'best_epoch',
            'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'versions', 'describe_run',
            'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'train', 'plot_curves', 'read_run',
-           'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'ser_train']
+           'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'command', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #fc2c1d1b
 class TrainError(ValueError):
@@ -390,7 +390,7 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     load_weights(model, path if path.is_file() else folder / "best.weights.h5")
     return model, run, Normaliser.load(folder / "normaliser.json")
 
-# %% ../nbs/04_train.ipynb #2cc8900c
+# %% ../nbs/04_train.ipynb #a2b2ce08
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
     protocol: str = "random",  # random, words or speakers
@@ -410,6 +410,10 @@ def one_line(command):  # a function of no arguments
     except (AudioError, CorpusError, FeatureError, SplitError, ModelError, TrainError) as e: sys.exit(f"error: {e}")
     except OSError as e: sys.exit(f"error: {e.strerror or e}: {e.filename or ''}")
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
+
+def command(function):  # of typed parameters
+    "A console command beside the one that `python -m` starts, which is the first of its module."
+    return call_parse(function)
 
 # %% ../nbs/04_train.ipynb #b09240bd
 @call_parse

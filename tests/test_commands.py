@@ -61,6 +61,10 @@ def test_seed_commands(home):
     out = run(BIN / "ser_evaluate", "--model", "checkpoints/ser_lstm.h5", "--features", "data/features", cwd=home).stdout
     assert "Synthetic speech" in out and "UAR" in out and "LEAK" not in out
     assert (home / "checkpoints/ser_lstm/report/report.html").exists()
+    module = run(sys.executable, "-m", "ser_nb.evaluate", "--model", "checkpoints/ser_lstm.h5", "--features",
+                 "data/features", "--out_dir", "elsewhere", cwd=home).stdout
+    assert module.splitlines()[:-1] == out.splitlines()[:-1]
+    assert (home / "elsewhere/report.json").exists() and not (home / "runs").exists()
 
 
 @pytest.mark.parametrize("words, says", [
