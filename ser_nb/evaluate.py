@@ -339,11 +339,11 @@ def write_summary(
             "\n".join(f"{r.run}: UAR {r.UAR:.3f}. {r.scale}. {r.audit}" for r in table.itertuples()) +
             f"\n\nReport: {out_dir / 'summary.html'}")
 
-# %% ../nbs/05_evaluate.ipynb #28cc1dcd
+# %% ../nbs/05_evaluate.ipynb #eebb0dc6
 @command
 def ser_run(
     data_dir: str = "",                       # recordings: TESS, a folder an emotion, a csv; empty makes a demo corpus
-    out_dir: str = "runs/demo",               # features, runs and reports go here
+    out_dir: str = "",                        # features, runs and reports go here; by default runs/NAME of data_dir
     protocols: str = ",".join(PROTOCOLS),     # of random, words, speakers; speakers are judged beside the others
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
     epochs: int = TrainSettings.epochs,       # at most
@@ -356,15 +356,16 @@ def ser_run(
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
+        folder = Path(out_dir or Path("runs") / (Path(data_dir).resolve().stem if data_dir else "demo"))
         corpus = load_corpus(data_dir) if data_dir else demo("data/demo")
         if words: corpus = corpus[corpus["text"].isin(sorted(set(corpus["text"]))[:words])].reset_index(drop=True)
         if corpus.empty: raise CorpusError(f"{data_dir}: nothing is left with --words {words}")
-        features = extract(corpus, Path(out_dir) / "features", jobs=jobs)
+        features = extract(corpus, folder / "features", jobs=jobs)
         for row in features.rejected.itertuples(): print(f"rejected {row.clip}: {row.reason}", file=sys.stderr)
-        table = run_protocols(features, out_dir, _possible(features.index, protocols.split(",")), ModelSettings(),
+        table = run_protocols(features, folder, _possible(features.index, protocols.split(",")), ModelSettings(),
                               TrainSettings(epochs=epochs, normalise=normalise, seed=seed), max_folds, overwrite)
         name = ", ".join(sorted(set(features.index["corpus"])))
-        print(write_summary(table, out_dir, name, features.index["emotion"].nunique(), is_synthetic(features.index)))
+        print(write_summary(table, folder, name, features.index["emotion"].nunique(), is_synthetic(features.index)))
     one_line(work)
 
 def _possible(index, protocols) -> list:  # those that the corpus can be judged by
