@@ -593,7 +593,7 @@ def demo_style(
     own = _rng(seed, speaker, "own").permuted(sevenths, axis=1)[:, [*_PROFILES].index(label)]
     return _PROFILES[label] * strength + own[:-4] * _OWN, _CONTOURS[label] + own[-4:] * .25
 
-# %% ../nbs/00_data.ipynb #f538b283
+# %% ../nbs/00_data.ipynb #56166ce1
 def demo_course(
     steps: int,
     contour: np.ndarray,  # [4] at 0, 30, 65 and 100 % of the clip
@@ -628,7 +628,7 @@ def _mouth(level: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> n
     response /= np.sqrt(np.mean(np.abs(response) ** 2, axis=1, keepdims=True))
     return moving_filter(level * rng.standard_normal(len(level)), response)
 
-
+# %% ../nbs/00_data.ipynb #9c43062f
 def say(
     word: str,  # one of `DEMO_WORDS`
     speaker: str = "SF1",
@@ -759,7 +759,7 @@ def _examine_all(corpus: pd.DataFrame, jobs: int) -> pd.DataFrame:
     facts = list(tqdm(facts, "check", len(corpus), unit="clip", disable=None))
     return pd.concat([corpus[["clip", "path"]], pd.DataFrame(facts)], axis=1)
 
-# %% ../nbs/00_data.ipynb #43a89b00
+# %% ../nbs/00_data.ipynb #32ca6543
 def _index_key(name: str):
     "Files of TESS are the same by what their name says, others by their name."
     return tess_name(Path(name).stem) or Path(name).name.lower()
@@ -794,7 +794,7 @@ def _alone(facts: pd.DataFrame) -> list[tuple]:
             problems.append((f.clip, "odd", "misnamed", "AIFF inside, in spite of its name"))
     return problems
 
-
+# %% ../nbs/00_data.ipynb #27e44a23
 def check(
     corpus: pd.DataFrame,  # its files are read, on all cores
     index: pd.DataFrame | None = None,  # file and sha256 of what should be there; the package's own for TESS
@@ -835,7 +835,7 @@ SOURCES = {
     )
 }
 
-# %% ../nbs/00_data.ipynb #960f3b49
+# %% ../nbs/00_data.ipynb #0c1aca3b
 def _resume(url: str, part: Path, max_bytes: int, timeout: float = 30.0, no_bar: bool | None = None) -> None:
     "Download what is lacking of a file; raises requests' errors where it breaks off."
     import requests
@@ -867,7 +867,7 @@ def _resume(url: str, part: Path, max_bytes: int, timeout: float = 30.0, no_bar:
     if have < total:
         raise requests.ConnectionError(f"{have:,} of {total:,} bytes came")
 
-
+# %% ../nbs/00_data.ipynb #9162e310
 def download(
     url: str,  # address of one file
     path: str | Path,  # where it goes
@@ -903,14 +903,14 @@ def download(
     os.replace(part, path)
     return path
 
-
+# %% ../nbs/00_data.ipynb #954ba7a2
 def _has_hash(path: Path, known_hash: str) -> bool:
     "Whether a file has a hash, given as algorithm:digits."
     algorithm, _, digits = known_hash.partition(":")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest() == digits.lower()
 
-# %% ../nbs/00_data.ipynb #79940c3c
+# %% ../nbs/00_data.ipynb #effef08d
 def _target(dest: Path, name: str) -> Path:
     "Where a file of that name goes below dest; CorpusError if it would leave it."
     target = dest / name
@@ -918,7 +918,7 @@ def _target(dest: Path, name: str) -> Path:
         raise CorpusError(f"{name!r} would leave {dest}; nothing was written, try another source")
     return target
 
-
+# %% ../nbs/00_data.ipynb #89ee4adb
 def unpack(
     archive: str | Path,  # a zip
     dest: str | Path,  # folder that gets its files, and that nothing leaves
@@ -979,7 +979,7 @@ def _fetch_doi(doi: str, dest: Path) -> None:
     for _ in tqdm(done, f"doi:{doi}", len(names), unit="file", disable=None):
         pass
 
-# %% ../nbs/00_data.ipynb #4ff838ba
+# %% ../nbs/00_data.ipynb #b867d26d
 def _report(corpus: pd.DataFrame, index: pd.DataFrame | None) -> str:
     "One line on what is not as published; nothing if all is."
     problems = check(corpus, index)
@@ -1009,7 +1009,7 @@ def _fetch_any(source: Source, dest: Path) -> None:
     unpack(archive, dest, source.max_bytes)
     archive.unlink()
 
-
+# %% ../nbs/00_data.ipynb #1f880b95
 def fetch(
     name: str,  # corpus: tess
     dest: str | Path,  # folder that gets its files, such as data/tess
@@ -1029,7 +1029,7 @@ def fetch(
         warnings.warn(f"{dest}: not as published: {report}; ser_check lists all", stacklevel=2)
     return corpus
 
-# %% ../nbs/00_data.ipynb #5f202798
+# %% ../nbs/00_data.ipynb #078fecdd
 def _command(function):
     "Parse the command line, but not where the notebook or `python -m` runs this module: it has two commands."
     from fastcore.script import call_parse
@@ -1049,7 +1049,7 @@ def ser_fetch(
         sys.exit(f"ser_fetch: {error}")
     print(f"{len(corpus):,} recordings in {dest}")
 
-
+# %% ../nbs/00_data.ipynb #5075a3dd
 @_command
 def ser_check(
     data_dir: str,  # folder or csv of a corpus

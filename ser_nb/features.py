@@ -703,7 +703,7 @@ def make_shard(
             writer.writerows(rows)
     return name
 
-# %% ../nbs/01_features.ipynb #a5e017f4
+# %% ../nbs/01_features.ipynb #4c48ad3e
 def _read_shard(folder: Path, name: str) -> list[dict]:
     "Rows of a finished shard; none where its csv has been damaged."
     with open(folder / "shards" / f"{name}.csv", newline="", encoding="utf-8") as file:
@@ -732,7 +732,7 @@ def _sha256(path: str) -> str:
     except OSError:
         return ""
 
-
+# %% ../nbs/01_features.ipynb #24f20795
 def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> dict[str, dict]:
     "Rows that earlier runs left, of clips whose file has not changed since."
     from joblib import Parallel, delayed
@@ -780,7 +780,7 @@ def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jo
             bar.update(len(shards[i]))
     return [names[i] for i in range(len(shards))]
 
-# %% ../nbs/01_features.ipynb #02c821f1
+# %% ../nbs/01_features.ipynb #0bc3cbe9
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     "Write a table, sorted by clip."
     with replace_file(path) as temporary:
@@ -813,7 +813,7 @@ def _write_folder(corpus: pd.DataFrame, rows: dict[str, dict], folder: Path, set
         temporary.write_text(settings.to_json(), encoding="utf-8")
     _clean(folder, set(found["shard"]))
 
-
+# %% ../nbs/01_features.ipynb #79ac59cf
 def _clean(folder: Path, live: set[str]) -> None:
     "Remove shards that no clip is in, and what killed runs had begun to write."
     for path in (folder / "shards").iterdir():

@@ -226,7 +226,7 @@ def clear_unfinished(folder: str | Path):  # a folder that one program at a time
 def _write_json(path, value):
     with replace_file(path) as f: Path(f).write_text(json.dumps(value, indent=1))
 
-# %% ../nbs/04_train.ipynb #b91ac909
+# %% ../nbs/04_train.ipynb #7cb3bf93
 def _epoch_file(out_dir, epoch): return Path(out_dir) / f"epoch-{epoch:04d}.weights.h5"
 
 def save_weights(model, path):  # any file name
@@ -261,6 +261,7 @@ def _finish(model, out_dir, history, run, normaliser, monitor):
 def _sizes(run):
     return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
 
+# %% ../nbs/04_train.ipynb #2fa05059
 def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
     "Take weights, and nothing else, from a file, if names and shapes match."
     import tempfile
