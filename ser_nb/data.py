@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'TEXT_COLUMNS', 'STREAMED', 'MIN_RATE', 'MAX_RATE', 'EMOTIONS', 'SYNONYMS', 'COLUMNS', 'SYNTHETIC', 'MARKER',
-           'SUFFIXES', 'DEMO_SR', 'DEMO_STEP', 'PHONES', 'DEMO_WORDS', 'DEMO_CUES', 'SOURCES', 'replace_file',
-           'read_table', 'AudioError', 'load_audio', 'emotion_of', 'CorpusError', 'audio_files', 'is_synthetic',
-           'tess_name', 'tess', 'from_folder', 'from_csv', 'load_corpus', 'Phone', 'phones', 'demo_tracks', 'glottis',
-           'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo', 'example_corpus',
-           'hash_index', 'longest_clip', 'check', 'Source', 'download', 'unpack', 'fetch', 'ser_fetch', 'ser_check']
+__all__ = ['pd', 'TEXT_COLUMNS', 'STREAMED', 'MIN_RATE', 'MAX_RATE', 'EMOTIONS', 'SYNONYMS', 'COLUMNS', 'MORE', 'SYNTHETIC',
+           'MARKER', 'SUFFIXES', 'NAMINGS', 'OWN_NAMES', 'LOSSY', 'SHARE', 'STRAY', 'DEMO_SR', 'DEMO_STEP', 'PHONES',
+           'DEMO_WORDS', 'DEMO_CUES', 'SOURCES', 'replace_file', 'read_table', 'AudioError', 'load_audio', 'emotion_of',
+           'CorpusError', 'audio_files', 'is_synthetic', 'Naming', 'read_name', 'hash_index', 'from_names',
+           'from_folder', 'from_csv', 'join_corpora', 'corpus_paths', 'load_corpus', 'Phone', 'phones', 'demo_tracks',
+           'glottis', 'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo',
+           'example_corpus', 'longest_clip', 'check', 'Source', 'download', 'unpack', 'fetch', 'command', 'ser_fetch',
+           'ser_check']
 
-# %% ../nbs/00_data.ipynb #c60f92be
+# %% ../nbs/00_data.ipynb #bf849096
 import csv
 import hashlib
 import io
@@ -26,7 +28,7 @@ import time
 import warnings
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lazy_loader as lazy
@@ -59,10 +61,10 @@ def _umask() -> int:
     os.umask(mask)
     return mask
 
-# %% ../nbs/00_data.ipynb #10c2f3ec
+# %% ../nbs/00_data.ipynb #2f8c0c2d
 TEXT_COLUMNS = {
     "clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus", "source", "sha256", "shard",
-    "part", "protocol", "reason", "file", "kind", "problem", "detail",
+    "part", "protocol", "reason", "file", "kind", "problem", "detail", "intensity",
 }
 
 
@@ -244,17 +246,18 @@ def emotion_of(
     "The vocabulary's word for a label."
     return _EMOTION_OF.get(re.sub(r"[\s-]+", "_", label.strip().lower()), label.strip())
 
-# %% ../nbs/00_data.ipynb #2ee3b97a
+# %% ../nbs/00_data.ipynb #b1d0df2d
 class CorpusError(ValueError):
     "A set of recordings that cannot be read, checked or fetched; the message says what is wrong and what to do."
 
 
 COLUMNS = ["clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus"]
+MORE = ("intensity", "source")  # columns that some corpora have
 SYNTHETIC = "demo (synthetic)"
 MARKER = "SYNTHETIC.txt"  # lies in the root of a corpus that no human spoke
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
 
-# %% ../nbs/00_data.ipynb #2048ab6d
+# %% ../nbs/00_data.ipynb #592830ca
 def audio_files(
     root: str | Path,  # a folder
 ) -> list[Path]:  # its audio files at any depth, the least deep first; hidden ones are left out
@@ -262,32 +265,42 @@ def audio_files(
     root, found = Path(root), []
     if not root.is_dir():
         raise CorpusError(f"{root}: there is no such folder; check the path, or fetch the corpus first")
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link to where we were
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         found += [Path(folder, name) for name in files
                   if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES]
     if not found:
         raise CorpusError(f"{root}: no audio files in it; check the path, or fetch the corpus first")
     return sorted(found, key=lambda path: (len(path.parts), path.as_posix()))
 
-# %% ../nbs/00_data.ipynb #9865cb3b
+# %% ../nbs/00_data.ipynb #3b3cfc0b
 def _is_marked(folder: Path) -> bool:
     "Whether a folder, or one of the three that it lies in, carries the marker of a synthetic corpus."
     folder = Path(folder).resolve()
     return any((place / MARKER).exists() for place in [folder, *folder.parents][:4])
 
 
-def _corpus(rows: list[dict], root: Path, left_out: dict) -> pd.DataFrame:
+def _say_left_out(root: Path, left_out: dict) -> None:
+    "Warn of files that are left out, with the reason for the first."
+    for clip, reason in [*left_out.items()][:1]:
+        warnings.warn(f"{root}: {len(left_out):,} files are left out; the first, {clip}: {reason}", stacklevel=4)
+
+
+def _corpus(rows: list[dict], root: Path, left_out: dict, columns: list[str] = COLUMNS) -> pd.DataFrame:
     "The corpus table of rows, sorted by clip; what was left out is warned of and kept in attrs."
-    first = "".join(f"{clip}: {reason}" for clip, reason in [*left_out.items()][:1])
     if not rows:
-        raise CorpusError(f"{root}: none of its {len(left_out):,} audio files could be used; the first, {first}")
-    if left_out:
-        warnings.warn(f"{root}: {len(left_out):,} files are left out; the first, {first}", stacklevel=3)
+        clip, reason = [*left_out.items()][0]
+        count = f"none of its {len(left_out):,} audio files could be used"
+        raise CorpusError(f"{root}: {count}; the first, {clip}: {reason}")
+    _say_left_out(root, left_out)
     marked = {folder: _is_marked(folder) for folder in {Path(row["path"]).parent for row in rows}}
     for row in rows:
         row["corpus"] = SYNTHETIC if marked[Path(row["path"]).parent] else row["corpus"]
-    columns = COLUMNS + ["source"] * ("source" in rows[0])
     corpus = pd.DataFrame(rows, columns=columns, dtype=str).sort_values("clip", ignore_index=True)
     corpus.attrs["left_out"] = left_out
     return corpus
@@ -300,48 +313,235 @@ def is_synthetic(
     names = [corpus] if isinstance(corpus, str) else corpus["corpus"].unique()
     return any("synthetic" in name for name in names)
 
-# %% ../nbs/00_data.ipynb #7ab72906
-def tess_name(
-    stem: str,  # name of a file without its suffix, such as OAF_bar_angry
-) -> tuple[str, str, str] | None:  # speaker, word, label; None if this is not the naming of TESS
-    "Read what the name of a TESS file says."
-    match = re.fullmatch(r"([A-Za-z0-9]+)_([^_]+)_([A-Za-z_]+)", stem)
-    if not match or emotion_of(match[3]) not in EMOTIONS:
+# %% ../nbs/00_data.ipynb #5c4b810c
+@dataclass(frozen=True)
+class Naming:
+    "How a corpus calls its files; codes and patterns are in lower case here and in any case on the disk."
+
+    example: str  # name of one file
+    pattern: str  # of the path without suffix; its groups are label and, where told, speaker, text, take, intensity
+    labels: dict[str, str]  # code of an emotion -> the corpus' own word for it
+    texts: dict[str, str] = field(default_factory=dict)  # code -> what is said; others stand for themselves
+    sexes: dict[str, str] = field(default_factory=dict)  # pattern of speakers -> female or male
+    aliases: dict[str, str] = field(default_factory=dict)  # speaker as written -> speaker as meant
+    intensities: dict[str, str] = field(default_factory=dict)  # code -> how strong the emotion is
+    unwanted: dict[str, str] = field(default_factory=dict)  # pattern -> why files of that name are left out
+    speakers_file: str = ""  # table beside the recordings that tells the speakers' sex
+
+
+NAMINGS: dict[str, Naming] = {}  # name of the corpus -> its naming
+
+
+def _match(pattern: str, path: str | Path) -> re.Match | None:
+    "The match of the end of a path, without its suffix."
+    stem = os.path.splitext(os.path.abspath(path))[0].replace(os.sep, "/")
+    return re.search(rf"/(?:{pattern})$", stem, re.IGNORECASE)
+
+# %% ../nbs/00_data.ipynb #14c5df4c
+def read_name(
+    path: str | Path,  # of a file, or its name alone
+    naming: Naming,
+) -> dict[str, str] | None:  # speaker, text, label, emotion, sex, intensity, take ("" if not told); None: other naming
+    "Read what the name of a file says."
+    match = _match(naming.pattern, path)
+    codes = {group: code.lower() for group, code in match.groupdict("").items()} if match else {}
+    label = naming.labels.get(codes.get("label", ""))
+    if label is None:
         return None
-    speaker = match[1].upper()
-    return "OAF" if speaker == "OA" else speaker, match[2].lower(), match[3].lower()
+    speaker, text, intensity = codes.get("speaker", "").upper(), codes.get("text", ""), codes.get("intensity", "")
+    speaker = naming.aliases.get(speaker, speaker)
+    sex = next((sex for pattern, sex in naming.sexes.items() if re.fullmatch(pattern, speaker)), "")
+    return dict(speaker=speaker, text=naming.texts.get(text, text), label=label, emotion=emotion_of(label), sex=sex,
+                intensity=naming.intensities.get(intensity, intensity), take=codes.get("take", ""))
 
 
-def _tess_sex(speaker: str) -> str:
-    "Both actresses are women; codes of the demo corpus (SF1, SM1) tell it in their second letter."
-    code = re.fullmatch(r"S([FM])\d+", speaker)
-    return "female" if speaker in ("OAF", "YAF") else {"F": "female", "M": "male"}[code[1]] if code else ""
+def _key(said: dict) -> tuple:
+    "What tells one recording from another, whatever its file is called."
+    return tuple(said[name] for name in ("speaker", "text", "emotion", "intensity", "take"))
 
-# %% ../nbs/00_data.ipynb #f97f704a
-def tess(
+# %% ../nbs/00_data.ipynb #eace7721
+NAMINGS["tess"] = Naming(
+    example="OAF_bar_angry.wav",
+    pattern=r"(?P<speaker>oaf?|yaf)_(?P<text>[^_/]+)_(?P<label>[a-z_]+)",
+    labels={word: word for word, emotion in _EMOTION_OF.items() if emotion in EMOTIONS},
+    sexes={"OAF|YAF": "female"},
+    aliases={"OA": "OAF"},
+)
+OWN_NAMES = "speaker_text_emotion"
+NAMINGS[OWN_NAMES] = Naming(
+    example="anna_hello_angry.wav",
+    pattern=r"(?P<speaker>[a-z0-9]+)_(?P<text>[^_/]+)_(?P<label>[a-z_]+)",
+    labels={word: word for word in _EMOTION_OF},
+    sexes={r"SF\d+": "female", r"SM\d+": "male"},
+)
+
+# %% ../nbs/00_data.ipynb #b4bc3176
+NAMINGS["emodb"] = Naming(
+    example="03a01Fa.wav",
+    pattern=r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[wleaftn])(?P<take>[a-z]?)",
+    labels=dict(w="anger", l="boredom", e="disgust", a="fear", f="happiness", t="sadness", n="neutral"),
+    texts=dict(
+        a01="Der Lappen liegt auf dem Eisschrank.",
+        a02="Das will sie am Mittwoch abgeben.",
+        a04="Heute abend könnte ich es ihm sagen.",
+        a05="Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
+        a07="In sieben Stunden wird es soweit sein.",
+        b01="Was sind denn das für Tüten, die da unter dem Tisch stehen?",
+        b02="Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
+        b03="An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
+        b09="Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
+        b10="Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
+    ),
+    sexes={"03|10|11|12|15": "male", "08|09|13|14|16": "female"},
+)
+
+# %% ../nbs/00_data.ipynb #9648a224
+_WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+NAMINGS["ravdess"] = Naming(
+    example="03-01-06-01-02-01-12.wav",
+    pattern=r"03-01-(?P<label>0[1-8])-(?P<intensity>0[12])-(?P<text>0[12])-(?P<take>0[12])-(?P<speaker>[012]\d)",
+    labels={f"{i:02}": word for i, word in enumerate(_WORDS, 1)},
+    texts={"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
+    sexes={r"\d[02468]": "female", r"\d[13579]": "male"},
+    intensities={"01": "normal", "02": "strong"},
+    unwanted={r"0[1-3]-02-0[1-8](-0[12]){3}-[012]\d": "it is song, not speech",
+              r"0[12]-01-0[1-8](-0[12]){3}-[012]\d": "it belongs to a video; the same take is there as sound alone"},
+)
+
+# %% ../nbs/00_data.ipynb #26429b2e
+_CODES = dict(a="anger", d="disgust", f="fear", h="happiness", n="neutral", sa="sadness", su="surprise")
+NAMINGS["savee"] = Naming(
+    example="DC_a01.wav",
+    pattern=r"(?P<speaker>dc|je|jk|kl)[_/](?P<text>(?P<label>sa|su|[adfhn])\d\d)",
+    labels=_CODES,
+    texts={f"{code}{i:02}": f"{i:02}" for code in _CODES for i in (1, 2, 3)},
+    sexes={"DC|JE|JK|KL": "male"},
+)
+
+# %% ../nbs/00_data.ipynb #ace03ca1
+NAMINGS["crema-d"] = Naming(
+    example="1001_DFA_ANG_XX.wav",
+    pattern=r"(?P<speaker>1\d\d\d)_(?P<text>[a-z]{3})_(?P<label>[a-z]{3})_(?P<intensity>lo|md|hi|xx?)",
+    labels=dict(ang="anger", dis="disgust", fea="fear", hap="happy", neu="neutral", sad="sad"),
+    texts=dict(
+        ieo="It's eleven o'clock", tie="That is exactly what happened", iom="I'm on my way to the meeting",
+        iww="I wonder what this is about", tai="The airplane is almost full", mti="Maybe tomorrow it will be cold",
+        iwl="I would like a new alarm clock", ith="I think I have a doctor's appointment",
+        dfa="Don't forget a jacket", its="I think I've seen this before", tsi="The surface is slick",
+        wsi="We'll stop in a couple of minutes",
+    ),
+    intensities=dict(lo="low", md="medium", hi="high", xx="", x=""),
+    speakers_file="VideoDemographics.csv",
+)
+
+
+def _listed_sexes(root: Path, file: str) -> dict[str, str]:
+    "Speaker -> female or male from a table that lies in or above a folder; nothing without one."
+    found = [path for path in (root / file, root.resolve().parent / file) if file and path.is_file()]
+    if not found:
+        return {}
+    table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
+    return dict(zip(table.iloc[:, 0], table["Sex"].str.lower())) if "Sex" in table else {}
+
+# %% ../nbs/00_data.ipynb #8c0d476f
+def hash_index(
+    name: str,  # corpus, such as tess
+) -> pd.DataFrame | None:  # file, sha256, bytes of each published file; None if there is no index
+    "The index of a published corpus."
+    from importlib.resources import files
+
+    index = files("ser_nb") / "hashes" / f"{name}.csv"
+    if name not in NAMINGS or not index.is_file():
+        return None
+    return pd.read_csv(io.StringIO(index.read_text()), dtype=str, keep_default_na=False)
+
+
+def _index_key(file: str, name: str):
+    "Files of a corpus that is known are the same by what their names say, others by their names."
+    said = read_name(file, NAMINGS[name]) if name in NAMINGS else None
+    return _key(said) if said else Path(file).name.lower()
+
+# %% ../nbs/00_data.ipynb #3465d332
+LOSSY = {".mp3", ".ogg", ".oga", ".opus"}
+
+
+def _sha256(path: Path) -> str:
+    "The hash of a file; nothing if it cannot be read."
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _is_readable(path: Path) -> bool:
+    "Whether load_audio takes it."
+    try:
+        return load_audio(path, sr=None) is not None
+    except AudioError:
+        return False
+
+
+def _choose(
+    paths: list[Path],  # files that claim to be one recording, the least deep first
+    published: str = "",  # hash of that recording; "" where nobody knows it
+) -> tuple[Path, list[Path]]:
+    "The file to keep, and those of its format that differ from it."
+    hashes = {path: _sha256(path) for path in paths} if len(paths) > 1 else {}
+    if len(set(hashes.values())) <= 1:
+        return paths[0], []
+    formats = {path: path.suffix.lower() for path in sorted(paths, key=lambda path: path.suffix.lower() in LOSSY)}
+    kept = next((path for path in paths if hashes[path] == published != ""), None)
+    kept = kept or next(filter(_is_readable, formats), paths[0])
+    return kept, [path for path in paths if hashes[path] != hashes[kept] and formats[path] == formats[kept]]
+
+# %% ../nbs/00_data.ipynb #375fd9f9
+def _own_name(folder: Path) -> str:
+    "What recordings of one's own are called as a corpus: their folder's name, never that of a published corpus."
+    name = Path(folder).resolve().name or "recordings"
+    return f"{name} (own)" if name.lower() in NAMINGS else name
+
+
+def _takes(root: Path, name: str, files: list[Path]) -> tuple[dict[tuple, list[Path]], dict[str, str]]:
+    "The files of each recording, and why others are left out."
+    naming, takes, left_out = NAMINGS[name], {}, {}
+    for path in files:
+        if said := read_name(path, naming):
+            takes.setdefault(_key(said), []).append(path)
+            continue
+        reasons = [reason for pattern, reason in naming.unwanted.items() if _match(pattern, path)]
+        reasons.append(f"its name is not like {naming.example}" + (f" ({name})" if name == OWN_NAMES else ""))
+        left_out[path.relative_to(root).as_posix()] = reasons[0]
+    return takes, left_out
+
+# %% ../nbs/00_data.ipynb #014bf48b
+def from_names(
     root: str | Path,  # folder of the recordings, in any layout
+    name: str,  # key of `NAMINGS`, such as tess
+    files: list[Path] | None = None,  # of them; all audio files below root if None
 ) -> pd.DataFrame:  # a corpus, each recording once
-    "Read the Toronto Emotional Speech Set, or a corpus named like it."
-    root, rows, left_out = Path(root), {}, {}
-    for path in audio_files(root):
-        clip, said = path.relative_to(root).as_posix(), tess_name(path.stem)
-        if said is None:
-            left_out[clip] = "its name is not speaker_word_emotion"
-        elif said not in rows:
-            speaker, text, label = said
-            rows[said] = dict(clip=clip, path=str(path), emotion=emotion_of(label), label=label, speaker=speaker,
-                              text=text, sex=_tess_sex(speaker), corpus="tess")
-        elif path.stat().st_size != os.path.getsize(rows[said]["path"]):
-            left_out[clip] = f"another recording of that name, {rows[said]['clip']}, is kept, and its size differs"
-    return _corpus(list(rows.values()), root, left_out)
+    "Read a corpus whose file names say what they hold."
+    root, naming = Path(root), NAMINGS[name]
+    takes, left_out = _takes(root, name, audio_files(root) if files is None else files)
+    sexes, hashes, rows = _listed_sexes(root, naming.speakers_file), {}, []
+    if any(len(paths) > 1 for paths in takes.values()) and (index := hash_index(name)) is not None:
+        hashes = {_index_key(file, name): sha256 for file, sha256 in zip(index["file"], index["sha256"])}
+    for key, paths in takes.items():
+        path, others = _choose(paths, hashes.get(key, ""))
+        clip, said = path.relative_to(root).as_posix(), read_name(path, naming)
+        said["sex"] = sexes.get(said["speaker"], said["sex"])
+        rows.append(dict(said, clip=clip, path=str(path), corpus=_own_name(root) if name == OWN_NAMES else name))
+        for other in others:
+            left_out[other.relative_to(root).as_posix()] = f"its name claims to be {clip}, which differs and is kept"
+    return _corpus(rows, root, left_out, [*COLUMNS, "intensity"] if naming.intensities else COLUMNS)
 
-# %% ../nbs/00_data.ipynb #9de83a3b
+# %% ../nbs/00_data.ipynb #775522df
 def from_folder(
     root: str | Path,  # holds one folder per emotion, with its recordings
+    files: list[Path] | None = None,  # of them; all audio files below root if None
 ) -> pd.DataFrame:  # a corpus; speaker is "" without folders for speakers, text always
     "Read recordings sorted into folders named after the emotions."
     root, rows, left_out = Path(root), [], {}
-    for path in audio_files(root):
+    for path in audio_files(root) if files is None else files:
         clip = path.relative_to(root)
         folders = clip.parts[:-1]
         if not folders:
@@ -350,10 +550,10 @@ def from_folder(
         label = next((name for name in folders if emotion_of(name) in SYNONYMS), folders[0])
         others = [name for name in folders if name != label]
         rows.append(dict(clip=clip.as_posix(), path=str(path), emotion=emotion_of(label), label=label,
-                         speaker=others[0] if len(others) == 1 else "", text="", sex="", corpus=root.resolve().name))
+                         speaker=others[0] if len(others) == 1 else "", text="", sex="", corpus=_own_name(root)))
     return _corpus(rows, root, left_out)
 
-# %% ../nbs/00_data.ipynb #643d46b3
+# %% ../nbs/00_data.ipynb #afb51dce
 def _csv_text(path: Path) -> str:
     "The text of a csv file."
     try:
@@ -371,7 +571,7 @@ def _csv_rows(path: Path) -> list[tuple[int, dict]]:
     delimiter = ";" if first.count(";") > first.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
     names = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-    wrong = [f"unknown column {name!r}" for name in names if name not in (*COLUMNS, "source")]
+    wrong = [f"unknown column {name!r}" for name in names if name not in (*COLUMNS, *MORE)]
     wrong += [f"no column {name!r}" for name in ("path", "emotion") if name not in names]
     if wrong:
         raise CorpusError(f"{path}: line 1: {wrong[0]}; needed are path, emotion; optional speaker, text, sex")
@@ -383,7 +583,7 @@ def _csv_rows(path: Path) -> list[tuple[int, dict]]:
         raise CorpusError(f"{path}: nothing below the line of column names; add one line a recording")
     return rows
 
-# %% ../nbs/00_data.ipynb #3ccd0d58
+# %% ../nbs/00_data.ipynb #ae8b54fc
 def _csv_row(path: Path, line: int, row: dict) -> dict:
     "One row of a corpus from one line of a csv."
     where, file, sex = f"{path}: line {line}", path.parent / row["path"], row.get("sex", "").lower()
@@ -398,7 +598,7 @@ def _csv_row(path: Path, line: int, row: dict) -> dict:
                 emotion=emotion_of(row["emotion"]), label=row.get("label") or row["emotion"],
                 speaker=row.get("speaker", ""), text=row.get("text", ""),
                 sex={"f": "female", "m": "male"}.get(sex[:1], ""),
-                corpus=row.get("corpus") or path.resolve().parent.name)
+                corpus=row.get("corpus") or _own_name(path.resolve().parent))
 
 
 def from_csv(
@@ -411,25 +611,147 @@ def from_csv(
         for same in (Path(rows[-1]["path"]).resolve(), rows[-1]["clip"]):
             if seen.setdefault(same, line) != line:
                 raise CorpusError(f"{path}: line {line}: {row['path']} is on line {seen[same]} already; delete one")
-    return _corpus(rows, path, {})
+    return _corpus(rows, path, {}, COLUMNS + [name for name in MORE if name in rows[0]])
 
-# %% ../nbs/00_data.ipynb #14b759ba
+# %% ../nbs/00_data.ipynb #de198d7e
+def _safe(name: str) -> str:
+    "The name of a corpus as the beginning of a clip's name."
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
+
+
+def _prefixed(corpus: pd.DataFrame, name: str) -> pd.DataFrame:
+    "A corpus of one name, with clips and speakers that are unique among corpora."
+    name, done = _safe(name), {}
+    for column, between in (("clip", "/"), ("speaker", "_")):
+        own = corpus[column].where(corpus[column] == "", f"{name}{between}" + corpus[column])
+        done[column] = corpus[column] if corpus[column].str.startswith(f"{name}{between}").all() else own
+    return corpus.assign(**done)
+
+
+def _kept_emotions(corpora: list[pd.DataFrame], emotions: str | list[str]) -> set[str]:
+    "The emotions that are asked for; CorpusError if the corpora have none such."
+    has = [set(corpus["emotion"]) for corpus in corpora]
+    if emotions in ("all", "shared"):
+        wanted = set.union(*has) if emotions == "all" else set.intersection(*has)
+    else:
+        names = emotions.split(",") if isinstance(emotions, str) else emotions
+        wanted = {emotion_of(name) for name in names if name.strip()}
+    if unknown := wanted - set.union(*has):
+        there = ", ".join(sorted(set.union(*has)))
+        raise CorpusError(f"emotion {min(unknown)!r}: no clip has it; there are {there}")
+    if not wanted:
+        raise CorpusError("the corpora share no emotion; name the ones to keep, or leave one corpus out")
+    return wanted
+
+# %% ../nbs/00_data.ipynb #c6cb9c73
+def join_corpora(
+    *corpora: pd.DataFrame,
+    emotions: str | list[str] = "all",  # all; shared: what every corpus has; or names, with commas between
+) -> pd.DataFrame:  # a corpus; one alone keeps its names
+    "Make one corpus of several."
+    parts = [(name, part) for corpus in corpora for name, part in corpus.groupby("corpus", sort=False)]
+    names, kept = [name for name, _ in parts], _kept_emotions([part for _, part in parts], emotions)
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise CorpusError(f"{min(twice)} is there twice; give each corpus once, or rename the folder of one")
+    tables = corpora if len(corpora) == 1 else [_prefixed(part, name) for name, part in parts]
+    joined = pd.concat(tables).fillna("").sort_values("clip", ignore_index=True)
+    joined = joined[joined["emotion"].isin(kept)].reset_index(drop=True)
+    left_out = {}
+    for corpus in corpora:
+        own, alone = corpus["corpus"].unique(), len(corpora) == 1
+        prefix = "" if alone or len(own) > 1 else f"{_safe(own[0])}/"
+        left_out |= {prefix + clip: reason for clip, reason in corpus.attrs.get("left_out", {}).items()}
+    joined.attrs["left_out"] = left_out
+    return joined
+
+# %% ../nbs/00_data.ipynb #ece1f239
+SHARE, STRAY = 0.9, 0.02  # of a folder's files: so many must be named as known; a naming with fewer is a stray
+
+
+def _by_naming(files: list[Path]) -> dict[str, list[Path]]:
+    "Files by the first naming that they fit; those that fit none under an empty name."
+    groups = {}
+    for path in files:
+        fits = (name for name, naming in NAMINGS.items()
+                if read_name(path, naming) or any(_match(pattern, path) for pattern in naming.unwanted))
+        groups.setdefault(next(fits, ""), []).append(path)
+    return groups
+
+
+def _leave_out(corpus: pd.DataFrame, root: Path, files: list[Path], reason: str) -> pd.DataFrame:
+    "The corpus, with files of its root left out aloud."
+    more = {path.relative_to(root).as_posix(): reason for path in files}
+    _say_left_out(root, more)
+    corpus.attrs["left_out"] |= more
+    return corpus
+
+
+def _from_known(root: Path, groups: dict[str, list[Path]]) -> pd.DataFrame | None:
+    "The known corpora in a folder; None where they are not nine in ten of its files."
+    total = sum(map(len, groups.values()))
+    known = {name: files for name, files in groups.items() if name and len(files) >= STRAY * total}
+    if sum(map(len, known.values())) < SHARE * total:
+        return None
+    if len(known) == 1:
+        return from_names(root, *known, [path for files in groups.values() for path in files])
+    tables = []
+    for name, files in known.items():
+        tops = {path.relative_to(root).parts[:-1][:1] for path in files}  # a folder for each corpus, or all in one
+        tables.append(from_names(root.joinpath(*tops.pop()) if len(tops) == 1 else root, name, files))
+    corpus = join_corpora(*tables)
+    strays = [path for name in groups if name not in known for path in groups[name]]
+    return _leave_out(corpus, root, strays, "it is named like no corpus here")
+
+# %% ../nbs/00_data.ipynb #47682542
+def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folders: set[str]) -> str:
+    "Why a folder is no corpus: what was seen, what was looked for, what to do."
+    seen = [f"{len(group):,} named like {NAMINGS[name].example} ({name})" for name, group in groups.items() if name]
+    known = ", ".join(f"{naming.example} ({name})" for name, naming in NAMINGS.items())
+    return (f"{root}: no corpus that is known. Seen: {len(files):,} audio files such as {files[0].name}; "
+            f"{', '.join(seen) or 'none is named like a known corpus'}; folders named after emotions: "
+            f"{', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like {known}; or two "
+            "folders named after emotions. What to do: name the folders of known corpora with commas between, or "
+            "list the files in a csv with the columns path and emotion")
+
+
+def _load_folder(root: Path) -> pd.DataFrame:
+    "The corpus in a folder."
+    found = audio_files(root)
+    marked = {folder: _is_marked(folder) for folder in {path.parent for path in found}}
+    files = [path for path in found if not marked[path.parent]] or found
+    groups = _by_naming(files)
+    corpus = _from_known(root, groups)
+    if corpus is None:
+        inside = {path: [part for part in path.relative_to(root).parts[:-1] if emotion_of(part) in SYNONYMS]
+                  for path in files}
+        folders = {part for parts in inside.values() for part in parts}
+        if len(folders) < 2 or any(not inside[path] for name, group in groups.items() if name for path in group):
+            raise CorpusError(_refusal(root, files, groups, folders))
+        corpus = from_folder(root, files)
+    synthetic = [path for path in found if path not in set(files)]
+    return _leave_out(corpus, root, synthetic, "it is synthetic, beside real recordings")
+
+# %% ../nbs/00_data.ipynb #7ca434ed
+def corpus_paths(
+    data: str | Path | list,  # one path; several in a list, or in a string with commas between
+) -> list[Path]:
+    "The folders and csv files that an option such as `--data_dir data/tess,data/emodb` names."
+    if isinstance(data, (list, tuple)):
+        return [Path(path) for path in data]
+    if isinstance(data, Path) or "," not in data or Path(data).exists():
+        return [Path(data)]
+    return [Path(path.strip()) for path in data.split(",") if path.strip()]
+
+
 def load_corpus(
-    path: str | Path,  # a csv file, or a folder in the naming of TESS or with one folder per emotion
+    data: str | Path | list,  # folder or csv file; several in a list, or in a string with commas between
+    emotions: str | list[str] = "all",  # all; shared: what every corpus has; or names, with commas between
 ) -> pd.DataFrame:  # a corpus
-    "Find out what a csv file or a folder holds, and read it."
-    path = Path(path)
-    if path.is_file():
-        return from_csv(path)
-    files = audio_files(path)
-    if 2 * sum(tess_name(file.stem) is not None for file in files) >= len(files):
-        return tess(path)
-    folders = {name for file in files for name in file.relative_to(path).parts[:-1] if emotion_of(name) in SYNONYMS}
-    if len(folders) >= 2:
-        return from_folder(path)
-    raise CorpusError(f"{path}: no corpus that is known: file names such as {files[0].name} are not "
-                      "speaker_word_emotion, and fewer than two folders are named after emotions; "
-                      "list the files in a csv with the columns path and emotion")
+    "Find out what folders and csv files hold, and read them as one corpus."
+    if not (paths := corpus_paths(data)):
+        raise CorpusError(f"{data!r}: names no folder or csv file")
+    corpora = [from_csv(path) if path.is_file() else _load_folder(path) for path in paths]
+    return join_corpora(*corpora, emotions=emotions)
 
 # %% ../nbs/00_data.ipynb #9e8edf01
 import zlib
@@ -688,7 +1010,7 @@ _NOT_FIT = (
     "and testing software, and not fit for judging a model, for training one that is to be used on people, or for any\n"
     "statement about how people speak.\n")
 
-# %% ../nbs/00_data.ipynb #75840ed5
+# %% ../nbs/00_data.ipynb #586deee8
 def demo(
     dest: str | Path,  # a new folder, or one that an earlier call made
     n_speakers: int = 4,  # women and men in turn: SF1, SM1, SF2 ...
@@ -707,26 +1029,16 @@ def demo(
         comment = f"{about}, version {_DEMO_VERSION}: {Path(clip).stem}"
         if not _is_made(dest / clip, comment):
             _write_clip(dest / clip, say(*what, seed), comment)
-    corpus = tess(dest)
+    corpus = from_names(dest, OWN_NAMES)
     return corpus[corpus["clip"].isin(clips)].reset_index(drop=True)
 
-# %% ../nbs/00_data.ipynb #1433cdf6
+# %% ../nbs/00_data.ipynb #464df21d
 def example_corpus(
     root: str | Path = "data",  # folder with the corpora; from a notebook, ../data
 ) -> pd.DataFrame:  # TESS if it lies in root/tess, else the demo corpus, made in root/demo
     "The corpus that examples and tests use."
     folder = Path(root) / "tess"
-    return tess(folder) if folder.is_dir() else demo(Path(root) / "demo")
-
-# %% ../nbs/00_data.ipynb #210a92f1
-def hash_index(
-    name: str,  # corpus, such as tess
-) -> pd.DataFrame | None:  # file, sha256, bytes of each published file; None if there is no index
-    "The index of a published corpus."
-    from importlib.resources import files
-
-    index = files("ser_nb") / "hashes" / f"{name}.csv"
-    return pd.read_csv(io.StringIO(index.read_text()), dtype=str, keep_default_na=False) if index.is_file() else None
+    return from_names(folder, "tess") if folder.is_dir() else demo(Path(root) / "demo")
 
 # %% ../nbs/00_data.ipynb #0cb01e0c
 def longest_clip(
@@ -736,7 +1048,7 @@ def longest_clip(
     edges = np.diff(np.abs(y) >= 1 - 2**-15, prepend=False, append=False).nonzero()[0]
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
-# %% ../nbs/00_data.ipynb #34273bfc
+# %% ../nbs/00_data.ipynb #d7f28aed
 def _examine(path: str) -> dict:
     "What `check` needs to know of one file."
     facts = dict(sha256="", rate=0, clipped=0, aiff=False, problem="", detail="")
@@ -757,57 +1069,55 @@ def _examine_all(corpus: pd.DataFrame, jobs: int) -> pd.DataFrame:
 
     facts = Parallel(jobs, return_as="generator", batch_size=32)(delayed(_examine)(path) for path in corpus["path"])
     facts = list(tqdm(facts, "check", len(corpus), unit="clip", disable=None))
-    return pd.concat([corpus[["clip", "path"]], pd.DataFrame(facts)], axis=1)
+    return pd.concat([corpus[["clip", "path", "corpus"]], pd.DataFrame(facts)], axis=1)
 
-# %% ../nbs/00_data.ipynb #32ca6543
-def _index_key(name: str):
-    "Files of TESS are the same by what their name says, others by their name."
-    return tess_name(Path(name).stem) or Path(name).name.lower()
-
-
-def _against_index(facts: pd.DataFrame, index: pd.DataFrame) -> list[tuple]:
-    "What is missing from the index, and what has other bytes than it says."
-    here = {_index_key(fact.clip): fact for fact in facts.itertuples() if fact.problem != "missing"}
+# %% ../nbs/00_data.ipynb #29141ede
+def _against_index(facts: pd.DataFrame, index: pd.DataFrame, name: str) -> list[tuple]:
+    "What is missing from an index, what has other bytes than it says, and what it does not know."
+    here = {_index_key(fact.clip, name): fact for fact in facts.itertuples() if fact.problem != "missing"}
     problems = []
     for row in index.itertuples():
-        fact = here.get(_index_key(row.file))
+        fact = here.pop(_index_key(row.file, name), None)
         if fact is None:
             problems.append((row.file, "missing", "missing", "it is published and not here"))
         elif fact.sha256 and fact.sha256 != row.sha256:
             problems.append((fact.clip, "invalid", "changed", "its bytes are not the published ones"))
-    return problems
+    return problems + [(fact.clip, "odd", "extra", "it is not among the published files") for fact in here.values()]
 
 
 def _alone(facts: pd.DataFrame) -> list[tuple]:
     "Problems that files show by themselves or beside one another."
-    usual, first, problems = facts.rate[facts.rate > 0].mode().max(), {}, []
+    first, problems = {}, []
+    usual = facts[facts["rate"] > 0].groupby("corpus")["rate"].agg(lambda rates: rates.mode().max())
     for f in facts.itertuples():
         if f.problem:
             problems.append((f.clip, "missing" if f.problem == "missing" else "invalid", f.problem, f.detail))
         if f.sha256 and first.setdefault(f.sha256, f.clip) != f.clip:
             problems.append((f.clip, "invalid", "duplicate", f"the same bytes as {first[f.sha256]}"))
-        if f.rate and f.rate != usual:
-            problems.append((f.clip, "odd", "odd rate", f"{f.rate:,} Hz; most have {usual:,} Hz"))
+        if f.rate and f.rate != usual[f.corpus]:
+            problems.append((f.clip, "odd", "odd rate", f"{f.rate:,} Hz; most have {usual[f.corpus]:,} Hz"))
         if f.clipped >= 3:
             problems.append((f.clip, "odd", "clipped", f"{f.clipped} samples in a row at full scale"))
         if f.aiff and f.path.lower().endswith(".wav"):
             problems.append((f.clip, "odd", "misnamed", "AIFF inside, in spite of its name"))
     return problems
 
-# %% ../nbs/00_data.ipynb #27e44a23
+# %% ../nbs/00_data.ipynb #2f7dc114
 def check(
     corpus: pd.DataFrame,  # its files are read, on all cores
-    index: pd.DataFrame | None = None,  # file and sha256 of what should be there; the package's own for TESS
+    index: pd.DataFrame | None = None,  # file and sha256 of what should be there; the package's own if None
     jobs: int = -1,  # processes; -1 is one a core
 ) -> pd.DataFrame:  # clip, kind (missing, invalid, odd), problem, detail; no rows if all is well
-    "Say which recordings are missing, changed, unreadable, duplicate, silent, clipped or of odd rate."
-    names = corpus["corpus"].unique()
-    if index is None and len(names) == 1:
-        index = hash_index(names[0])
+    "Say which recordings are missing, extra, changed, unreadable, duplicate, silent, clipped or of odd rate."
     facts = _examine_all(corpus, jobs)
-    left_out = [(clip, "invalid", "left out", reason) for clip, reason in corpus.attrs.get("left_out", {}).items()]
-    problems = _alone(facts) + left_out + ([] if index is None else _against_index(facts, index))
-    table = pd.DataFrame(problems, columns=["clip", "kind", "problem", "detail"], dtype=str)
+    problems = [(clip, "invalid", "left out", reason) for clip, reason in corpus.attrs.get("left_out", {}).items()]
+    names = corpus["corpus"].unique()
+    for name in names if index is None else []:
+        if (known := hash_index(name)) is not None:
+            problems += _against_index(facts[facts["corpus"] == name], known, name)
+    if index is not None:
+        problems += _against_index(facts, index, names[0] if len(names) == 1 else "")
+    table = pd.DataFrame(_alone(facts) + problems, columns=["clip", "kind", "problem", "detail"], dtype=str)
     return table.sort_values(["kind", "clip", "problem"], ignore_index=True)
 
 # %% ../nbs/00_data.ipynb #d9bbb504
@@ -979,7 +1289,7 @@ def _fetch_doi(doi: str, dest: Path) -> None:
     for _ in tqdm(done, f"doi:{doi}", len(names), unit="file", disable=None):
         pass
 
-# %% ../nbs/00_data.ipynb #b867d26d
+# %% ../nbs/00_data.ipynb #002aeb3c
 def _report(corpus: pd.DataFrame, index: pd.DataFrame | None) -> str:
     "One line on what is not as published; nothing if all is."
     problems = check(corpus, index)
@@ -991,7 +1301,7 @@ def _report(corpus: pd.DataFrame, index: pd.DataFrame | None) -> str:
 def _is_complete(dest: Path, index: pd.DataFrame | None) -> bool:
     "Whether a folder holds every file of an index as published."
     try:
-        return index is not None and dest.is_dir() and not _report(tess(dest), index)
+        return index is not None and dest.is_dir() and not _report(load_corpus(dest), index)
     except CorpusError:
         return False
 
@@ -1009,7 +1319,7 @@ def _fetch_any(source: Source, dest: Path) -> None:
     unpack(archive, dest, source.max_bytes)
     archive.unlink()
 
-# %% ../nbs/00_data.ipynb #1f880b95
+# %% ../nbs/00_data.ipynb #bc34c257
 def fetch(
     name: str,  # corpus: tess
     dest: str | Path,  # folder that gets its files, such as data/tess
@@ -1024,20 +1334,22 @@ def fetch(
     if not _is_complete(dest, index):
         print(f"{source.title}\n{source.terms}")
         _fetch_any(source, dest)
-    corpus = tess(dest)
+    corpus = load_corpus(dest)
     if report := _report(corpus, index):
         warnings.warn(f"{dest}: not as published: {report}; ser_check lists all", stacklevel=2)
     return corpus
 
-# %% ../nbs/00_data.ipynb #078fecdd
-def _command(function):
-    "Parse the command line, but not where the notebook or `python -m` runs this module: it has two commands."
+# %% ../nbs/00_data.ipynb #16abdb0e
+def command(
+    function,  # of typed parameters
+):
+    "A console command; `python -m` starts none that was made so, and a notebook calls it as a plain function."
     from fastcore.script import call_parse
 
-    return function if __name__ == "__main__" else call_parse(function)
+    return function if function.__module__ == "__main__" else call_parse(function)
 
 
-@_command
+@command
 def ser_fetch(
     name: str,  # corpus: tess
     dest: str,  # folder that gets its files, such as data/tess
@@ -1049,10 +1361,10 @@ def ser_fetch(
         sys.exit(f"ser_fetch: {error}")
     print(f"{len(corpus):,} recordings in {dest}")
 
-# %% ../nbs/00_data.ipynb #5075a3dd
-@_command
+# %% ../nbs/00_data.ipynb #1ec7dc09
+@command
 def ser_check(
-    data_dir: str,  # folder or csv of a corpus
+    data_dir: str,  # folder or csv of a corpus; several with commas between
     out: str = "",  # csv that gets the table of problems
     strict: bool = False,  # exit with 1 if something is missing or invalid
 ):

@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'BLOCK', 'PANELS',
-           'SHARD_FIELDS', 'WORTH', 'FeatureError', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters',
-           'chroma_filters', 'contrast_bands', 'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame',
-           'frame_times', 'rms', 'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db',
-           'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast',
-           'zero_crossing_rate', 'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard',
-           'Features', 'open_features', 'extract', 'summary', 'ser_features']
+__all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
+           'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS', 'PANELS',
+           'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'FeatureError', 'hz_to_mel', 'mel_to_hz',
+           'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights', 'tonnetz_filters',
+           'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span', 'trim', 'hann',
+           'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma', 'tonnetz',
+           'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
+           'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features', 'plot_family',
+           'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
+           'ser_features']
 
-# %% ../nbs/01_features.ipynb #28977ab3
+# %% ../nbs/01_features.ipynb #74153345
+import contextlib
 import csv
 import functools
 import hashlib
+import importlib
 import io
 import json
 import math
@@ -79,16 +84,17 @@ def mel_filters(
     rising, falling = (f - e[:-2]) / (e[1:-1] - e[:-2]), (e[2:] - f) / (e[2:] - e[1:-1])
     return _constant((np.maximum(0, np.minimum(rising, falling)) * 2 / (e[2:] - e[:-2])).astype(np.float32))
 
-# %% ../nbs/01_features.ipynb #5e73c240
+# %% ../nbs/01_features.ipynb #a19083be
 SMALL = 2**18  # multiplications up to which OpenBLAS stays on one thread
 
 
-def _product(A: np.ndarray, B: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    "A [T, K] times B [K, N], some rows at a time, always on one thread."
+def _product(A: np.ndarray, B: np.ndarray, starts: np.ndarray = (0,), out: np.ndarray | None = None) -> np.ndarray:
+    "A [T, K] times B [K, N], some rows of a clip at a time, always on one thread."
     out = np.empty((len(A), B.shape[1]), np.float32) if out is None else out
     step = max(1, SMALL // B.size)
-    for t in range(0, len(A), step):
-        np.matmul(A[t : t + step], B, out=out[t : t + step])
+    for start, end in zip(starts, [*starts[1:], len(A)]):
+        for t in range(start, end, step):
+            np.matmul(A[t : min(t + step, end)], B, out=out[t : min(t + step, end)])
     return out
 
 
@@ -176,8 +182,8 @@ def tonnetz_filters(
     radius = np.array([1, 1, 1, 1, 0.5, 0.5])[:, None]
     return _constant((radius * np.cos(np.pi * angle)).astype(np.float32))
 
-# %% ../nbs/01_features.ipynb #8bb04135
-FORMAT = 1  # of the formulas and of the folder; with another number old folders are computed anew
+# %% ../nbs/01_features.ipynb #275edda3
+FORMAT = 2  # of the formulas and of the folder; with another number old folders are computed anew
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,9 @@ class FeatureSettings:
     tonnetz: bool = True  # tonal centroid of the chroma
     rms: bool = True  # root mean square of each frame
     zcr: bool = True  # zero crossing rate of each frame
+    pitch: bool = False  # fundamental frequency, voicing and harmonicity; off: they take longer than all the others
+    f0_min: float = 65.0  # Hz, lowest pitch that is looked for: a low man's voice
+    f0_max: float = 650.0  # Hz, highest: a woman's voice in surprise
     db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
 
     def __post_init__(self):
@@ -221,7 +230,7 @@ def _is_real(value, low: float, high: float = math.inf) -> bool:
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return number and math.isfinite(value) and low <= value <= high
 
-# %% ../nbs/01_features.ipynb #effeaa02
+# %% ../nbs/01_features.ipynb #ea4ab70d
 VAD_RATES = (8000, 16000, 32000, 48000)  # Hz that WebRTC's detector knows
 
 
@@ -234,7 +243,7 @@ def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     window = s.win_length or s.n_fft
     yield "hop_length", not _is_int(s.hop_length, 1, window), (
         f"1 to {window} samples are needed; a hop longer than the window skips samples")
-    for field in ("center", "logmel", "tonnetz", "rms", "zcr"):
+    for field in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
         yield field, not isinstance(getattr(s, field), bool), "True or False is needed"
     for field in ("top_db", "db_range"):
         value = getattr(s, field)
@@ -243,9 +252,10 @@ def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     yield "vad", s.vad is not None and s.sr not in VAD_RATES, f"it needs sr to be one of {VAD_RATES}"
     yield from _mel_checks(s)
     yield from _tonal_checks(s)
+    yield from _pitch_checks(s)
     yield "zcr", not s.families, "every family is off; leave one on"
 
-# %% ../nbs/01_features.ipynb #eecda8bb
+# %% ../nbs/01_features.ipynb #39317090
 def _mel_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     "Checks of what is made from mel bands."
     bins, nyquist = s.n_fft // 2 + 1, s.sr / 2
@@ -274,13 +284,20 @@ def _tonal_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     yield "n_bands", s.n_bands > 0 and min(b - a for a, b, _ in contrast_bands(s.sr, s.n_fft, s.n_bands)) < 2, (
         f"a band holds fewer than 2 bins at n_fft={s.n_fft}; take a longer n_fft or n_bands=0")
 
-# %% ../nbs/01_features.ipynb #ff1a8734
+
+def _pitch_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
+    "Checks of the pitch range."
+    yield "f0_min", not _is_real(s.f0_min, 20, s.sr / 16), f"20 to sr/16={s.sr / 16:g} Hz is needed"
+    yield "f0_max", not _is_real(s.f0_max, 1.5 * s.f0_min, s.sr / 8), (
+        f"1.5 times f0_min, {1.5 * s.f0_min:g}, to sr/8={s.sr / 8:g} Hz is needed")
+
+# %% ../nbs/01_features.ipynb #f0137dd9
 @functools.lru_cache(maxsize=64)
 def _layout(s: FeatureSettings) -> dict[str, slice]:
     "Columns of each family that is on."
     sizes = {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
              "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
-             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr)}
+             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch}
     ends = np.cumsum(list(sizes.values())).tolist()
     return {family: slice(end - size, end) for (family, size), end in zip(sizes.items(), ends) if size}
 
@@ -296,9 +313,10 @@ def n_features(self: FeatureSettings) -> int:
     "Number of columns of a frame."
     return max(columns.stop for columns in _layout(self).values())
 
-# %% ../nbs/01_features.ipynb #92757927
+# %% ../nbs/01_features.ipynb #c71d6c04
 PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 TONNETZ_AXES = ("fifths_x", "fifths_y", "minor_x", "minor_y", "major_x", "major_y")
+PITCH_COLUMNS = ("f0", "voicing", "hnr")
 
 
 def _column(family: str, i: int, n_chroma: int) -> str:
@@ -309,6 +327,8 @@ def _column(family: str, i: int, n_chroma: int) -> str:
         return f"chroma_{PITCH_CLASSES[i]}"
     if family == "tonnetz":
         return f"tonnetz_{TONNETZ_AXES[i]}"
+    if family == "pitch":
+        return PITCH_COLUMNS[i]
     return family if family in ("rms", "zcr") else f"{family}_{i}"
 
 
@@ -348,7 +368,14 @@ def from_json(
         raise FeatureError(f"unknown setting {unknown[0]!r}; extract the features again with this version")
     return cls(**values)
 
-# %% ../nbs/01_features.ipynb #a3fb5ef6
+# %% ../nbs/01_features.ipynb #53af8b9a
+def _padded(y: np.ndarray, n: int) -> np.ndarray:
+    "Samples between n zeros and n zeros; np.pad takes ten times as long."
+    padded = np.zeros(len(y) + 2 * n, y.dtype)
+    padded[n : n + len(y)] = y
+    return padded
+
+
 def frame(
     y: np.ndarray,  # samples [n]
     settings: FeatureSettings,
@@ -357,12 +384,20 @@ def frame(
     "Cut samples into overlapping frames."
     n_fft = settings.n_fft
     if settings.center if center is None else center:
-        y = np.pad(y, n_fft // 2)
+        y = _padded(y, n_fft // 2)
     if len(y) < n_fft:
         raise FeatureError(f"too short: {len(y)} samples, a frame takes {n_fft}; set center=True or a shorter n_fft")
     return np.lib.stride_tricks.sliding_window_view(y, n_fft)[:: settings.hop_length]
 
-# %% ../nbs/01_features.ipynb #4845b932
+# %% ../nbs/01_features.ipynb #1b1fb4c7
+def n_frames(
+    n: int,  # samples, after trimming
+    settings: FeatureSettings,
+) -> int:  # T
+    "Frames that a clip has."
+    return 1 + (n if settings.center else n - settings.n_fft) // settings.hop_length
+
+
 def frame_times(
     n_frames: int,  # T
     settings: FeatureSettings,
@@ -447,47 +482,64 @@ def power_spectrogram(
         np.add(X.real**2, X.imag**2, out=S[t : t + BLOCK], casting="same_kind")
     return S
 
-# %% ../nbs/01_features.ipynb #09c465c1
+# %% ../nbs/01_features.ipynb #f8ff6946
 def power_to_db(
-    power: np.ndarray,  # any shape
-    db_range: float | None = 80.0,  # dB that are kept below the highest value; None: all
+    power: np.ndarray,  # [T] or [T, F]
+    db_range: float | None = 80.0,  # dB that are kept below a clip's highest value; None: all
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # dB above a power of 1
     "Decibels of a power, clipped from below."
     db = 10 * np.log10(np.maximum(power, 1e-10))
-    return db if db_range is None else np.maximum(db, db.max() - db_range)
+    if db_range is None:
+        return db
+    top = np.maximum.reduceat(db.max(1) if db.ndim > 1 else db, starts)
+    floor = np.repeat(top - top.dtype.type(db_range), _sizes(starts, len(db)))
+    return np.maximum(db, floor[:, None] if db.ndim > 1 else floor)
 
-# %% ../nbs/01_features.ipynb #4b061282
+
+def _sizes(starts: np.ndarray, n: int) -> np.ndarray:
+    "Rows of each clip, of n rows in all."
+    return np.diff(np.append(starts, n))
+
+# %% ../nbs/01_features.ipynb #1e66a79e
 def log_mel(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # L [T, n_mels] dB
     "Energy of each mel band in decibels."
     s, energy = settings, np.empty((len(S), settings.n_mels), np.float32)
     for bins, bands, W in _mel_groups(s.sr, s.n_fft, s.n_mels, s.fmin, s.fmax):
-        _product(S[:, bins], W, out=energy[:, bands])
-    return power_to_db(energy, s.db_range)
+        _product(S[:, bins], W, starts, energy[:, bands])
+    return power_to_db(energy, s.db_range, starts)
 
-# %% ../nbs/01_features.ipynb #74a23810
+# %% ../nbs/01_features.ipynb #bf9033c0
 def mfcc(
     mel: np.ndarray,  # log-mel energies [T, n_mels] dB
     settings: FeatureSettings,
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # c [T, n_mfcc]
     "Mel-frequency cepstral coefficients."
-    return _product(mel, dct_filters(settings.n_mfcc, settings.n_mels).T)
+    return _product(mel, dct_filters(settings.n_mfcc, settings.n_mels).T, starts)
 
-# %% ../nbs/01_features.ipynb #374ea1eb
+# %% ../nbs/01_features.ipynb #0e5cd9b7
 def delta(
     x: np.ndarray,  # [T, F]
     order: int = 1,  # 1: slope, 2: curvature
     width: int = 9,  # frames that are fitted to
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, F] per frame, or per frame squared
     "Local derivative of each column over time."
-    half, w, short = width // 2, delta_weights(width, order), len(x) < width
-    beyond = ((half, half), (0, 0))
-    x = np.pad(x, beyond, mode="edge") if short else x
+    sizes, half, w = _sizes(starts, len(x)), width // 2, delta_weights(width, order)
+    short = sizes.min() < width
+    if short and len(sizes) > 1:
+        return np.concatenate([delta(part, order, width) for part in np.split(x, starts[1:])])
+    x = np.pad(x, ((half, half), (0, 0)), mode="edge") if short else x
     T = len(x) - 2 * half
     slope = sum(w[k] * x[k : k + T] for k in range(width))
-    return slope if short else np.pad(slope, beyond, mode="edge")
+    first = np.repeat(starts, sizes)
+    return slope if short else slope[np.clip(np.arange(len(x)) - first, half, np.repeat(sizes, sizes) - 1 - half)
+                                     + first - half]
 
 # %% ../nbs/01_features.ipynb #eb90705d
 def _peaks(S: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -515,7 +567,7 @@ def estimate_tuning(
     counts, edges = np.histogram(off, np.linspace(-0.5, 0.5, 101))
     return float(edges[counts.argmax()])
 
-# %% ../nbs/01_features.ipynb #97f186f6
+# %% ../nbs/01_features.ipynb #38414e4d
 def _normalise(x: np.ndarray, size: np.ndarray) -> np.ndarray:
     "Rows divided by their size, left alone where that is zero."
     return x / np.where(size < np.finfo(np.float32).tiny, 1, size)
@@ -524,25 +576,30 @@ def _normalise(x: np.ndarray, size: np.ndarray) -> np.ndarray:
 def chroma(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, n_chroma], 0 to 1
     "Energy of each pitch class, relative to the frame's strongest."
     s = settings
+    if s.tuning is None and len(starts) > 1:
+        return np.concatenate([chroma(part, s) for part in np.split(S, starts[1:])])
     tuning = estimate_tuning(S, s) if s.tuning is None else s.tuning
-    raw = _product(S, chroma_filters(s.sr, s.n_fft, s.n_chroma, tuning).T)
+    raw = _product(S, chroma_filters(s.sr, s.n_fft, s.n_chroma, tuning).T, starts)
     return _normalise(raw, raw.max(1, keepdims=True))
 
-# %% ../nbs/01_features.ipynb #c197dcb6
+# %% ../nbs/01_features.ipynb #b089a5c0
 def tonnetz(
     chroma: np.ndarray,  # [T, n_chroma]
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, 6], columns as in `TONNETZ_AXES`
     "Tonal centroid on the circles of fifths, minor thirds and major thirds."
     share = _normalise(chroma, np.abs(chroma).sum(1, keepdims=True))
-    return _product(share, tonnetz_filters(chroma.shape[1]).T)
+    return _product(share, tonnetz_filters(chroma.shape[1]).T, starts)
 
-# %% ../nbs/01_features.ipynb #f2ee5715
+# %% ../nbs/01_features.ipynb #f57785c5
 def spectral_contrast(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
+    starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, n_bands + 1] dB
     "How far, in each band, the strongest bins stand above the weakest."
     bands = contrast_bands(settings.sr, settings.n_fft, settings.n_bands)
@@ -551,7 +608,7 @@ def spectral_contrast(
         ordered = np.sort(S[:, start:stop], axis=1)
         valley[:, k] = np.sqrt(ordered[:, :count]).mean(1)
         peak[:, k] = np.sqrt(ordered[:, -count:]).mean(1)
-    return power_to_db(peak, settings.db_range) - power_to_db(valley, settings.db_range)
+    return power_to_db(peak, settings.db_range, starts) - power_to_db(valley, settings.db_range, starts)
 
 # %% ../nbs/01_features.ipynb #22abc5d5
 def zero_crossing_rate(
@@ -564,48 +621,244 @@ def zero_crossing_rate(
     total = np.concatenate(([0], np.cumsum(negative[1:] != negative[:-1])))
     return ((total[n_fft - 1 :] - total[: 1 - n_fft])[:: settings.hop_length, None] / n_fft).astype(np.float32)
 
-# %% ../nbs/01_features.ipynb #add16fe0
-def _parts(y: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
-    "Each family that is on, with its frames."
+# %% ../nbs/01_features.ipynb #4d81aac3
+DEPTH = 16  # samples on either side that a value between samples is made from
+
+
+def _pitch_sizes(s: FeatureSettings) -> tuple[int, slice, int]:
+    "Samples in a frame, the lags that are looked at, and points of the transform."
+    size = 2 * round(1.5 * s.sr / s.f0_min)
+    lags = slice(math.floor(s.sr / s.f0_max), math.ceil(s.sr / s.f0_min) + 1)
+    return size, lags, 1 << (size + lags.stop + DEPTH).bit_length()
+
+
+@functools.lru_cache(maxsize=16)
+def _pitch_window(s: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
+    "Hann window of a frame, and what the division by its autocorrelation multiplies with."
+    size, lags, n = _pitch_sizes(s)
+    w = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
+    r = np.fft.irfft(np.abs(np.fft.rfft(w, n)) ** 2, n)[: lags.stop + DEPTH + 1]
+    return _constant(w.astype(np.float32)), _constant((r[0] / r).astype(np.float32))
+
+
+def pitch_frames(
+    y: np.ndarray,  # samples [n] float32
+    settings: FeatureSettings,
+) -> np.ndarray:  # [T, three of the longest periods], a view; as many frames as the other families have
+    "Cut samples into the frames whose period is looked for."
+    size, first = _pitch_sizes(settings)[0], 0 if settings.center else settings.n_fft // 2
+    frames = np.lib.stride_tricks.sliding_window_view(_padded(y, size // 2), size)
+    return frames[first :: settings.hop_length][: n_frames(len(y), settings)]
+
+
+def autocorrelation(
+    frames: np.ndarray,  # [T, samples]
+    settings: FeatureSettings,
+) -> np.ndarray:  # r [T, lags] float32, 1 at lag 0
+    "Autocorrelation of each frame, freed from the window's."
+    (_, lags, n), (w, undo) = _pitch_sizes(settings), _pitch_window(settings)
+    X = np.fft.rfft((frames - frames.mean(1, keepdims=True)) * w, n)
+    r = np.fft.irfft(X.real**2 + X.imag**2, n)[:, : lags.stop + DEPTH + 1]
+    return r / np.maximum(r[:, :1], 1e-20) * undo
+
+# %% ../nbs/01_features.ipynb #c2064744
+N_CANDIDATES, FINE = 6, 8  # peaks of a frame that may be its pitch; steps between two samples
+VOICING, SILENCE, OCTAVE, JUMP, CHANGE = 0.55, 0.03, 0.01, 0.35, 0.14  # Boersma's costs; his VOICING is 0.45
+
+
+@functools.lru_cache(maxsize=1)
+def _sinc() -> np.ndarray:
+    "Weights [2 DEPTH + 1, 2 FINE + 1] that give the values up to a sample away from the middle one."
+    x = np.arange(-FINE, FINE + 1) / FINE - np.arange(-DEPTH, DEPTH + 1)[:, None]
+    return _constant((np.sinc(x) * (0.5 + 0.5 * np.cos(np.pi * x / (DEPTH + 1)))).astype(np.float32))
+
+
+def _finer(r: np.ndarray, lag: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Place in samples, and height, of the peaks near some lags [T, candidates]."
+    around = np.abs(lag[..., None] + np.arange(-DEPTH, DEPTH + 1))
+    curve = np.take(r, around + (np.arange(len(r)) * r.shape[1])[:, None, None]) @ _sinc()
+    k = np.clip(curve.argmax(-1), 1, 2 * FINE - 1)[..., None]
+    a, b, c = (np.take_along_axis(curve, k + d, 2)[..., 0] for d in (-1, 0, 1))
+    shift = np.clip((a - c) / 2 / np.minimum(a - 2 * b + c, -1e-9), -1, 1)
+    height = np.maximum(b - (a - c) * shift / 4, 0)
+    return lag + (k[..., 0] - FINE + shift) / FINE, np.where(height > 1, 1 / np.maximum(height, 1), height)
+
+
+def pitch_candidates(
+    r: np.ndarray,  # autocorrelation [T, lags]
+    settings: FeatureSettings,
+) -> tuple[np.ndarray, np.ndarray]:  # f [T, N_CANDIDATES] Hz, and the height of r there, 0 for none
+    "What may be the pitch of each frame."
+    s, lags = settings, _pitch_sizes(settings)[1]
+    before, here, after = (r[:, lags.start + d : lags.stop + d] for d in (-1, 0, 1))
+    cost = OCTAVE * np.log2(s.f0_min * np.arange(lags.start, lags.stop) / s.sr)
+    worth = np.where((here > before) & (here >= after) & (here > VOICING / 2), here - cost, -1)
+    lag = np.argpartition(-worth, N_CANDIDATES - 1, axis=1)[:, :N_CANDIDATES]
+    place, height = _finer(r, lag + lags.start)
+    real = (np.take_along_axis(worth, lag, 1) > 0) & (s.sr / s.f0_max <= place) & (place <= s.sr / s.f0_min)
+    return s.sr / place, np.where(real, height, 0)
+
+# %% ../nbs/01_features.ipynb #39611495
+SHARPNESS = 10.0  # beta, which turns a path's worth into its probability
+
+
+def _lattice(
+    f: np.ndarray, height: np.ndarray, loud: np.ndarray, s: FeatureSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    "Worth [T, 1 + N_CANDIDATES] of no voice and of each candidate, and cost [T - 1, from, to] of each step."
+    silence = VOICING + np.maximum(0, 2 - loud / max(loud.max(), 1e-20) / SILENCE * (1 + VOICING))
+    worth = np.column_stack([silence, np.where(height > 0, height - OCTAVE * np.log2(s.f0_min / f), -9)])
+    octave = np.log2(f)
+    cost = np.full((len(f) - 1, worth.shape[1], worth.shape[1]), CHANGE)
+    cost[:, 0, 0] = 0
+    cost[:, 1:, 1:] = JUMP * np.abs(octave[:-1, :, None] - octave[1:, None])
+    return worth, cost * (0.01 * s.sr / s.hop_length)
+
+
+def best_path(
+    worth: np.ndarray,  # [T, clips, states]
+    cost: np.ndarray,  # [T - 1, clips, from, to]
+) -> np.ndarray:  # state [T, clips]
+    "The path whose worth, less the cost of its steps, is highest (Viterbi)."
+    back, total, clips = np.zeros(worth.shape, np.intp), worth[0], np.arange(worth.shape[1])
+    for t in range(1, len(worth)):
+        reached = total[:, :, None] - cost[t - 1]
+        back[t] = reached.argmax(1)
+        total = worth[t] + reached.max(1)
+    path = [total.argmax(1)]
+    for t in range(len(worth) - 1, 0, -1):
+        path.append(back[t, clips, path[-1]])
+    return np.stack(path[::-1])
+
+
+def path_posterior(
+    worth: np.ndarray,  # [T, clips, states]
+    cost: np.ndarray,  # [T - 1, clips, from, to]
+) -> np.ndarray:  # probability [T, clips, states], sums to 1 over the states
+    "How probable each state is, over all paths (forward-backward algorithm)."
+    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), np.exp(-SHARPNESS * cost)
+    A, B = E.copy(), np.ones_like(E)
+    A[0] /= A[0].sum(1, keepdims=True)
+    for t in range(1, len(E)):
+        A[t] *= (A[t - 1][:, None] @ M[t - 1])[:, 0]
+        A[t] /= A[t].sum(1, keepdims=True)
+    for t in range(len(E) - 2, -1, -1):
+        B[t] = (M[t] @ (E[t + 1] * B[t + 1])[:, :, None])[:, :, 0]
+        B[t] /= B[t].sum(1, keepdims=True)
+    P = A * B
+    return P / P.sum(2, keepdims=True)
+
+# %% ../nbs/01_features.ipynb #d77e05c3
+def _pitch_lattice(y: np.ndarray, s: FeatureSettings) -> tuple[np.ndarray, ...]:
+    "Candidates of a clip, their heights, worth and costs."
+    frames, found, loud = pitch_frames(y, s), [], []
+    for t in range(0, len(frames), 4 * BLOCK):
+        found.append(pitch_candidates(autocorrelation(frames[t : t + 4 * BLOCK], s), s))
+        loud.append(np.ptp(frames[t : t + 4 * BLOCK], axis=1))
+    f, height = map(np.concatenate, zip(*found))
+    return f, height, *_lattice(f, height, np.concatenate(loud), s)
+
+
+def pitches(
+    ys: list[np.ndarray],  # samples [n] of each clip
+    settings: FeatureSettings,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # of each clip what `pitch` gives
+    "Pitch, voicing and harmonicity of several clips at once."
+    parts = [_pitch_lattice(y, settings) for y in ys]
+    T, states = max(len(f) for f, *_ in parts), N_CANDIDATES + 1
+    worth, cost = np.zeros((T, len(ys), states)), np.zeros((T - 1, len(ys), states, states))
+    for i, (f, _, w, c) in enumerate(parts):
+        worth[: len(f), i], cost[: len(f) - 1, i] = w, c
+    path, voicing = best_path(worth, cost), 1 - path_posterior(worth, cost)[:, :, 0]
+    for i, (f, height, _, _) in enumerate(parts):
+        t, k = np.arange(len(f)), path[: len(f), i]
+        r = np.clip(np.where(k > 0, height[t, k - 1], height.max(1)), 0.01, 1 - 1e-6)
+        yield np.where(k > 0, f[t, k - 1], np.nan), voicing[: len(f), i], 10 * np.log10(r / (1 - r))
+
+
+def pitch(
+    y: np.ndarray,  # samples [n] float32
+    settings: FeatureSettings = FeatureSettings(),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # f0 [T] Hz, NaN: no voice; voicing [T] 0 to 1; hnr [T] dB
+    "Fundamental frequency, probability of a voice, and harmonicity of each frame."
+    return next(pitches([y], settings))
+
+
+def _pitch_columns(f0: np.ndarray, voicing: np.ndarray, hnr: np.ndarray, s: FeatureSettings) -> np.ndarray:
+    "The three columns of the pitch family."
+    voiced = np.flatnonzero(np.isfinite(f0))
+    middle = math.sqrt(s.f0_min * s.f0_max)
+    line = np.interp(np.arange(len(f0)), voiced, np.log2(f0[voiced])) if len(voiced) else np.log2(middle)
+    return np.column_stack([12 * (line - math.log2(27.5)) + 0 * voicing, voicing, hnr])
+
+# %% ../nbs/01_features.ipynb #74dee0bf
+def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
+    "Each family that is on, with the frames of all clips below one another."
     if s.n_mfcc or s.logmel or s.n_chroma or s.n_bands:
-        S = power_spectrogram(y, s)
+        S = np.concatenate([power_spectrogram(y, s) for y in ys])
     if s.n_mfcc or s.logmel:
-        mel = log_mel(S, s)
+        mel = log_mel(S, s, starts)
         yield "logmel", mel
     if s.n_mfcc:
-        cepstrum = mfcc(mel, s)
-        yield from [("mfcc", cepstrum), *((f, delta(cepstrum, order, s.delta_width))
+        cepstrum = mfcc(mel, s, starts)
+        yield from [("mfcc", cepstrum), *((f, delta(cepstrum, order, s.delta_width, starts))
                                           for order, f in enumerate(("delta", "delta2")[: s.delta_order], start=1))]
     if s.n_chroma:
-        pitch_classes = chroma(S, s)
-        yield from [("chroma", pitch_classes), ("tonnetz", tonnetz(pitch_classes))]
+        pitch_classes = chroma(S, s, starts)
+        yield from [("chroma", pitch_classes), ("tonnetz", tonnetz(pitch_classes, starts))]
     if s.n_bands:
-        yield "contrast", spectral_contrast(S, s)
-    yield from [("rms", rms(y, s)), ("zcr", zero_crossing_rate(y, s))]
+        yield "contrast", spectral_contrast(S, s, starts)
+    for family, measure in (("rms", rms), ("zcr", zero_crossing_rate)):
+        if getattr(s, family):
+            yield family, np.concatenate([measure(y, s) for y in ys])
+    if s.pitch:
+        yield "pitch", np.concatenate([_pitch_columns(*found, s) for found in pitches(ys, s)])
 
-# %% ../nbs/01_features.ipynb #b43767fc
-def clip_features(
-    y: np.ndarray,  # samples [n] at settings.sr, mono
-    settings: FeatureSettings = FeatureSettings(),
-) -> np.ndarray:  # [T, n_features] float32, columns as in settings.names
-    "All features of one clip, frame by frame, after trimming."
+# %% ../nbs/01_features.ipynb #3e3d0094
+def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    "Samples after trimming; raises FeatureError where they make no frame."
     y = np.asarray(y, dtype=np.float32)
     if y.ndim != 1 or not len(y):
         raise FeatureError(f"samples of shape {y.shape}; one row of samples is needed, as load_audio gives it")
     if not np.abs(y).max() <= 2.0**31:
         raise FeatureError("the samples are not finite, or lie far beyond -1 to 1; read them with load_audio")
-    y, layout = trim(y, settings), _layout(settings)
-    frames = np.empty((len(frame(y, settings)), settings.n_features), np.float32)
-    for family, values in _parts(y, settings):
+    y = trim(y, settings)
+    frame(y, settings)
+    return y
+
+
+def _compute(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarray]:
+    "Features of clips that are prepared."
+    sizes, layout = [n_frames(len(y), settings) for y in ys], _layout(settings)
+    starts = np.cumsum([0, *sizes[:-1]])
+    frames = np.empty((sum(sizes), settings.n_features), np.float32)
+    for family, values in _parts(ys, starts, settings) if ys else ():
         if family in layout:
             frames[:, layout[family]] = values
-    return frames
+    return np.split(frames, starts[1:]) if ys else []
 
-# %% ../nbs/01_features.ipynb #ce6496d2
+
+def batch_features(
+    ys: list[np.ndarray],  # samples [n] at settings.sr, mono, of each clip
+    settings: FeatureSettings = FeatureSettings(),
+) -> list[np.ndarray]:  # of each clip what `clip_features` gives
+    "All features of several clips at once."
+    return _compute([_prepare(y, settings) for y in ys], settings)
+
+
+def clip_features(
+    y: np.ndarray,  # samples [n] at settings.sr, mono
+    settings: FeatureSettings = FeatureSettings(),
+) -> np.ndarray:  # [T, n_features] float32, columns as in settings.names
+    "All features of one clip, frame by frame, after trimming."
+    return batch_features([y], settings)[0]
+
+# %% ../nbs/01_features.ipynb #83f2bf17
 PANELS = {"mfcc": ("MFCC", "coefficient"), "delta": ("MFCC, delta", "coefficient"),
           "delta2": ("MFCC, delta-delta", "coefficient"), "logmel": ("log-mel energy", "mel band"),
           "chroma": ("chroma", "pitch class"), "contrast": ("spectral contrast", "octave band"),
-          "tonnetz": ("tonnetz", "axis"), "rms": ("level", "RMS"), "zcr": ("zero crossings", "per sample")}
+          "tonnetz": ("tonnetz", "axis"), "rms": ("level", "RMS"), "zcr": ("zero crossings", "per sample"),
+          "pitch": ("pitch", "semitones above 27.5 Hz")}
 
 
 def plot_family(
@@ -618,8 +871,9 @@ def plot_family(
     x, times = frames[:, settings.families[family]], frame_times(len(frames), settings)
     if family in ("mfcc", "delta", "delta2", "contrast"):
         x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
-    if family in ("rms", "zcr"):
-        ax.plot(times, x)
+    if family in ("rms", "zcr", "pitch"):
+        voiced = x[:, 1:2] > 0.5 if family == "pitch" else True
+        ax.plot(times, np.where(voiced, x[:, :1], np.nan))
         ax.set_xlim(times[0], times[-1])
     else:
         low, high = np.percentile(x, [1, 99])
@@ -648,12 +902,18 @@ def plot_features(
     plt.close(fig)
     return fig
 
-# %% ../nbs/01_features.ipynb #3797d273
+# %% ../nbs/01_features.ipynb #7727b04f
 def file_features(
     path: str | Path,  # an audio file
     settings: FeatureSettings = FeatureSettings(),
 ) -> tuple[dict, np.ndarray | None]:  # sha256, duration in s, n_frames, reason; frames, None if there is a reason
     "Hash and features of one file."
+    row, y = _read_clip(path, settings)
+    return row, None if y is None else _compute([y], settings)[0]
+
+
+def _read_clip(path: str | Path, settings: FeatureSettings) -> tuple[dict, np.ndarray | None]:
+    "What is known of a file before its features, and its trimmed samples; None if there is a reason."
     row = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}
     try:
         try:
@@ -663,15 +923,17 @@ def file_features(
             raise
         row["sha256"] = hashlib.sha256(data).hexdigest()
         y, sr = load_audio(io.BytesIO(data), settings.sr)
-        frames = clip_features(y, settings)
+        trimmed = _prepare(y, settings)
     except AudioError as error:
         return {**row, "reason": f"{error.problem}: {error.detail}"}, None
     except (FeatureError, OSError) as error:
         return {**row, "reason": str(error)}, None
-    return {**row, "duration": round(len(y) / sr, 6), "n_frames": len(frames)}, frames
+    return {**row, "duration": round(len(y) / sr, 6), "n_frames": n_frames(len(trimmed), settings)}, trimmed
 
-# %% ../nbs/01_features.ipynb #3fc52c96
+# %% ../nbs/01_features.ipynb #f40f1488
+HEADER = 128  # bytes of a .npy file before the values of a matrix
 SHARD_FIELDS = ("clip", "sha256", "duration", "n_frames", "start", "reason")
+GROUP = 2**18  # samples that are computed together: some eight clips, whose spectrogram a core's cache can hold
 
 
 def _shard_name(rows: list[dict], settings: FeatureSettings) -> str:
@@ -686,12 +948,15 @@ def make_shard(
     settings: FeatureSettings,
 ) -> str:  # name of the shard
     "Compute some clips and write them as a shard."
-    rows, parts, start = [], [], 0
+    rows, parts, group, start = [], [], [], 0
     for clip, path in clips:
-        row, frames = file_features(path, settings)
+        row, y = _read_clip(path, settings)
         rows.append({"clip": clip, "start": start, **row})
-        parts += [] if frames is None else [frames]
         start += row["n_frames"]
+        group += [] if y is None else [y]
+        if sum(map(len, group)) >= GROUP:
+            parts, group = parts + _compute(group, settings), []
+    parts += _compute(group, settings)
     name = _shard_name(rows, settings)
     if parts:
         with replace_file(folder / "shards" / f"{name}.npy") as temporary:
@@ -703,7 +968,7 @@ def make_shard(
             writer.writerows(rows)
     return name
 
-# %% ../nbs/01_features.ipynb #4c48ad3e
+# %% ../nbs/01_features.ipynb #6ca9eb47
 def _read_shard(folder: Path, name: str) -> list[dict]:
     "Rows of a finished shard; none where its csv has been damaged."
     with open(folder / "shards" / f"{name}.csv", newline="", encoding="utf-8") as file:
@@ -716,12 +981,12 @@ def _read_shard(folder: Path, name: str) -> list[dict]:
 
 
 def _is_whole(folder: Path, name: str, n_frames: int, n_features: int) -> bool:
-    "Whether a shard's array is there with at least that many frames; 128 bytes are its header."
+    "Whether a shard's array is there with at least that many frames."
     try:
         size = (folder / "shards" / f"{name}.npy").stat().st_size
     except FileNotFoundError:
         return n_frames == 0
-    return size >= 128 + 4 * n_frames * n_features
+    return size >= HEADER + 4 * n_frames * n_features
 
 
 def _sha256(path: str) -> str:
@@ -747,37 +1012,112 @@ def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> 
     hashes = Parallel(n_jobs=-1, prefer="threads")(delayed(_sha256)(path) for _, path in pairs)
     return {clip: known[clip, sha] for (clip, _), sha in zip(pairs, hashes) if (clip, sha) in known}
 
-# %% ../nbs/01_features.ipynb #a804b0c2
+# %% ../nbs/01_features.ipynb #d38a2b47
+ENGINES = ("loky", "dask", "ray")  # processes of this machine, or workers of a cluster
+
+
+@contextlib.contextmanager
+def _engine(name: str, address: str | None) -> Iterator[None]:
+    "Within, joblib sends its work to this engine; without an address Dask and Ray start a cluster on this machine."
+    from joblib import parallel_config
+
+    if name not in ENGINES:
+        raise FeatureError(f"engine={name!r} is not known; take one of {', '.join(ENGINES)}")
+    try:
+        connection = {"dask": _dask, "ray": _ray}.get(name, contextlib.nullcontext)
+        with connection(address), parallel_config(name):
+            yield
+    except ImportError as error:
+        raise FeatureError(f"engine={name!r} needs a package that is missing ({error}); "
+                           f"pip install 'ser_nb[{name}]'") from None
+
+
+def _dask(address: str | None):
+    "A client of a Dask scheduler."
+    from dask.distributed import Client
+
+    try:
+        return Client(address, set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+
+
+@contextlib.contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    "A connection to a Ray cluster; one that is there already is used, and left as it is."
+    import ray
+    from ray.util.joblib import register_ray
+
+    mine = not ray.is_initialized()
+    try:
+        if mine:
+            ray.init(address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError) as error:
+        raise FeatureError(f"no Ray cluster answers at {address}: {error}; check the address") from None
+    try:
+        register_ray()
+        yield
+    finally:
+        if mine:
+            ray.shutdown()
+
+# %% ../nbs/01_features.ipynb #b42bbdd1
+TRIES = 3
 WORTH = 30e6  # bytes of audio from which starting processes pays: about a second of work
 
 
-def _processes(shards: list[list], jobs: int) -> int:
+def _processes(shards: list[list], jobs: int, engine: str) -> int:
     "How many processes to use."
     from joblib import effective_n_jobs
 
     paths = [path for clips in shards for _, path in clips]
-    if not paths or jobs < 0 and sum(os.path.getsize(path) for path in paths if os.path.isfile(path)) < WORTH:
+    small = sum(os.path.getsize(path) for path in paths if os.path.isfile(path)) < WORTH
+    if not paths or engine == "loky" and jobs < 0 and small:
         return 1
-    return min(effective_n_jobs(jobs), len(shards))
+    return min(effective_n_jobs(jobs), len(shards)) if engine == "loky" else jobs
 
 
-def _numbered_shard(i: int, clips: list, folder: Path, settings: FeatureSettings) -> tuple[int, str]:
+def _numbered_shard(i: int, clips: list, folder: Path, settings: str) -> tuple[int, str]:
     "A shard's number and name, since shards come back in any order."
-    return i, make_shard(clips, folder, settings)
+    return i, make_shard(clips, folder, FeatureSettings.from_json(settings))
 
 
-def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jobs: int) -> list[str]:
-    "Make shards, showing progress in clips where someone sits at a terminal, and return their names."
+def _lost_worker(error: Exception) -> bool:
+    "Whether an error says that a worker has died, and nothing of the work."
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"BrokenExecutor", "KilledWorker", "RayError"})
+
+
+def _run(todo: list[tuple[int, list]], processes: int, engine: str, *where) -> Iterator[tuple[int, str]]:
+    "Numbers and names of shards as they come back; Ray gives them back only by the hundred."
     from joblib import Parallel, delayed
+
+    work = importlib.import_module("ser_nb.features")._numbered_shard  # workers cannot import a main program's
+    at_once, back = (100, "list") if engine == "ray" else (max(len(todo), 1), "generator_unordered")
+    for start in range(0, len(todo), at_once):
+        yield from Parallel(n_jobs=processes, return_as=back)(
+            delayed(work)(i, clips, *where) for i, clips in todo[start : start + at_once])
+
+
+def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jobs: int, engine: str) -> list[str]:
+    "Make shards, showing progress in clips where someone sits at a terminal, and return their names."
     from tqdm import tqdm
 
-    done = Parallel(n_jobs=_processes(shards, jobs), return_as="generator_unordered")(
-        delayed(_numbered_shard)(i, clips, folder, settings) for i, clips in enumerate(shards))
-    names = {}
+    names, processes = {}, _processes(shards, jobs, engine)
     with tqdm(total=sum(map(len, shards)), unit="clip", desc="features", disable=None) as bar:
-        for i, name in done:
-            names[i] = name
-            bar.update(len(shards[i]))
+        for left in range(TRIES - 1, -1, -1):
+            todo = [(i, clips) for i, clips in enumerate(shards) if i not in names]
+            try:
+                for i, name in _run(todo, processes, engine, folder, settings.to_json()):
+                    names[i] = name
+                    bar.update(len(shards[i]))
+                break
+            except Exception as error:
+                if not _lost_worker(error):
+                    raise
+                if not left:
+                    raise FeatureError(f"workers died {TRIES} times, last: {error}; give them more memory, "
+                                       "or take fewer jobs, and run it again to go on") from None
     return [names[i] for i in range(len(shards))]
 
 # %% ../nbs/01_features.ipynb #0bc3cbe9
@@ -822,13 +1162,7 @@ def _clean(folder: Path, live: set[str]) -> None:
     for path in [*folder.glob(".writing-*"), *(folder / "shards").glob(".writing-*")]:
         path.unlink()
 
-# %% ../nbs/01_features.ipynb #ef2080f2
-@functools.lru_cache(maxsize=256)
-def _open_shard(folder: str, name: str) -> np.ndarray:
-    "A shard's frames, mapped into memory; no more are held than a system lets one open."
-    return np.load(Path(folder) / "shards" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-
-
+# %% ../nbs/01_features.ipynb #b3a42138
 @dataclass(frozen=True, eq=False)
 class Features:
     "A feature folder: `features[i]` are the frames of row i of its index."
@@ -841,11 +1175,15 @@ class Features:
 
     def __getitem__(self, i: int) -> np.ndarray:
         folder, shards, starts, sizes = self._places
-        return _open_shard(folder, shards[i])[starts[i] : starts[i] + sizes[i]]
+        n = self.settings.n_features
+        with open(f"{folder}/{shards[i]}.npy", "rb") as file:
+            file.seek(HEADER + 4 * n * int(starts[i]))
+            return np.fromfile(file, np.float32, n * int(sizes[i])).reshape(-1, n)
 
     @functools.cached_property
-    def _places(self) -> tuple[str, list, list, list]:
-        return str(self.folder.resolve()), *(self.index[name].tolist() for name in ("shard", "start", "n_frames"))
+    def _places(self) -> tuple[str, list, np.ndarray, np.ndarray]:
+        starts, sizes = (self.index[name].to_numpy() for name in ("start", "n_frames"))
+        return str(self.folder.resolve() / "shards"), self.index["shard"].tolist(), starts, sizes
 
     @functools.cached_property
     def data_hash(self) -> str:
@@ -888,7 +1226,7 @@ def open_features(
         raise FeatureError(f"{folder}: {error}; run ser_features on it again") from None
     return Features(folder, settings, index)
 
-# %% ../nbs/01_features.ipynb #9b008437
+# %% ../nbs/01_features.ipynb #220fb96d
 def extract(
     corpus: pd.DataFrame,  # one row a clip, as `load_corpus` gives it
     out_dir: str | Path,  # feature folder to make, or to bring up to date
@@ -896,17 +1234,21 @@ def extract(
     jobs: int = -1,  # processes; -1: one a core where the work is worth it
     shard_size: int = 64,  # clips in a shard, the most that a killed run loses per process
     strict: bool = False,  # raise FeatureError at the end if any clip was rejected
+    engine: str = "loky",  # dask or ray: workers of a cluster
+    address: str | None = None,  # of the Dask scheduler or Ray cluster; None: one is started on this machine
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
-    folder = Path(out_dir)
+    folder = Path(out_dir).resolve()
     _check_corpus(corpus)
     rows = _finished(corpus, folder, settings)
-    todo = sorted((clip, path) for clip, path in zip(corpus["clip"], corpus["path"]) if clip not in rows)
+    todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
+                  if clip not in rows)
     shards = [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
-    for name in _make_shards(shards, folder, settings, jobs):
-        rows.update({row["clip"]: row for row in _read_shard(folder, name)})
+    with _engine(engine, address):
+        for name in _make_shards(shards, folder, settings, jobs, engine):
+            rows.update({row["clip"]: row for row in _read_shard(folder, name)})
     _write_folder(corpus, rows, folder, settings)
-    features = open_features(folder)
+    features = open_features(out_dir)
     if strict and len(features) < len(corpus):
         raise FeatureError(f"{len(corpus) - len(features)} clips were rejected; see {folder / 'rejected.csv'}")
     return features
@@ -934,7 +1276,7 @@ def summary(
             f"{features.settings.n_features} features a frame, {len(features.rejected)} rejected, "
             f"{seconds:.1f} s -> {features.folder}")
 
-# %% ../nbs/01_features.ipynb #22915ce5
+# %% ../nbs/01_features.ipynb #798c064a
 @call_parse
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings
@@ -948,8 +1290,11 @@ def ser_features(
     n_mfcc: int = 20,  # cepstral coefficients; 0: none
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
+    pitch: bool = False,  # also pitch, voicing and harmonicity
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
+    engine: str = "loky",  # dask or ray: workers of a cluster that sees the same disk
+    address: str = "",  # of the Dask scheduler or Ray cluster; empty: one is started on this machine
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
     import time
@@ -958,9 +1303,10 @@ def ser_features(
     try:
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
                                    vad=None if vad < 0 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
-                                   tonnetz=n_chroma > 0, n_bands=n_bands)
+                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            features = extract(load_corpus(data_dir), out_dir, settings, jobs=jobs, strict=strict)
+            features = extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,
+                               address=address or None)
     except (AudioError, CorpusError, FeatureError, OSError) as error:
         sys.exit(f"ser_features: {error}")
     for row in features.rejected.itertuples():
