@@ -7,17 +7,17 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
-           'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS', 'PANELS',
-           'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'FeatureError', 'hz_to_mel', 'mel_to_hz',
-           'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights', 'tonnetz_filters',
-           'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span', 'trim', 'hann',
-           'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma', 'tonnetz',
-           'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
+           'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
+           'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'FeatureError', 'hz_to_mel',
+           'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights',
+           'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span',
+           'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma',
+           'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
            'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features', 'plot_family',
            'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
            'ser_features']
 
-# %% ../nbs/01_features.ipynb #74153345
+# %% ../nbs/01_features.ipynb #83265847
 import contextlib
 import csv
 import functools
@@ -29,6 +29,7 @@ import math
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -389,13 +390,14 @@ def frame(
         raise FeatureError(f"too short: {len(y)} samples, a frame takes {n_fft}; set center=True or a shorter n_fft")
     return np.lib.stride_tricks.sliding_window_view(y, n_fft)[:: settings.hop_length]
 
-# %% ../nbs/01_features.ipynb #1b1fb4c7
+# %% ../nbs/01_features.ipynb #ebb002d9
 def n_frames(
     n: int,  # samples, after trimming
     settings: FeatureSettings,
 ) -> int:  # T
     "Frames that a clip has."
-    return 1 + (n if settings.center else n - settings.n_fft) // settings.hop_length
+    beyond = 2 * (settings.n_fft // 2) if settings.center else 0
+    return 1 + (n + beyond - settings.n_fft) // settings.hop_length
 
 
 def frame_times(
@@ -406,15 +408,24 @@ def frame_times(
     first = 0 if settings.center else settings.n_fft / 2
     return (first + np.arange(n_frames) * settings.hop_length) / settings.sr
 
-# %% ../nbs/01_features.ipynb #68758be6
+# %% ../nbs/01_features.ipynb #70bfe7d8
 def rms(
     y: np.ndarray,  # samples [n] float32
     settings: FeatureSettings,
     center: bool | None = None,  # as in `frame`
 ) -> np.ndarray:  # [T, 1] float32
     "Root mean square of each frame."
-    frames = frame(y, settings, center)
-    return np.sqrt(np.einsum("tn,tn->t", frames, frames) / np.float32(settings.n_fft))[:, None]
+    n, hop = settings.n_fft, settings.hop_length
+    beyond = n // 2 if (settings.center if center is None else center) else 0
+    size = math.gcd(n, hop, beyond)
+    blocks = len(y) // size
+    energy = np.zeros(blocks + 1 + 2 * beyond // size, y.dtype)
+    parts, rest = y[: blocks * size].reshape(-1, size), y[blocks * size :]
+    energy[beyond // size : beyond // size + blocks] = np.einsum("bn,bn->b", parts, parts)
+    energy[beyond // size + blocks] = rest @ rest
+    whole = np.lib.stride_tricks.sliding_window_view(energy, n // size)[:: hop // size]
+    T = 1 + (len(y) + 2 * beyond - n) // hop
+    return np.sqrt(whole[:T].sum(1, keepdims=True) / np.float32(n))
 
 # %% ../nbs/01_features.ipynb #a75b725f
 def loud_span(
@@ -466,35 +477,60 @@ def hann(
     w[start : start + size] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
     return _constant(w)
 
-# %% ../nbs/01_features.ipynb #1fa708d2
+# %% ../nbs/01_features.ipynb #afea84ee
 BLOCK = 64  # frames that are transformed at a time, small enough for a core's cache
+ROWS = 2048  # frames of a spectrogram for which memory is kept, 4 MB
+_memory = threading.local()
+
+
+def _scratch(n_fft: int) -> tuple[np.ndarray, np.ndarray]:
+    "Memory of this thread for BLOCK windowed frames and their transforms."
+    if getattr(_memory, "n_fft", None) != n_fft:
+        _memory.windowed, _memory.X = np.empty((BLOCK, n_fft)), np.empty((BLOCK, n_fft // 2 + 1), complex)
+        _memory.n_fft = n_fft
+    return _memory.windowed, _memory.X
+
+
+def _room(rows: int, bins: int) -> np.ndarray:
+    "Memory of this thread for a spectrogram; new memory for a long one."
+    if rows > ROWS:
+        return np.empty((rows, bins), np.float32)
+    if getattr(_memory, "bins", None) != bins:
+        _memory.S, _memory.bins = np.empty((ROWS, bins), np.float32), bins
+    return _memory.S[:rows]
 
 
 def power_spectrogram(
     y: np.ndarray,  # samples [n]
     settings: FeatureSettings,
+    out: np.ndarray | None = None,  # S, to write into
 ) -> np.ndarray:  # S [T, n_fft // 2 + 1] float32
     "Squared magnitude of the short-time Fourier transform."
     frames, w = frame(y, settings), hann(settings.n_fft, settings.win_length)
-    S = np.empty((len(frames), settings.n_fft // 2 + 1), np.float32)
-    for t in range(0, len(frames), BLOCK):
-        X = np.fft.rfft(frames[t : t + BLOCK] * w)
-        np.add(X.real**2, X.imag**2, out=S[t : t + BLOCK], casting="same_kind")
+    S = np.empty((len(frames), settings.n_fft // 2 + 1), np.float32) if out is None else out
+    windowed, X = _scratch(settings.n_fft)
+    for t in range(0, len(S), BLOCK):
+        n = min(BLOCK, len(S) - t)
+        np.multiply(frames[t : t + n], w, out=windowed[:n])
+        parts = np.fft.rfft(windowed[:n], out=X[:n]).view(float)
+        np.multiply(parts, parts, out=parts)
+        np.add(parts[:, ::2], parts[:, 1::2], out=S[t : t + n], casting="same_kind")
     return S
 
-# %% ../nbs/01_features.ipynb #f8ff6946
+# %% ../nbs/01_features.ipynb #30a8dc81
 def power_to_db(
     power: np.ndarray,  # [T] or [T, F]
     db_range: float | None = 80.0,  # dB that are kept below a clip's highest value; None: all
     starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # dB above a power of 1
     "Decibels of a power, clipped from below."
-    db = 10 * np.log10(np.maximum(power, 1e-10))
+    db = np.maximum(power, 1e-10)
+    np.multiply(np.log10(db, out=db), 10, out=db)
     if db_range is None:
         return db
     top = np.maximum.reduceat(db.max(1) if db.ndim > 1 else db, starts)
     floor = np.repeat(top - top.dtype.type(db_range), _sizes(starts, len(db)))
-    return np.maximum(db, floor[:, None] if db.ndim > 1 else floor)
+    return np.maximum(db, floor[:, None] if db.ndim > 1 else floor, out=db)
 
 
 def _sizes(starts: np.ndarray, n: int) -> np.ndarray:
@@ -595,30 +631,35 @@ def tonnetz(
     share = _normalise(chroma, np.abs(chroma).sum(1, keepdims=True))
     return _product(share, tonnetz_filters(chroma.shape[1]).T, starts)
 
-# %% ../nbs/01_features.ipynb #f57785c5
+# %% ../nbs/01_features.ipynb #04091202
 def spectral_contrast(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
     starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, n_bands + 1] dB
     "How far, in each band, the strongest bins stand above the weakest."
-    bands = contrast_bands(settings.sr, settings.n_fft, settings.n_bands)
-    peak, valley = np.empty((2, len(S), len(bands)), np.float32)
-    for k, (start, stop, count) in enumerate(bands):
+    bands, T = contrast_bands(settings.sr, settings.n_fft, settings.n_bands), len(S)
+    counts = np.array([count for _, _, count in bands])
+    ends, best = np.cumsum(counts), np.empty((2 * T, counts.sum()), np.float32)
+    for (start, stop, count), end in zip(bands, ends):
         ordered = np.sort(S[:, start:stop], axis=1)
-        valley[:, k] = np.sqrt(ordered[:, :count]).mean(1)
-        peak[:, k] = np.sqrt(ordered[:, -count:]).mean(1)
-    return power_to_db(peak, settings.db_range, starts) - power_to_db(valley, settings.db_range, starts)
+        best[:T, end - count : end], best[T:, end - count : end] = ordered[:, -count:], ordered[:, :count]
+    both = np.add.reduceat(np.sqrt(best, out=best), ends - counts, axis=1) / counts.astype(np.float32)
+    db = power_to_db(both, settings.db_range, np.concatenate([starts, np.add(starts, T)]))
+    return db[:T] - db[T:]
 
-# %% ../nbs/01_features.ipynb #22abc5d5
+# %% ../nbs/01_features.ipynb #26365719
 def zero_crossing_rate(
     y: np.ndarray,  # samples [n] float32
     settings: FeatureSettings,
 ) -> np.ndarray:  # [T, 1] float32, crossings per sample
     "Zero crossings of each frame."
     n_fft = settings.n_fft
-    negative = (np.pad(y, n_fft // 2, mode="edge") if settings.center else y) < -1e-10
-    total = np.concatenate(([0], np.cumsum(negative[1:] != negative[:-1])))
+    beyond = n_fft // 2 if settings.center else 0
+    total = np.zeros(len(y) + 2 * beyond, np.int32)  # of crossings up to each sample
+    negative = y < -1e-10
+    np.cumsum(negative[1:] != negative[:-1], out=total[beyond + 1 : beyond + len(y)])
+    total[beyond + len(y) :] = total[beyond + len(y) - 1]
     return ((total[n_fft - 1 :] - total[: 1 - n_fft])[:: settings.hop_length, None] / n_fft).astype(np.float32)
 
 # %% ../nbs/01_features.ipynb #4d81aac3
@@ -791,11 +832,13 @@ def _pitch_columns(f0: np.ndarray, voicing: np.ndarray, hnr: np.ndarray, s: Feat
     line = np.interp(np.arange(len(f0)), voiced, np.log2(f0[voiced])) if len(voiced) else np.log2(middle)
     return np.column_stack([12 * (line - math.log2(27.5)) + 0 * voicing, voicing, hnr])
 
-# %% ../nbs/01_features.ipynb #74dee0bf
+# %% ../nbs/01_features.ipynb #47a9aa07
 def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
     "Each family that is on, with the frames of all clips below one another."
     if s.n_mfcc or s.logmel or s.n_chroma or s.n_bands:
-        S = np.concatenate([power_spectrogram(y, s) for y in ys])
+        S = _room(sum(n_frames(len(y), s) for y in ys), s.n_fft // 2 + 1)
+        for y, part in zip(ys, np.split(S, starts[1:])):
+            power_spectrogram(y, s, out=part)
     if s.n_mfcc or s.logmel:
         mel = log_mel(S, s, starts)
         yield "logmel", mel
@@ -814,7 +857,7 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
     if s.pitch:
         yield "pitch", np.concatenate([_pitch_columns(*found, s) for found in pitches(ys, s)])
 
-# %% ../nbs/01_features.ipynb #3e3d0094
+# %% ../nbs/01_features.ipynb #71b3d0d5
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     "Samples after trimming; raises FeatureError where they make no frame."
     y = np.asarray(y, dtype=np.float32)
@@ -823,7 +866,8 @@ def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     if not np.abs(y).max() <= 2.0**31:
         raise FeatureError("the samples are not finite, or lie far beyond -1 to 1; read them with load_audio")
     y = trim(y, settings)
-    frame(y, settings)
+    if n_frames(len(y), settings) < 1:
+        frame(y, settings)
     return y
 
 
@@ -1276,10 +1320,10 @@ def summary(
             f"{features.settings.n_features} features a frame, {len(features.rejected)} rejected, "
             f"{seconds:.1f} s -> {features.folder}")
 
-# %% ../nbs/01_features.ipynb #798c064a
+# %% ../nbs/01_features.ipynb #a936fae9
 @call_parse
 def ser_features(
-    data_dir: str = "data/tess",  # folder or csv of recordings
+    data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date
     sr: int = 16000,  # sampling rate in Hz
     n_fft: int = 1024,  # samples in a frame
