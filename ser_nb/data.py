@@ -583,7 +583,7 @@ def _csv_rows(path: Path) -> list[tuple[int, dict]]:
         raise CorpusError(f"{path}: nothing below the line of column names; add one line a recording")
     return rows
 
-# %% ../nbs/00_data.ipynb #ae8b54fc
+# %% ../nbs/00_data.ipynb #f8f5f5ac
 def _csv_row(path: Path, line: int, row: dict) -> dict:
     "One row of a corpus from one line of a csv."
     where, file, sex = f"{path}: line {line}", path.parent / row["path"], row.get("sex", "").lower()
@@ -594,11 +594,12 @@ def _csv_row(path: Path, line: int, row: dict) -> dict:
         raise CorpusError(f"{where}: no file {file}; relative paths start at the folder of the csv")
     if sex not in ("", "f", "m", "female", "male"):
         raise CorpusError(f"{where}: sex is {sex!r}; give female, male or nothing")
+    row = {name: sys.intern(value) for name, value in row.items()}  # a speaker's name is kept once, not for each clip
     return dict(row, clip=row.get("clip") or Path(row["path"]).as_posix(), path=str(file),
                 emotion=emotion_of(row["emotion"]), label=row.get("label") or row["emotion"],
                 speaker=row.get("speaker", ""), text=row.get("text", ""),
                 sex={"f": "female", "m": "male"}.get(sex[:1], ""),
-                corpus=row.get("corpus") or _own_name(path.resolve().parent))
+                corpus=sys.intern(row.get("corpus") or _own_name(path.resolve().parent)))
 
 
 def from_csv(
@@ -608,7 +609,7 @@ def from_csv(
     path, rows, seen = Path(path), [], {}
     for line, row in _csv_rows(path):
         rows.append(_csv_row(path, line, row))
-        for same in (Path(rows[-1]["path"]).resolve(), rows[-1]["clip"]):
+        for same in (os.path.realpath(rows[-1]["path"]), rows[-1]["clip"]):
             if seen.setdefault(same, line) != line:
                 raise CorpusError(f"{path}: line {line}: {row['path']} is on line {seen[same]} already; delete one")
     return _corpus(rows, path, {}, COLUMNS + [name for name in MORE if name in rows[0]])

@@ -11,7 +11,8 @@ __all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', '
            'split_words', 'split_speakers', 'kfold', 'leave_one_speaker_out', 'save_split', 'load_split', 'split_hash',
            'part_rows', 'frame_stats', 'Normaliser', 'names_hash', 'check_normaliser', 'bucket_lengths',
            'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'draw_order', 'class_weights',
-           'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'perturbation', 'augment_clips']
+           'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'stretched', 'colour',
+           'another_voice', 'perturbation', 'augment_clips']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
@@ -409,8 +410,8 @@ def frame_stats(clips: Iterable[np.ndarray],  # each [T, F], none of them padded
     std = np.sqrt(m2 / n)
     return np.stack([mean, np.where(std <= 1e-6 * np.maximum(np.abs(mean), 1e-3), 1.0, std)])
 
-# %% ../nbs/02_dataset.ipynb #c545b57b
-MODES = ("none", "train", "utterance", "speaker")
+# %% ../nbs/02_dataset.ipynb #968abbad
+MODES = ("none", "train", "utterance", "level", "speaker")
 
 @dataclass(frozen=True, eq=False)
 class Normaliser:
@@ -447,7 +448,7 @@ def _speakers(features):
     table = _table(features)
     return np.full(len(features), "") if table is None else table["speaker"].to_numpy(str)
 
-# %% ../nbs/02_dataset.ipynb #281c40bf
+# %% ../nbs/02_dataset.ipynb #55e5943d
 @patch(cls_method=True)
 def fit(cls: Normaliser,
         features,                              # `Features`, or a list of arrays [T, F]
@@ -458,12 +459,35 @@ def fit(cls: Normaliser,
     "Find the scale."
     rows, table, fitted, stats = np.asarray(rows, int), _table(features), "", {}
     note = dict(none="blind: frames are not normalised", utterance="blind: each clip by its own mean and deviation",
+                level=f"blind: each clip by its own levels, deviations of {len(rows):,} training clips",
                 train=f"blind: mean and deviation of {len(rows):,} training clips").get(mode, "")
-    if mode == "train":
-        stats = {"": frame_stats(features[i] for i in rows)}
+    if mode in ("train", "level"):
+        stats = {"": frame_stats(features[i] for i in rows)} if mode == "train" else _level_stats(features, rows)
         fitted = names_hash(rows if table is None else table["clip"].iloc[rows])
     if mode == "speaker": stats, note = _speaker_stats(features, rows, speakers)
     return cls(mode, stats, fitted, note)
+
+def _level_stats(features, rows):
+    "Which columns share a level, and mean and deviation of all columns once the levels are gone."
+    n, settings = features[rows[0]].shape[1], getattr(features, "settings", None)
+    families = {"logmel": slice(0, n)} if settings is None else settings.families
+    if not "logmel" in families or set(families) - {"logmel", "pitch"}:
+        raise SplitError("mode 'level' takes levels away from log-mel bands and pitch: extract these families alone")
+    shared = {"bands": families["logmel"]}
+    if "pitch" in families: shared["f0"] = slice(families["pitch"].start, families["pitch"].start + 1)
+    stats = {name: np.stack([np.isin(np.arange(n), np.r_[columns]), np.ones(n)]) for name, columns in shared.items()}
+    mean, std = frame_stats(_without_levels(features[i], stats) for i in rows)
+    alike = frame_stats(_without_levels(features[i], stats)[:, shared["bands"]].reshape(-1, 1) for i in rows)
+    mean[shared["bands"]], std[shared["bands"]] = alike[:, 0]
+    return {**stats, "": np.stack([mean, std])}
+
+def _without_levels(frames, stats):
+    "Frames less the mean of each group of columns that share a level."
+    x = np.array(frames, np.float64)
+    for name in ("bands", "f0"):
+        columns = stats[name][0] > 0 if name in stats else []
+        if len(columns): x[:, columns] -= x[:, columns].mean()
+    return x
 
 def _speaker_stats(features, rows, speakers):
     "Mean and deviation of each speaker's clips, and the note that owns up to it."
@@ -477,7 +501,7 @@ def _speaker_stats(features, rows, speakers):
     whose = f"speakers unknown to training ({', '.join(new)})" if new else "each speaker, those to be judged included"
     return stats, f"adapted: uses unlabelled clips of {whose}"
 
-# %% ../nbs/02_dataset.ipynb #089f6136
+# %% ../nbs/02_dataset.ipynb #ba6d3969
 @patch
 def apply(self: Normaliser,
           frames: np.ndarray,  # [T, F], not padded
@@ -485,6 +509,7 @@ def apply(self: Normaliser,
     ) -> np.ndarray:           # float32 [T, F], a new array
     "Scale the frames of one clip."
     if self.mode == "none": return np.array(frames, np.float32)
+    if self.mode == "level": frames = _without_levels(frames, self.stats)
     if self.mode == "utterance": mean, std = frame_stats([frames])
     else: mean, std = self._stats_of(speaker if self.mode == "speaker" else "")
     return ((frames - mean.astype(np.float32)) / std.astype(np.float32)).astype(np.float32, copy=False)
@@ -760,6 +785,47 @@ def mask_frames(frames: np.ndarray,           # float32 [T, F], scaled
             start = rng.integers(0, size - width + 1)
             masked[(slice(start, start + width), slice(None))[::1 if axis == 0 else -1]] = 0
     return masked
+
+# %% ../nbs/02_dataset.ipynb #b30f5138
+def stretched(x: np.ndarray,   # [n, ...]
+              factor: float,   # above 1: read faster, so that what was at place f j comes to place j
+              length: int,     # of the result; beyond the end the last value is held
+    ) -> np.ndarray:           # float32 [length, ...]
+    "An array read along its first axis at another speed."
+    place = np.minimum(np.arange(length) * factor, len(x) - 1)
+    low = place.astype(int)
+    share = (place - low).astype(np.float32).reshape(-1, *[1] * (x.ndim - 1))
+    return x[low] * (1 - share) + x[np.minimum(low + 1, len(x) - 1)] * share
+
+# %% ../nbs/02_dataset.ipynb #67daa629
+def colour(n_bands: int,
+           rng: np.random.Generator,
+           level: float = 0.3,   # l, deviation of the constant
+           tilt: float = 0.5,    # t, of the slope from the middle band to the last
+           ripple: float = 0.3,  # r, of the longest wave
+    ) -> np.ndarray:             # float32 [n_bands]
+    "What another room and microphone add to each band."
+    b, g = np.linspace(-1, 1, n_bands), rng.normal(size=5)
+    waves = [g[k + 1] / k * np.cos(0.75 * np.pi * k * (b + 1) + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3)]
+    return (g[0] * level + g[1] * tilt * b + ripple * sum(waves)).astype(np.float32)
+
+# %% ../nbs/02_dataset.ipynb #f11e84df
+def another_voice(frames: np.ndarray,           # float32 [T, F], scaled; log-mel bands first, then pitch or none
+                  rng: np.random.Generator,
+                  bands: int | None = None,     # log-mel bands; None: all columns
+                  tempo: tuple = (0.75, 1.35),  # times as fast
+                  tract: tuple = (0.82, 1.2),   # places at which the bands are read, times their own
+                  range_: tuple = (0.7, 1.3),   # times as far from the mean
+    ) -> np.ndarray:                            # float32 [another T, F], a new array
+    "The clip as another speaker in another room might have given it."
+    rate, n = rng.uniform(*tempo), bands or frames.shape[1]
+    x = stretched(frames, rate, max(int(round(len(frames) / rate)), 1))
+    mel = stretched(x[:, :n].T, np.exp(rng.uniform(*np.log(tract))), n).T
+    mel = mel * np.float32(rng.uniform(*range_)) + colour(n, rng)
+    mel = mask_frames(mel, rng, time_masks=0, feature_masks=2, max_features=0.16)
+    x = np.hstack([mel, x[:, n:]])
+    x[:, n:n + 1] *= np.float32(rng.uniform(*range_))
+    return mask_frames(x, rng, time_masks=1, max_time=0.15, feature_masks=0)
 
 # %% ../nbs/02_dataset.ipynb #cefc7ec5
 @contextmanager

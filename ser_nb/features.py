@@ -17,7 +17,7 @@ __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES
            'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
            'ser_features']
 
-# %% ../nbs/01_features.ipynb #83265847
+# %% ../nbs/01_features.ipynb #325e7981
 import contextlib
 import csv
 import functools
@@ -34,6 +34,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import lazy_loader as lazy
 import numpy as np
@@ -1012,14 +1013,25 @@ def make_shard(
             writer.writerows(rows)
     return name
 
-# %% ../nbs/01_features.ipynb #6ca9eb47
-def _read_shard(folder: Path, name: str) -> list[dict]:
+# %% ../nbs/01_features.ipynb #4c545041
+class _Row(NamedTuple):
+    "What is known of a clip."
+    clip: str
+    sha256: str
+    duration: float  # seconds
+    n_frames: int
+    start: int  # its first row in the shard
+    reason: str  # why it was rejected
+    shard: str
+
+
+def _read_shard(folder: Path, name: str) -> list[_Row]:
     "Rows of a finished shard; none where its csv has been damaged."
     with open(folder / "shards" / f"{name}.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     try:
-        return [{**row, "shard": name, "duration": float(row["duration"]), "n_frames": int(row["n_frames"]),
-                 "start": int(row["start"])} for row in rows]
+        return [_Row(row["clip"], row["sha256"], float(row["duration"]), int(row["n_frames"]), int(row["start"]),
+                     row["reason"], name) for row in rows]
     except (KeyError, TypeError, ValueError):
         return []
 
@@ -1041,16 +1053,16 @@ def _sha256(path: str) -> str:
     except OSError:
         return ""
 
-# %% ../nbs/01_features.ipynb #24f20795
-def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> dict[str, dict]:
+# %% ../nbs/01_features.ipynb #e22bf832
+def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> dict[str, _Row]:
     "Rows that earlier runs left, of clips whose file has not changed since."
     from joblib import Parallel, delayed
 
     known = {}
     for path in sorted((folder / "shards").glob(f"{settings.hash[:8]}-*.csv"), reverse=True):
         rows = _read_shard(folder, path.stem)
-        if _is_whole(folder, path.stem, sum(row["n_frames"] for row in rows), settings.n_features):
-            known.update({(row["clip"], row["sha256"]): row for row in rows})
+        if _is_whole(folder, path.stem, sum(row.n_frames for row in rows), settings.n_features):
+            known.update({(row.clip, row.sha256): row for row in rows})
     clips = {clip for clip, _ in known}
     pairs = [(clip, path) for clip, path in zip(corpus["clip"], corpus["path"]) if clip in clips]
     hashes = Parallel(n_jobs=-1, prefer="threads")(delayed(_sha256)(path) for _, path in pairs)
@@ -1164,7 +1176,7 @@ def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jo
                                        "or take fewer jobs, and run it again to go on") from None
     return [names[i] for i in range(len(shards))]
 
-# %% ../nbs/01_features.ipynb #0bc3cbe9
+# %% ../nbs/01_features.ipynb #b5d72841
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     "Write a table, sorted by clip."
     with replace_file(path) as temporary:
@@ -1186,10 +1198,10 @@ def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> N
         warnings.warn(what, stacklevel=4)
 
 
-def _write_folder(corpus: pd.DataFrame, rows: dict[str, dict], folder: Path, settings: FeatureSettings) -> None:
+def _write_folder(corpus: pd.DataFrame, rows: dict[str, _Row], folder: Path, settings: FeatureSettings) -> None:
     "Write the tables and settings of a feature folder, and remove what they don't need."
     measured = ["sha256", "duration", "n_frames", "shard", "start"]
-    found = pd.DataFrame([rows[clip] for clip in corpus["clip"]])
+    found = pd.DataFrame([rows.pop(clip) for clip in corpus["clip"]], columns=_Row._fields)
     corpus = corpus.drop(columns=measured, errors="ignore").reset_index(drop=True)
     _write_rejected(corpus, found["reason"], folder)
     _write_csv(corpus.join(found[measured])[found["reason"] == ""], folder / "index.csv")
@@ -1270,7 +1282,7 @@ def open_features(
         raise FeatureError(f"{folder}: {error}; run ser_features on it again") from None
     return Features(folder, settings, index)
 
-# %% ../nbs/01_features.ipynb #220fb96d
+# %% ../nbs/01_features.ipynb #ff368877
 def extract(
     corpus: pd.DataFrame,  # one row a clip, as `load_corpus` gives it
     out_dir: str | Path,  # feature folder to make, or to bring up to date
@@ -1284,18 +1296,35 @@ def extract(
     "Compute the features of a corpus, or what is missing of them."
     folder = Path(out_dir).resolve()
     _check_corpus(corpus)
-    rows = _finished(corpus, folder, settings)
-    todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
-                  if clip not in rows)
-    shards = [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
-    with _engine(engine, address):
-        for name in _make_shards(shards, folder, settings, jobs, engine):
-            rows.update({row["clip"]: row for row in _read_shard(folder, name)})
-    _write_folder(corpus, rows, folder, settings)
+    with _alone(folder):
+        rows = _finished(corpus, folder, settings)
+        todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
+                      if clip not in rows)
+        shards = [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
+        with _engine(engine, address):
+            names = _make_shards(shards, folder, settings, jobs, engine)
+        del todo, shards
+        for name in names:
+            rows.update({row.clip: row for row in _read_shard(folder, name)})
+        _write_folder(corpus, rows, folder, settings)
+    n_clips = len(corpus)
+    del corpus, rows
     features = open_features(out_dir)
-    if strict and len(features) < len(corpus):
-        raise FeatureError(f"{len(corpus) - len(features)} clips were rejected; see {folder / 'rejected.csv'}")
+    if strict and len(features) < n_clips:
+        raise FeatureError(f"{n_clips - len(features)} clips were rejected; see {folder / 'rejected.csv'}")
     return features
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    "Wait until no other program writes to a feature folder; where the system has no such locks, don't."
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    with open(folder / "shards" / ".lock", "w") as file:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _check_corpus(corpus: pd.DataFrame) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json', 'masked_mean',
-           'attention', 'build_model', 'n_weights', 'make_loss', 'compile_model']
+           'attention', 'weighted_stats', 'conv_front', 'build_model', 'n_weights', 'make_loss', 'compile_model',
+           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #0779a697
 class ModelError(ValueError):
@@ -42,16 +43,19 @@ def _cache_compilations():
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "ser_nb" / "jax"))
 
-# %% ../nbs/03_model.ipynb #3210891a
-POOLINGS, LOSSES = ("last", "mean", "attention"), ("cross_entropy", "focal")
+# %% ../nbs/03_model.ipynb #cb1ffd71
+POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
 
 @dataclass(frozen=True)
 class ModelSettings:
     "What the network looks like and what it minimises."
+    conv: int = 0                   # filters of a convolution over time in front of the LSTMs, 0 for none
+    conv_kernel: int = 5            # frames that a filter sees, odd
+    conv_stride: int = 2            # frames from one place of the filters to the next
     units: tuple = (128, 64)        # LSTM units a layer, 1 to 3 layers
     bidirectional: bool = False     # read the frames backwards too
-    pooling: str = "last"           # how the frames become one vector: last, mean, attention
-    dropout: float = 0.3            # share of values dropped after each LSTM
+    pooling: str = "last"           # how the frames become one vector: last, mean, attention, deviation
+    dropout: float = 0.3            # share of values dropped after the convolution, each LSTM, deviation
     recurrent_dropout: float = 0.0  # off: it leaves the fast path on every backend
     dense: int = 64                 # units of the relu layer, 0 for none
     batch_norm: bool = False        # batch normalisation after the relu layer
@@ -68,7 +72,9 @@ class ModelSettings:
         _refuse(self.loss not in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
         for name in ("dropout", "recurrent_dropout", "label_smoothing"):
             _refuse(not 0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
-        for name in ("dense", "l2", "focal_gamma"):
+        _refuse(self.conv_kernel < 1 or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel, "odd, 1 or more")
+        _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
+        for name in ("conv", "dense", "l2", "focal_gamma"):
             _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
 
 def _refuse(bad, name, value, wanted):
@@ -86,7 +92,7 @@ def from_json(cls, text: str):  # an object of `cls`
     if unknown: raise ModelError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
-# %% ../nbs/03_model.ipynb #bc4db214
+# %% ../nbs/03_model.ipynb #391301e0
 def _clean(frames, mask):
     import keras.ops as K
     return K.where(K.expand_dims(mask, -1), frames, K.zeros_like(frames))
@@ -97,16 +103,37 @@ def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> 
     m = K.expand_dims(K.cast(mask, h.dtype), -1)
     return K.sum(h * m, axis=1) / K.maximum(K.sum(m, axis=1), 1)
 
-def attention(h, mask, units: int = 64):  # h [batch, time, units], mask bool [batch, time] -> [batch, units]
-    "Weighted sum over the frames, with learnt weights that are 0 in the padding."
+def attention(h, mask, units: int = 64, deviation: bool = False):  # h [batch, time, u], mask bool [batch, time]
+    "Weighted sum over the frames, with learnt weights that are 0 in the padding; on demand the deviation beside it."
     import keras
     import keras.ops as K
     score = keras.layers.Dense(1, use_bias=False, name="attention_score")(
         keras.layers.Dense(units, activation="tanh", name="attention")(h))
     score = K.where(K.expand_dims(mask, -1), score, K.full_like(score, -1e9))
-    return K.sum(h * K.softmax(score, axis=1), axis=1)
+    return weighted_stats(h, K.softmax(score, axis=1), deviation)
 
-# %% ../nbs/03_model.ipynb #41992ebc
+def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time, 1] -> [batch, u or 2 u]
+    "Weighted mean of the frames, and on demand their weighted deviation."
+    import keras.ops as K
+    m = K.sum(h * a, axis=1)
+    if not deviation: return m
+    spread = K.sum(a * K.square(h - K.expand_dims(m, 1)), axis=1)
+    return K.concatenate([m, K.sqrt(K.maximum(spread, 1e-6))], axis=-1)
+
+# %% ../nbs/03_model.ipynb #5e665405
+def conv_front(
+    h,         # [batch, time, n_features], zeros in the padding
+    mask,      # bool [batch, time]
+    settings: ModelSettings,
+):  # [batch, ceil(time / stride), conv], and its mask
+    "A convolution over time, and the mask of its steps."
+    import keras
+    L, s = keras.layers, settings
+    h = L.ZeroPadding1D(s.conv_kernel // 2, name="conv_pad")(h)
+    h = L.Conv1D(s.conv, s.conv_kernel, strides=s.conv_stride, activation="relu", name="conv")(h)
+    return L.Dropout(s.dropout, name="conv_dropout")(h), mask[:, :: s.conv_stride]
+
+# %% ../nbs/03_model.ipynb #aafde659
 def build_model(
     settings: ModelSettings,  # the architecture
     n_features: int,          # columns of a frame
@@ -118,21 +145,23 @@ def build_model(
     l2 = keras.regularizers.L2(s.l2) if s.l2 else None
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
-    h = _clean(frames, mask)
+    h, seen = _clean(frames, mask), mask
+    if s.conv: h, seen = conv_front(h, mask, s)
     for i, units in enumerate(s.units):
         seq = i < len(s.units) - 1 or s.pooling != "last"
         lstm = L.LSTM(units, return_sequences=seq, recurrent_dropout=s.recurrent_dropout,
                       kernel_regularizer=l2, name=f"lstm_{i}")
-        h = (L.Bidirectional(lstm, name=f"bilstm_{i}") if s.bidirectional else lstm)(h, mask=mask)
+        h = (L.Bidirectional(lstm, name=f"bilstm_{i}") if s.bidirectional else lstm)(h, mask=seen)
         h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
-    if s.pooling == "mean": h = masked_mean(h, mask)
-    if s.pooling == "attention": h = attention(h, mask)
+    if s.pooling == "mean": h = masked_mean(h, seen)
+    if s.pooling in ("attention", "deviation"): h = attention(h, seen, deviation=s.pooling == "deviation")
+    if s.pooling == "deviation": h = L.Dropout(s.dropout, name="pool_dropout")(h)
     if s.dense: h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
     if s.batch_norm: h = L.BatchNormalization(name="batch_norm")(h)
     out = L.Dense(n_classes, activation="softmax", name="emotion")(h)
     return keras.Model({"frames": frames, "mask": mask}, out, name="ser_lstm")
 
-# %% ../nbs/03_model.ipynb #93be4347
+# %% ../nbs/03_model.ipynb #fdf399b4
 def n_weights(
     settings: ModelSettings,  # the architecture
     n_features: int,          # columns of a frame
@@ -140,10 +169,12 @@ def n_weights(
 ) -> int:  # trainable weights
     "Number of trainable weights by the formula."
     total, d, both = 0, n_features, 1 + settings.bidirectional
+    if settings.conv: total, d = (settings.conv_kernel * d + 1) * settings.conv, settings.conv
     for u in settings.units:
         total += both * 4 * (d * u + u * u + u)
         d = both * u
-    if settings.pooling == "attention": total += d * 64 + 64 + 64
+    if settings.pooling in ("attention", "deviation"): total += d * 64 + 64 + 64
+    if settings.pooling == "deviation": d = 2 * d
     if settings.dense: total, d = total + (d + 1) * settings.dense, settings.dense
     if settings.batch_norm: total += 2 * d
     return total + (d + 1) * n_classes
@@ -169,3 +200,183 @@ def compile_model(
     model.compile(keras.optimizers.Adam(learning_rate, clipnorm=clipnorm), make_loss(settings), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     return model
+
+# %% ../nbs/03_model.ipynb #0956d916
+def weight_shapes(
+    settings: ModelSettings,  # the architecture
+    n_features: int,          # columns of a frame
+    n_classes: int,           # emotions
+) -> dict:  # layer -> shapes of its weights, as `layer.get_weights()` gives them
+    "The weights that a network of these settings has."
+    shapes, d, both = {}, n_features, 1 + settings.bidirectional
+    if settings.conv:
+        shapes["conv"], d = [(settings.conv_kernel, d, settings.conv), (settings.conv,)], settings.conv
+    for i, u in enumerate(settings.units):
+        name = f"bilstm_{i}" if settings.bidirectional else f"lstm_{i}"
+        shapes[name], d = [(d, 4 * u), (u, 4 * u), (4 * u,)] * both, both * u
+    if settings.pooling in ("attention", "deviation"):
+        shapes |= {"attention": [(d, 64), (64,)], "attention_score": [(64, 1)]}
+    if settings.pooling == "deviation": d = 2 * d
+    if settings.dense: shapes["dense"], d = [(d, settings.dense), (settings.dense,)], settings.dense
+    if settings.batch_norm: shapes["batch_norm"] = [(d,)] * 4
+    return {**shapes, "emotion": [(d, n_classes), (n_classes,)]}
+
+def named_weights(model) -> dict:  # layer -> its weights
+    "The weights of a keras network by layer."
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
+
+# %% ../nbs/03_model.ipynb #68c7623d
+class _Graph:
+    "Nodes and constants of an ONNX graph."
+    def __init__(self): self.nodes, self.constants = [], []
+
+    def put(self, value, name=""):
+        "Add a constant; gives its name."
+        from onnx import numpy_helper
+        name = name or f"const_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(self, op, *inputs, n_outputs=1, **attributes):
+        "Add a node; gives the name of its output, or a list of them."
+        from onnx import helper
+        out = [f"{op}_{len(self.nodes)}_{i}" for i in range(n_outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), out, **attributes))
+        return out[0] if n_outputs == 1 else out
+
+# %% ../nbs/03_model.ipynb #0cc09e1a
+def _onnx_gates(w):  # [.., 4 u] in keras' order -> [4 u, ..] in ONNX' order
+    i, f, c, o = np.split(np.asarray(w, np.float32), 4, axis=-1)
+    return np.concatenate([i, o, f, c], axis=-1).T
+
+def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] -> [time, batch, u] or [batch, u]
+    "An LSTM layer, in one direction or both."
+    both, units = len(weights) // 3, weights[1].shape[0]
+    parts = [np.stack([_onnx_gates(w) for w in weights[k::3]]) for k in range(3)]
+    parts[2] = np.concatenate([parts[2], np.zeros_like(parts[2])], axis=1)
+    names = [g.put(w, f"{name}.{part}") for w, part in zip(parts, "WRB")]
+    y, last, _ = g.add("LSTM", x, *names, lengths, n_outputs=3, hidden_size=units,
+                       direction="bidirectional" if both == 2 else "forward")
+    if sequence: return g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.put(np.array([0, 0, -1])))
+    return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.put(np.array([0, -1])))
+
+# %% ../nbs/03_model.ipynb #77c755c8
+def _onnx_dense(g, x, weights, name, activation=""):
+    y = g.add("MatMul", x, g.put(np.asarray(weights[0], np.float32), f"{name}.kernel"))
+    if len(weights) > 1: y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
+    return g.add(activation, y) if activation else y
+
+def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [batch, time] -> [batch, u or 2 u]
+    "Mean, or attention with or without deviation, over the real frames."
+    real = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.put(np.array([2])))
+    first = g.put(np.array([0]))
+    if pooling == "mean":
+        m = g.add("Cast", real, to=1)
+        return g.add("Div", g.add("ReduceSum", g.add("Mul", h, m), first, keepdims=0),
+                     g.add("Max", g.add("ReduceSum", m, first, keepdims=0), g.put(np.float32(1))))
+    hidden = _onnx_dense(g, h, weights["attention"], "attention", "Tanh")
+    score = _onnx_dense(g, hidden, weights["attention_score"], "attention_score")
+    a = g.add("Softmax", g.add("Where", real, score, g.put(np.float32(-1e9))), axis=0)
+    m = g.add("ReduceSum", g.add("Mul", h, a), first, keepdims=0)
+    if pooling == "attention": return m
+    off = g.add("Sub", h, g.add("Unsqueeze", m, first))
+    spread = g.add("ReduceSum", g.add("Mul", a, g.add("Mul", off, off)), first, keepdims=0)
+    return g.add("Concat", m, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(1e-6)))), axis=1)
+
+def _onnx_conv(g, x, settings, weights):  # x [batch, time, d] -> [steps, batch, conv]
+    "The convolution in front."
+    kernel, bias = (np.asarray(w, np.float32) for w in weights)
+    half = settings.conv_kernel // 2
+    y = g.add("Conv", g.add("Transpose", x, perm=[0, 2, 1]), g.put(kernel.transpose(2, 1, 0), "conv.kernel"),
+              g.put(bias, "conv.bias"), pads=[half, half], strides=[settings.conv_stride])
+    return g.add("Transpose", g.add("Relu", y), perm=[2, 0, 1])
+
+def _onnx_batch_norm(g, x, weights):  # keras' epsilon
+    return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"batch_norm.{n}") for w, n in
+                                            zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=1e-3)
+
+# %% ../nbs/03_model.ipynb #a0dcd3b9
+def _onnx_layers(g, settings, weights):
+    "All nodes from `frames` and `mask` to probabilities."
+    s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
+    x = g.add("Where", clean, "frames", g.put(np.float32(0)))
+    if s.conv:
+        x, every = _onnx_conv(g, x, s, weights["conv"]), g.put(np.array([s.conv_stride]))
+        seen = g.add("Slice", "mask", g.put(np.array([0])), g.put(np.array([2**31 - 1])), g.put(np.array([1])), every)
+    else: x = g.add("Transpose", x, perm=[1, 0, 2])
+    lengths = g.add("ReduceSum", g.add("Cast", seen, to=6), g.put(np.array([1])), keepdims=0)
+    for i in range(len(s.units)):
+        name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
+        x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")
+    if s.pooling != "last": x = _onnx_pool(g, x, seen, s.pooling, weights)
+    if s.dense: x = _onnx_dense(g, x, weights["dense"], "dense", "Relu")
+    if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"])
+    return g.add("Softmax", _onnx_dense(g, x, weights["emotion"], "emotion"), axis=-1)
+
+def onnx_model(
+    settings: ModelSettings,  # the architecture
+    n_features: int,          # columns of a frame
+    n_classes: int,           # emotions
+    weights: dict,            # of `named_weights`
+):  # an onnx.ModelProto: frames [batch, time, n_features], mask [batch, time] -> probabilities [batch, n_classes]
+    "The network as an ONNX graph."
+    from onnx import TensorProto as T, helper
+    have = {name: [tuple(np.shape(w)) for w in ws] for name, ws in weights.items()}
+    wanted = weight_shapes(settings, n_features, n_classes)
+    odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
+    if odd: raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
+    g = _Graph()
+    g.nodes.append(helper.make_node("Identity", [_onnx_layers(g, settings, weights)], ["probabilities"]))
+    sizes = {"frames": (T.FLOAT, ["batch", "time", n_features]), "mask": (T.BOOL, ["batch", "time"])}
+    graph = helper.make_graph(g.nodes, "ser_nb", [helper.make_tensor_value_info(n, *v) for n, v in sizes.items()],
+                              [helper.make_tensor_value_info("probabilities", T.FLOAT, ["batch", n_classes])],
+                              g.constants)
+    return helper.make_model(graph, producer_name="ser_nb", ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+# %% ../nbs/03_model.ipynb #7826aae6
+def _blank(model):
+    "A copy of an ONNX model whose weights hold no numbers, and the bytes that these took."
+    from onnx import TensorProto as T
+    copy, sizes = type(model)(), []
+    copy.CopyFrom(model)
+    for w in copy.graph.initializer:
+        if w.data_type == T.FLOAT and not w.name.startswith("const"):
+            sizes.append(len(w.raw_data))
+            w.ClearField("raw_data")
+    return copy, sizes
+
+def check_onnx(
+    data: bytes,              # of an ONNX file
+    settings: ModelSettings,  # the architecture that it must have
+    n_features: int,          # columns of a frame
+    n_classes: int,           # emotions
+) -> bytes:  # the same, if it is this network with finite weights
+    "Refuse an ONNX file that is anything but the network of these settings."
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+    shapes = weight_shapes(settings, n_features, n_classes)
+    n_bytes = 4 * sum(int(np.prod(s, dtype=object)) for layer in shapes.values() for s in layer)
+    if not n_bytes <= len(data) <= 2 * n_bytes + 10**6:
+        raise ModelError(f"{len(data):,} bytes, the network of the settings has {n_bytes:,} bytes of weights")
+    try: model = ModelProto.FromString(data)
+    except DecodeError: raise ModelError("not an ONNX file, or a damaged one") from None
+    ours = onnx_model(settings, n_features, n_classes, {k: [np.zeros(s, "f4") for s in v] for k, v in shapes.items()})
+    if _blank(model) != _blank(ours): raise ModelError("its graph is not the network of the settings")
+    floats = [w.raw_data for w in model.graph.initializer if w.data_type == 1]
+    if not all(np.isfinite(np.frombuffer(w, "<f4")).all() for w in floats):
+        raise ModelError("some of its weights are not finite numbers")
+    return data
+
+# %% ../nbs/03_model.ipynb #b03ec351
+class OnnxNetwork:
+    "A network run by onnxruntime, to be used like the keras model."
+    def __init__(self, data: bytes, threads: int = 1):  # one thread: these networks are too small to be shared out
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 3
+        self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}
+        "Probabilities [batch, n_classes]."
+        return self.session.run(None, batch)[0]

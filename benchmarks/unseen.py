@@ -1,0 +1,130 @@
+"""How well a new voice is understood: the figures of 07_unseen_voices, made again.
+
+    python benchmarks/unseen.py --tess data/tess [--emodb data/emodb] [--tasks tess-blind,tess-adapted] [--seeds 5]
+    python benchmarks/unseen.py --tasks emodb-adapted --speakers 03,08,09,10,11 --variant no-voices
+
+One seed is the mean of several members. Each finished direction is added to results/unseen.json at once, and what
+is there already is not made again, so a killed run goes on.
+"""
+import argparse
+import hashlib
+import inspect
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from ser_nb.data import load_corpus, replace_file
+from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
+from ser_nb.features import extract
+from ser_nb.train import read_run, val_scores
+from ser_nb.unseen import FRAMES, NETWORK, TRAINING, epochs_for, member_probabilities, self_train, train_members
+
+HERE = Path(__file__).parent
+TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "both-blind": ("both", "blind"),
+         "both-adapted": ("both", "adapted"), "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted")}
+
+
+VARIANTS = {"no-voices": {"training": {"voices": False, "n_buckets": 4}}, "no-pitch": {"frames": {"pitch": False}},
+            "mean-pooling": {"network": {"pooling": "mean"}}, "no-convolution": {"network": {"conv": 0}}}
+
+
+def settings_of(variant):
+    "Frames, network and training, with one thing changed."
+    change = VARIANTS.get(variant, {})
+    return [replace(s, **change.get(k, {})) for k, s in (("frames", FRAMES), ("network", NETWORK), ("training", TRAINING))]
+
+
+class Joined:
+    "The features of TESS, and those clips of EmoDB that have an emotion of TESS."
+
+    def __init__(self, tess, emodb):
+        self.parts, self.settings = (tess, emodb), tess.settings
+        keep = np.flatnonzero(emodb.index["emotion"].isin(set(tess.index["emotion"])))
+        self.place = [(0, i) for i in range(len(tess))] + [(1, int(i)) for i in keep]
+        self.index = pd.concat([tess.index, emodb.index.iloc[keep]], ignore_index=True)
+        self.data_hash = hashlib.sha256((tess.data_hash + emodb.data_hash).encode()).hexdigest()
+
+    def __len__(self): return len(self.place)
+
+    def __getitem__(self, i):
+        part, row = self.place[int(i)]
+        return self.parts[part][row]
+
+
+def features_of(name, options):
+    "The features of a task: of one corpus, or of both."
+    if name == "both": return Joined(*(features_of(part, options) for part in ("tess", "emodb")))
+    frames = settings_of(options.variant)[0]
+    folder = Path(options.features) / f"unseen_{name}{'' if frames == FRAMES else '_' + options.variant}"
+    return extract(load_corpus(getattr(options, name)), folder, frames, jobs=options.jobs)
+
+
+def split_of(features, speaker):
+    "Train on all speakers but one; of TESS' two only the other one is left."
+    return split_speakers(features.index, [speaker], val=0.05, seed=0, val_by="text")
+
+
+def one(features, speaker, track, seed, options, folder):
+    "Train on the others, ask about this speaker."
+    split, start = split_of(features, speaker), time.perf_counter()
+    rows, classes = part_rows(features, split, "test"), class_names(split)
+    truth = label_ids(features.index["emotion"].iloc[rows], classes)
+    _, network, training = settings_of(options.variant)
+    training = replace(training, epochs=epochs_for((split["part"] == "train").sum()))
+    runs = train_members(features, split, folder, track, range(seed * options.members, (seed + 1) * options.members),
+                         network, training)
+    members = member_probabilities(runs, features, rows)
+    stages = self_train(runs, features, split) if track == "adapted" and not options.variant else members.mean(0)[None]
+    run = read_run(runs[0])
+    return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
+            "truth": truth.tolist(), "members_uar": [val_scores(p, truth)["val_uar"] for p in members],
+            "averaged": val_scores(members.mean(0), truth)["val_uar"],
+            "stages": [val_scores(p, truth)["val_uar"] for p in stages],
+            "answer": members.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
+            "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()
+                              if v.default is not v.empty},
+            "seconds": round(time.perf_counter() - start, 1),
+            **{k: run[k] for k in ("model", "train", "data_hash", "split_hash", "versions", "normaliser")}}
+
+
+def write(path, results):
+    "All results, whole or not at all."
+    with replace_file(path) as f: Path(f).write_text(json.dumps(results))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--tess", default="data/tess")
+    p.add_argument("--emodb", default="data/emodb")
+    p.add_argument("--tasks", default="tess-blind,tess-adapted")
+    p.add_argument("--seeds", type=int, default=5)
+    p.add_argument("--members", type=int, default=3)
+    p.add_argument("--variant", default="", choices=["", *VARIANTS], help="one thing changed, without self-training")
+    p.add_argument("--speakers", default="", help="only these are tested, with commas between")
+    p.add_argument("--features", default="data", help="folder for the feature folders")
+    p.add_argument("--jobs", type=int, default=-1)
+    p.add_argument("--out", default=str(HERE / "results" / "unseen"))
+    options = p.parse_args()
+    Path(options.out).mkdir(parents=True, exist_ok=True)
+    for task in options.tasks.split(","):
+        name, track = TASKS[task]
+        features = features_of(name, options)
+        wanted = ["OAF", "YAF"] if name != "emodb" else sorted(set(features.index["speaker"]))
+        wanted = [s for s in wanted if not options.speakers or s in options.speakers.split(",")]
+        path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
+        results = json.loads(path.read_text()) if path.exists() else []
+        for seed in range(options.seeds):
+            for speaker in wanted:
+                if any((r["speaker"], r["seed"]) == (speaker, seed) for r in results): continue
+                with TemporaryDirectory() as folder: results.append(one(features, speaker, track, seed, options, folder))
+                write(path, results)
+                print(task, speaker, seed, "seconds", results[-1]["seconds"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
