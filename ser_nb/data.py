@@ -1340,7 +1340,7 @@ def fetch(
         warnings.warn(f"{dest}: not as published: {report}; ser_check lists all", stacklevel=2)
     return corpus
 
-# %% ../nbs/00_data.ipynb #16abdb0e
+# %% ../nbs/00_data.ipynb #338573f7
 def command(
     function,  # of typed parameters
 ):
@@ -1360,9 +1360,11 @@ def ser_fetch(
         corpus = fetch(name, dest)
     except CorpusError as error:
         sys.exit(f"ser_fetch: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"ser_fetch: this needs the package {error.name}; pip install 'ser_nb[train]'")
     print(f"{len(corpus):,} recordings in {dest}")
 
-# %% ../nbs/00_data.ipynb #1ec7dc09
+# %% ../nbs/00_data.ipynb #a25e90eb
 @command
 def ser_check(
     data_dir: str,  # folder or csv of a corpus; several with commas between
@@ -1374,6 +1376,8 @@ def ser_check(
         corpus = load_corpus(data_dir)
     except CorpusError as error:
         sys.exit(f"ser_check: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"ser_check: this needs the package {error.name}; pip install 'ser_nb[train]'")
     problems = check(corpus)
     for row in problems.head(20).itertuples():
         print(f"{row.kind}: {row.clip}: {row.problem}: {row.detail}")

@@ -423,7 +423,7 @@ def _fold_name(speakers) -> str:
 
 def _folder_name(name) -> str: return re.sub(r"[^\w+.-]", "_", name)
 
-# %% ../nbs/05_evaluate.ipynb #55fb1407
+# %% ../nbs/05_evaluate.ipynb #b3b078fd
 def why_absent(
     table: pd.DataFrame,  # `features.index`
     protocol: str,        # random, words or speakers
@@ -431,7 +431,7 @@ def why_absent(
     max_folds: int = 10,
 ) -> str:  # "" where it can be judged
     "Why a corpus can't be judged by a protocol."
-    if protocol not in PROTOCOLS: raise EvaluateError(f"protocol {protocol!r}: must be of {', '.join(PROTOCOLS)}")
+    if protocol not in PROTOCOLS: raise EvaluateError(f"protocol {protocol!r}: must be one of {', '.join(PROTOCOLS)}")
     if protocol != "random":
         names, least = _text(table["text" if protocol == "words" else "speaker"]), {"words": 7, "speakers": 2}[protocol]
         unknown, n = int((names == "").sum()), names[names != ""].nunique()
@@ -449,7 +449,7 @@ def wanted_protocols(
     names = protocols.split(",") if isinstance(protocols, str) else list(protocols)
     names = [p for name in names for p in (PROTOCOLS if name.strip() == "all" else [name.strip()])]
     odd = [p for p in names if p not in PROTOCOLS]
-    if odd: raise EvaluateError(f"protocol {odd[0]!r}: must be of all, {', '.join(PROTOCOLS)}")
+    if odd: raise EvaluateError(f"protocol {odd[0]!r}: must be one of all, {', '.join(PROTOCOLS)}")
     return [p for p in PROTOCOLS if p in {*names, "speakers"}]
 
 # %% ../nbs/05_evaluate.ipynb #2e9171bb
@@ -834,7 +834,7 @@ def cross_corpus(
     found.attrs["text"] = write_cross(found, out_dir, features)
     return found
 
-# %% ../nbs/05_evaluate.ipynb #9a50a02f
+# %% ../nbs/05_evaluate.ipynb #1ad9aaf3
 def plot_cross(
     found: pd.DataFrame,   # of `cross_corpus`
     n_classes: int,        # for chance
@@ -846,13 +846,12 @@ def plot_cross(
     rows = order + ["all others"] * ("all others" in set(found["train"]))
     grid = found.pivot(index="train", columns="test", values="UAR").reindex(index=rows, columns=order)
     says = {(r.train, r.test): f"{r.UAR:.3f}\n{r.low:.2f} to {r.high:.2f}" for r in found.itertuples()}
-    fig, ax = plt.subplots(figsize=(1.7 * len(order) + 2.6, 0.9 * len(rows) + 1.6), dpi=80)
+    fig, ax = plt.subplots(figsize=(1.7 * len(order) + 2.6, 0.9 * len(rows) + 1.6), dpi=80, layout="constrained")
     sns.heatmap(grid, annot=[[says.get((a, b), "") for b in order] for a in rows], fmt="", cmap="Blues", vmin=0, vmax=1,
                 ax=ax, linewidths=1, annot_kws={"size": 9}, cbar_kws={"label": f"UAR (chance {1 / n_classes:.2f})"})
     for i in range(len(order)): ax.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, ec="#d98b5f", lw=2.5))
     ax.set(xlabel="judged on", ylabel="trained on", title="outlined: unseen speakers of the same corpus")
     ax.tick_params(axis="y", rotation=0)
-    fig.tight_layout()
     return fig
 
 # %% ../nbs/05_evaluate.ipynb #8c767aef

@@ -1349,7 +1349,7 @@ def summary(
             f"{features.settings.n_features} features a frame, {len(features.rejected)} rejected, "
             f"{seconds:.1f} s -> {features.folder}")
 
-# %% ../nbs/01_features.ipynb #a936fae9
+# %% ../nbs/01_features.ipynb #593d6eaa
 @call_parse
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
@@ -1382,6 +1382,8 @@ def ser_features(
                                address=address or None)
     except (AudioError, CorpusError, FeatureError, OSError) as error:
         sys.exit(f"ser_features: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"ser_features: this needs the package {error.name}; pip install 'ser_nb[train]'")
     for row in features.rejected.itertuples():
         print(f"rejected {row.clip}: {row.reason}", file=sys.stderr)
     print(summary(features, time.perf_counter() - start))

@@ -16,7 +16,7 @@ __all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'ModelError', 'import_keras', 'Mode
            'attention', 'weighted_stats', 'conv_front', 'build_model', 'n_weights', 'make_loss', 'compile_model',
            'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
 
-# %% ../nbs/03_model.ipynb #0779a697
+# %% ../nbs/03_model.ipynb #02d608b1
 class ModelError(ValueError):
     "Settings or weights that no network can be built from."
 
@@ -31,7 +31,8 @@ def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (ja
     try:
         import keras
     except ImportError as e:
-        raise ModelError(f"backend {name!r} cannot be imported ({e}): pip install \"ser_nb[{name}]\","
+        extra = "train" if name == "jax" else name
+        raise ModelError(f"backend {name!r} cannot be imported ({e}): pip install \"ser_nb[{extra}]\","
                          " or set KERAS_BACKEND=jax") from e
     if keras.backend.backend() == "jax": _cache_compilations()
     return keras

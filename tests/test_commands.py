@@ -74,6 +74,8 @@ def test_seed_commands(home):
     (["ser_train", "--features", "data/features", "--split", "sideways"], "sideways"),
     (["ser_evaluate", "--model", "none.h5", "--features", "data/features"], "none"),
     (["ser_run", "--data_dir", "nowhere"], "nowhere"),
+    (["ser_run", "--protocol", "sideways"], "sideways"),
+    (["ser_card", "--run", "nowhere", "--features", "data/features"], "nowhere"),
     (["ser_check", "nowhere"], "nowhere"),
 ])
 def test_one_line_errors(home, words, says):
