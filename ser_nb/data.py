@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'TEXT_COLUMNS', 'STREAMED', 'MIN_RATE', 'MAX_RATE', 'EMOTIONS', 'SYNONYMS', 'COLUMNS', 'MORE', 'SYNTHETIC',
-           'MARKER', 'SUFFIXES', 'NAMINGS', 'OWN_NAMES', 'LOSSY', 'SHARE', 'STRAY', 'DEMO_SR', 'DEMO_STEP', 'PHONES',
-           'DEMO_WORDS', 'DEMO_CUES', 'SOURCES', 'replace_file', 'read_table', 'AudioError', 'load_audio', 'emotion_of',
-           'CorpusError', 'audio_files', 'is_synthetic', 'Naming', 'read_name', 'hash_index', 'from_names',
-           'from_folder', 'from_csv', 'join_corpora', 'corpus_paths', 'load_corpus', 'Phone', 'phones', 'demo_tracks',
-           'glottis', 'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo',
-           'example_corpus', 'longest_clip', 'check', 'Source', 'download', 'unpack', 'fetch', 'command', 'ser_fetch',
-           'ser_check']
+__all__ = ['pd', 'TEXT_COLUMNS', 'ROWS_AT_ONCE', 'STREAMED', 'MIN_RATE', 'MAX_RATE', 'EMOTIONS', 'SYNONYMS', 'COLUMNS', 'MORE',
+           'SYNTHETIC', 'MARKER', 'SUFFIXES', 'NAMINGS', 'OWN_NAMES', 'LOSSY', 'SHARE', 'STRAY', 'DEMO_SR', 'DEMO_STEP',
+           'PHONES', 'DEMO_WORDS', 'DEMO_CUES', 'SOURCES', 'replace_file', 'read_table', 'AudioError', 'load_audio',
+           'emotion_of', 'CorpusError', 'audio_files', 'is_synthetic', 'Naming', 'read_name', 'hash_index',
+           'from_names', 'from_folder', 'from_csv', 'join_corpora', 'corpus_paths', 'load_corpus', 'Phone', 'phones',
+           'demo_tracks', 'glottis', 'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say',
+           'demo', 'example_corpus', 'longest_clip', 'check', 'Source', 'download', 'unpack', 'fetch', 'command',
+           'ser_fetch', 'ser_check']
 
 # %% ../nbs/00_data.ipynb #bf849096
 import csv
@@ -61,11 +61,14 @@ def _umask() -> int:
     os.umask(mask)
     return mask
 
-# %% ../nbs/00_data.ipynb #2f8c0c2d
+# %% ../nbs/00_data.ipynb #fb0d734f
 TEXT_COLUMNS = {
     "clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus", "source", "sha256", "shard",
     "part", "protocol", "reason", "file", "kind", "problem", "detail", "intensity",
 }
+
+
+ROWS_AT_ONCE = 8192  # a long table read whole would need four times its memory while it is read
 
 
 def read_table(
@@ -74,9 +77,9 @@ def read_table(
     "Read a csv table, keeping the text columns as text."
     names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
     text = {name: str for name in names if name in TEXT_COLUMNS}
-    table = pd.read_csv(path, dtype=text, encoding="utf-8-sig", keep_default_na=False,
+    parts = pd.read_csv(path, dtype=text, encoding="utf-8-sig", keep_default_na=False, chunksize=ROWS_AT_ONCE,
                         na_values={name: ["", "nan"] for name in names if name not in text})
-    return table
+    return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/00_data.ipynb #e9f8cd60
 class AudioError(ValueError):
@@ -278,7 +281,7 @@ def audio_files(
         raise CorpusError(f"{root}: no audio files in it; check the path, or fetch the corpus first")
     return sorted(found, key=lambda path: (len(path.parts), path.as_posix()))
 
-# %% ../nbs/00_data.ipynb #3b3cfc0b
+# %% ../nbs/00_data.ipynb #5e102129
 def _is_marked(folder: Path) -> bool:
     "Whether a folder, or one of the three that it lies in, carries the marker of a synthetic corpus."
     folder = Path(folder).resolve()
@@ -291,17 +294,19 @@ def _say_left_out(root: Path, left_out: dict) -> None:
         warnings.warn(f"{root}: {len(left_out):,} files are left out; the first, {clip}: {reason}", stacklevel=4)
 
 
-def _corpus(rows: list[dict], root: Path, left_out: dict, columns: list[str] = COLUMNS) -> pd.DataFrame:
+def _corpus(rows: list, root: Path, left_out: dict, columns: list[str] = COLUMNS) -> pd.DataFrame:
     "The corpus table of rows, sorted by clip; what was left out is warned of and kept in attrs."
     if not rows:
         clip, reason = [*left_out.items()][0]
         count = f"none of its {len(left_out):,} audio files could be used"
         raise CorpusError(f"{root}: {count}; the first, {clip}: {reason}")
     _say_left_out(root, left_out)
-    marked = {folder: _is_marked(folder) for folder in {Path(row["path"]).parent for row in rows}}
-    for row in rows:
-        row["corpus"] = SYNTHETIC if marked[Path(row["path"]).parent] else row["corpus"]
-    corpus = pd.DataFrame(rows, columns=columns, dtype=str).sort_values("clip", ignore_index=True)
+    corpus = pd.DataFrame(rows, columns=columns, dtype=str)
+    rows.clear()
+    folders = [sys.intern(os.path.dirname(path)) for path in corpus["path"]]
+    marked = {folder: _is_marked(Path(folder)) for folder in set(folders)}
+    corpus["corpus"] = [SYNTHETIC if marked[folder] else name for folder, name in zip(folders, corpus["corpus"])]
+    corpus = corpus.sort_values("clip", ignore_index=True)
     corpus.attrs["left_out"] = left_out
     return corpus
 
@@ -583,7 +588,7 @@ def _csv_rows(path: Path) -> list[tuple[int, dict]]:
         raise CorpusError(f"{path}: nothing below the line of column names; add one line a recording")
     return rows
 
-# %% ../nbs/00_data.ipynb #f8f5f5ac
+# %% ../nbs/00_data.ipynb #fa274498
 def _csv_row(path: Path, line: int, row: dict) -> dict:
     "One row of a corpus from one line of a csv."
     where, file, sex = f"{path}: line {line}", path.parent / row["path"], row.get("sex", "").lower()
@@ -606,13 +611,16 @@ def from_csv(
     path: str | Path,  # csv with the columns path and emotion; speaker, text and sex if known
 ) -> pd.DataFrame:  # a corpus
     "Read a list of recordings."
-    path, rows, seen = Path(path), [], {}
-    for line, row in _csv_rows(path):
-        rows.append(_csv_row(path, line, row))
-        for same in (os.path.realpath(rows[-1]["path"]), rows[-1]["clip"]):
+    path, rows, seen, columns = Path(path), [], {}, COLUMNS
+    for line, given in _csv_rows(path):
+        row = _csv_row(path, line, given)
+        columns = COLUMNS + [name for name in MORE if name in row]
+        rows.append(tuple(row[name] for name in columns))  # a dict would take three times the memory
+        for same in (os.path.realpath(row["path"]), row["clip"]):
             if seen.setdefault(same, line) != line:
-                raise CorpusError(f"{path}: line {line}: {row['path']} is on line {seen[same]} already; delete one")
-    return _corpus(rows, path, {}, COLUMNS + [name for name in MORE if name in rows[0]])
+                raise CorpusError(f"{path}: line {line}: {given['path']} is on line {seen[same]} already; delete one")
+    del seen
+    return _corpus(rows, path, {}, columns)
 
 # %% ../nbs/00_data.ipynb #de198d7e
 def _safe(name: str) -> str:
