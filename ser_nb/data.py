@@ -1057,7 +1057,7 @@ def longest_clip(
     edges = np.diff(np.abs(y) >= 1 - 2**-15, prepend=False, append=False).nonzero()[0]
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
-# %% ../nbs/00_data.ipynb #d7f28aed
+# %% ../nbs/00_data.ipynb #f1119b0c
 def _examine(path: str) -> dict:
     "What `check` needs to know of one file."
     facts = dict(sha256="", rate=0, clipped=0, aiff=False, problem="", detail="")
@@ -1076,7 +1076,8 @@ def _examine_all(corpus: pd.DataFrame, jobs: int) -> pd.DataFrame:
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    facts = Parallel(jobs, return_as="generator", batch_size=32)(delayed(_examine)(path) for path in corpus["path"])
+    facts = Parallel(jobs, return_as="generator", batch_size=32)(delayed(_examine)(os.path.abspath(path))
+                                                              for path in corpus["path"])
     facts = list(tqdm(facts, "check", len(corpus), unit="clip", disable=None))
     return pd.concat([corpus[["clip", "path", "corpus"]], pd.DataFrame(facts)], axis=1)
 
