@@ -1,8 +1,10 @@
-"""How long features take: this project, librosa, openSMILE and the bare Fourier transforms, interleaved on the same clips.
+"""How long features take: this project, librosa, openSMILE and the bare Fourier transforms, in turns on the same
+clips.
 
     python benchmarks/features.py --data_dir data/tess
 
-Needs the dev extra. Prints tables, writes benchmarks/results/features.json, and takes some three minutes on two idle cores.
+Needs the bench extra. Prints tables, writes benchmarks/results/features.json, and takes some three minutes on two idle
+cores.
 """
 import os
 

@@ -7,7 +7,6 @@ One seed is the mean of several members. Each finished direction is added to res
 is there already is not made again, so a killed run goes on.
 """
 import argparse
-import hashlib
 import inspect
 import json
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pandas as pd
 
 from ser_nb.data import load_corpus, replace_file
 from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
@@ -39,29 +37,13 @@ def settings_of(variant):
     return [replace(s, **change.get(k, {})) for k, s in (("frames", FRAMES), ("network", NETWORK), ("training", TRAINING))]
 
 
-class Joined:
-    "The features of TESS, and those clips of EmoDB that have an emotion of TESS."
-
-    def __init__(self, tess, emodb):
-        self.parts, self.settings = (tess, emodb), tess.settings
-        keep = np.flatnonzero(emodb.index["emotion"].isin(set(tess.index["emotion"])))
-        self.place = [(0, i) for i in range(len(tess))] + [(1, int(i)) for i in keep]
-        self.index = pd.concat([tess.index, emodb.index.iloc[keep]], ignore_index=True)
-        self.data_hash = hashlib.sha256((tess.data_hash + emodb.data_hash).encode()).hexdigest()
-
-    def __len__(self): return len(self.place)
-
-    def __getitem__(self, i):
-        part, row = self.place[int(i)]
-        return self.parts[part][row]
-
-
 def features_of(name, options):
     "The features of a task: of one corpus, or of both."
-    if name == "both": return Joined(*(features_of(part, options) for part in ("tess", "emodb")))
     frames = settings_of(options.variant)[0]
     folder = Path(options.features) / f"unseen_{name}{'' if frames == FRAMES else '_' + options.variant}"
-    return extract(load_corpus(getattr(options, name)), folder, frames, jobs=options.jobs)
+    corpus = load_corpus([options.tess, options.emodb] if name == "both" else getattr(options, name))
+    if name == "both": corpus = corpus[corpus["emotion"].isin(set(corpus["emotion"][corpus["corpus"] == "tess"]))]
+    return extract(corpus.reset_index(drop=True), folder, frames, jobs=options.jobs)
 
 
 def split_of(features, speaker):
@@ -114,7 +96,8 @@ def main():
     for task in options.tasks.split(","):
         name, track = TASKS[task]
         features = features_of(name, options)
-        wanted = ["OAF", "YAF"] if name != "emodb" else sorted(set(features.index["speaker"]))
+        asked = features.index["corpus"] == ("emodb" if name == "emodb" else "tess")
+        wanted = sorted(set(features.index["speaker"][asked]))
         wanted = [s for s in wanted if not options.speakers or s in options.speakers.split(",")]
         path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
         results = json.loads(path.read_text()) if path.exists() else []

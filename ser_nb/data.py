@@ -10,10 +10,10 @@ __all__ = ['pd', 'TEXT_COLUMNS', 'ROWS_AT_ONCE', 'STREAMED', 'MIN_RATE', 'MAX_RA
            'SYNTHETIC', 'MARKER', 'SUFFIXES', 'NAMINGS', 'OWN_NAMES', 'LOSSY', 'SHARE', 'STRAY', 'DEMO_SR', 'DEMO_STEP',
            'PHONES', 'DEMO_WORDS', 'DEMO_CUES', 'SOURCES', 'replace_file', 'read_table', 'AudioError', 'load_audio',
            'emotion_of', 'CorpusError', 'audio_files', 'is_synthetic', 'Naming', 'read_name', 'hash_index',
-           'from_names', 'from_folder', 'from_csv', 'join_corpora', 'corpus_paths', 'load_corpus', 'Phone', 'phones',
-           'demo_tracks', 'glottis', 'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say',
-           'demo', 'example_corpus', 'longest_clip', 'check', 'Source', 'download', 'unpack', 'fetch', 'command',
-           'ser_fetch', 'ser_check']
+           'file_sha256', 'from_names', 'from_folder', 'from_csv', 'join_corpora', 'corpus_paths', 'load_corpus',
+           'Phone', 'phones', 'demo_tracks', 'glottis', 'resonances', 'moving_filter', 'demo_voice', 'demo_style',
+           'demo_course', 'say', 'demo', 'example_corpus', 'longest_clip', 'check', 'Source', 'download', 'unpack',
+           'fetch', 'command', 'ser_fetch', 'ser_check']
 
 # %% ../nbs/00_data.ipynb #bf849096
 import csv
@@ -466,14 +466,17 @@ def _index_key(file: str, name: str):
     said = read_name(file, NAMINGS[name]) if name in NAMINGS else None
     return _key(said) if said else Path(file).name.lower()
 
-# %% ../nbs/00_data.ipynb #3465d332
+# %% ../nbs/00_data.ipynb #1186cba4
 LOSSY = {".mp3", ".ogg", ".oga", ".opus"}
 
 
-def _sha256(path: Path) -> str:
-    "The hash of a file; nothing if it cannot be read."
+def file_sha256(
+    path: str | Path,  # any file
+) -> str:  # 64 hexadecimal digits; "" if it cannot be read
+    "The hash of a file's bytes."
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
 
@@ -491,7 +494,7 @@ def _choose(
     published: str = "",  # hash of that recording; "" where nobody knows it
 ) -> tuple[Path, list[Path]]:
     "The file to keep, and those of its format that differ from it."
-    hashes = {path: _sha256(path) for path in paths} if len(paths) > 1 else {}
+    hashes = {path: file_sha256(path) for path in paths} if len(paths) > 1 else {}
     if len(set(hashes.values())) <= 1:
         return paths[0], []
     formats = {path: path.suffix.lower() for path in sorted(paths, key=lambda path: path.suffix.lower() in LOSSY)}

@@ -448,7 +448,7 @@ def _speakers(features):
     table = _table(features)
     return np.full(len(features), "") if table is None else table["speaker"].to_numpy(str)
 
-# %% ../nbs/02_dataset.ipynb #55e5943d
+# %% ../nbs/02_dataset.ipynb #92225f08
 @patch(cls_method=True)
 def fit(cls: Normaliser,
         features,                              # `Features`, or a list of arrays [T, F]
@@ -467,6 +467,7 @@ def fit(cls: Normaliser,
     if mode == "speaker": stats, note = _speaker_stats(features, rows, speakers)
     return cls(mode, stats, fitted, note)
 
+# %% ../nbs/02_dataset.ipynb #07f7f5a6
 def _level_stats(features, rows):
     "Which columns share a level, and mean and deviation of all columns once the levels are gone."
     n, settings = features[rows[0]].shape[1], getattr(features, "settings", None)

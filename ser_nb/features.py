@@ -17,7 +17,7 @@ __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES
            'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
            'ser_features']
 
-# %% ../nbs/01_features.ipynb #325e7981
+# %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
 import csv
 import functools
@@ -41,7 +41,8 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.script import call_parse
 
-from .data import AudioError, CorpusError, is_synthetic, load_audio, load_corpus, read_table, replace_file
+from .data import (AudioError, CorpusError, file_sha256, is_synthetic, load_audio, load_corpus, read_table,
+                         replace_file)
 
 pd = lazy.load("pandas")
 
@@ -740,7 +741,7 @@ def pitch_candidates(
     real = (np.take_along_axis(worth, lag, 1) > 0) & (s.sr / s.f0_max <= place) & (place <= s.sr / s.f0_min)
     return s.sr / place, np.where(real, height, 0)
 
-# %% ../nbs/01_features.ipynb #39611495
+# %% ../nbs/01_features.ipynb #8d84bca5
 SHARPNESS = 10.0  # beta, which turns a path's worth into its probability
 
 
@@ -772,7 +773,7 @@ def best_path(
         path.append(back[t, clips, path[-1]])
     return np.stack(path[::-1])
 
-
+# %% ../nbs/01_features.ipynb #96293c21
 def path_posterior(
     worth: np.ndarray,  # [T, clips, states]
     cost: np.ndarray,  # [T - 1, clips, from, to]
@@ -790,7 +791,7 @@ def path_posterior(
     P = A * B
     return P / P.sum(2, keepdims=True)
 
-# %% ../nbs/01_features.ipynb #d77e05c3
+# %% ../nbs/01_features.ipynb #fb48f6c5
 def _pitch_lattice(y: np.ndarray, s: FeatureSettings) -> tuple[np.ndarray, ...]:
     "Candidates of a clip, their heights, worth and costs."
     frames, found, loud = pitch_frames(y, s), [], []
@@ -817,7 +818,7 @@ def pitches(
         r = np.clip(np.where(k > 0, height[t, k - 1], height.max(1)), 0.01, 1 - 1e-6)
         yield np.where(k > 0, f[t, k - 1], np.nan), voicing[: len(f), i], 10 * np.log10(r / (1 - r))
 
-
+# %% ../nbs/01_features.ipynb #0b658a55
 def pitch(
     y: np.ndarray,  # samples [n] float32
     settings: FeatureSettings = FeatureSettings(),
@@ -1013,7 +1014,7 @@ def make_shard(
             writer.writerows(rows)
     return name
 
-# %% ../nbs/01_features.ipynb #4c545041
+# %% ../nbs/01_features.ipynb #e4130e39
 class _Row(NamedTuple):
     "What is known of a clip."
     clip: str
@@ -1044,16 +1045,7 @@ def _is_whole(folder: Path, name: str, n_frames: int, n_features: int) -> bool:
         return n_frames == 0
     return size >= HEADER + 4 * n_frames * n_features
 
-
-def _sha256(path: str) -> str:
-    "Hash of a file's bytes, empty where it cannot be read."
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-# %% ../nbs/01_features.ipynb #e22bf832
+# %% ../nbs/01_features.ipynb #3dfee8f2
 def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> dict[str, _Row]:
     "Rows that earlier runs left, of clips whose file has not changed since."
     from joblib import Parallel, delayed
@@ -1065,10 +1057,10 @@ def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> 
             known.update({(row.clip, row.sha256): row for row in rows})
     clips = {clip for clip, _ in known}
     pairs = [(clip, path) for clip, path in zip(corpus["clip"], corpus["path"]) if clip in clips]
-    hashes = Parallel(n_jobs=-1, prefer="threads")(delayed(_sha256)(path) for _, path in pairs)
+    hashes = Parallel(n_jobs=-1, prefer="threads")(delayed(file_sha256)(path) for _, path in pairs)
     return {clip: known[clip, sha] for (clip, _), sha in zip(pairs, hashes) if (clip, sha) in known}
 
-# %% ../nbs/01_features.ipynb #d38a2b47
+# %% ../nbs/01_features.ipynb #65833425
 ENGINES = ("loky", "dask", "ray")  # processes of this machine, or workers of a cluster
 
 
@@ -1087,7 +1079,7 @@ def _engine(name: str, address: str | None) -> Iterator[None]:
         raise FeatureError(f"engine={name!r} needs a package that is missing ({error}); "
                            f"pip install 'ser_nb[{name}]'") from None
 
-
+# %% ../nbs/01_features.ipynb #50a54588
 def _dask(address: str | None):
     "A client of a Dask scheduler."
     from dask.distributed import Client
@@ -1117,7 +1109,7 @@ def _ray(address: str | None) -> Iterator[None]:
         if mine:
             ray.shutdown()
 
-# %% ../nbs/01_features.ipynb #b42bbdd1
+# %% ../nbs/01_features.ipynb #9a3be6e4
 TRIES = 3
 WORTH = 30e6  # bytes of audio from which starting processes pays: about a second of work
 
@@ -1143,7 +1135,7 @@ def _lost_worker(error: Exception) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
     return bool(names & {"BrokenExecutor", "KilledWorker", "RayError"})
 
-
+# %% ../nbs/01_features.ipynb #ad79fd6e
 def _run(todo: list[tuple[int, list]], processes: int, engine: str, *where) -> Iterator[tuple[int, str]]:
     "Numbers and names of shards as they come back; Ray gives them back only by the hundred."
     from joblib import Parallel, delayed
@@ -1154,7 +1146,7 @@ def _run(todo: list[tuple[int, list]], processes: int, engine: str, *where) -> I
         yield from Parallel(n_jobs=processes, return_as=back)(
             delayed(work)(i, clips, *where) for i, clips in todo[start : start + at_once])
 
-
+# %% ../nbs/01_features.ipynb #835ffb54
 def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jobs: int, engine: str) -> list[str]:
     "Make shards, showing progress in clips where someone sits at a terminal, and return their names."
     from tqdm import tqdm
@@ -1282,7 +1274,7 @@ def open_features(
         raise FeatureError(f"{folder}: {error}; run ser_features on it again") from None
     return Features(folder, settings, index)
 
-# %% ../nbs/01_features.ipynb #ff368877
+# %% ../nbs/01_features.ipynb #8c8b4706
 def extract(
     corpus: pd.DataFrame,  # one row a clip, as `load_corpus` gives it
     out_dir: str | Path,  # feature folder to make, or to bring up to date
@@ -1314,7 +1306,7 @@ def extract(
         raise FeatureError(f"{n_clips - len(features)} clips were rejected; see {folder / 'rejected.csv'}")
     return features
 
-
+# %% ../nbs/01_features.ipynb #fa9355ff
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     "Wait until no other program writes to a feature folder; where the system has no such locks, don't."

@@ -177,7 +177,7 @@ def seed_figures(
         figures.append(float(np.mean([val_scores(p, truth)["val_uar"] for truth, p in each])))
     return figures
 
-# %% ../nbs/07_unseen_voices.ipynb #9394c656
+# %% ../nbs/07_unseen_voices.ipynb #c914b263
 NAMES = {"tess-blind": "TESS, blind", "tess-adapted": "TESS, adapted", "both-blind": "TESS, blind, EmoDB added",
          "both-adapted": "TESS, adapted, EmoDB added", "emodb-blind": "EmoDB, blind", "emodb-adapted": "EmoDB, adapted"}
 BASELINE = {"tess-blind": 0.505, "tess-adapted": 0.611, "both-adapted": 0.661, "emodb-blind": 0.786,
@@ -200,6 +200,7 @@ def read_results(
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
     return {name: r for name, r in results.items() if len({one["speaker"] for one in r}) > 1}
 
+# %% ../nbs/07_unseen_voices.ipynb #b0636dc7
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
