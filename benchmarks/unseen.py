@@ -20,21 +20,24 @@ from ser_nb.data import load_corpus, replace_file
 from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import extract
 from ser_nb.train import read_run, val_scores
-from ser_nb.unseen import FRAMES, NETWORK, TRAINING, epochs_for, member_probabilities, self_train, train_members
+from ser_nb.unseen import FRAMES, NETWORK, member_probabilities, self_train, train_members, training_for
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "both-blind": ("both", "blind"),
          "both-adapted": ("both", "adapted"), "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted")}
 
 
-VARIANTS = {"no-voices": {"training": {"voices": False, "n_buckets": 4}}, "no-pitch": {"frames": {"pitch": False}},
-            "mean-pooling": {"network": {"pooling": "mean"}}, "no-convolution": {"network": {"conv": 0}}}
+VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
+            "no-speaker-norm": {"training": {"sampling": "shuffle"}},
+            "no-pitch": {"frames": {"pitch": False}}, "mean-pooling": {"network": {"pooling": "mean"}},
+            "no-convolution": {"network": {"conv": 0}}}
 
 
 def settings_of(variant):
-    "Frames, network and training, with one thing changed."
+    "Frames and network, and what differs in training."
     change = VARIANTS.get(variant, {})
-    return [replace(s, **change.get(k, {})) for k, s in (("frames", FRAMES), ("network", NETWORK), ("training", TRAINING))]
+    return (replace(FRAMES, **change.get("frames", {})), replace(NETWORK, **change.get("network", {})),
+            change.get("training", {}))
 
 
 def features_of(name, options):
@@ -56,10 +59,10 @@ def one(features, speaker, track, seed, options, folder):
     split, start = split_of(features, speaker), time.perf_counter()
     rows, classes = part_rows(features, split, "test"), class_names(split)
     truth = label_ids(features.index["emotion"].iloc[rows], classes)
-    _, network, training = settings_of(options.variant)
-    training = replace(training, epochs=epochs_for((split["part"] == "train").sum()))
-    runs = train_members(features, split, folder, track, range(seed * options.members, (seed + 1) * options.members),
-                         network, training)
+    _, network, change = settings_of(options.variant)
+    training = replace(training_for(track, split["speaker"][split["part"] == "train"]), **change)
+    runs = train_members(features, split, folder, training,
+                         range(seed * options.members, (seed + 1) * options.members), network)
     members = member_probabilities(runs, features, rows)
     stages = self_train(runs, features, split) if track == "adapted" and not options.variant else members.mean(0)[None]
     run = read_run(runs[0])
@@ -104,7 +107,8 @@ def main():
         for seed in range(options.seeds):
             for speaker in wanted:
                 if any((r["speaker"], r["seed"]) == (speaker, seed) for r in results): continue
-                with TemporaryDirectory() as folder: results.append(one(features, speaker, track, seed, options, folder))
+                with TemporaryDirectory() as folder:
+                    results.append(one(features, speaker, track, seed, options, folder))
                 write(path, results)
                 print(task, speaker, seed, "seconds", results[-1]["seconds"], flush=True)
 

@@ -10,9 +10,9 @@ __all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', '
            'audit', 'verdict', 'check_split', 'draw_clips', 'draw_groups', 'class_names', 'label_ids', 'split_random',
            'split_words', 'split_speakers', 'kfold', 'leave_one_speaker_out', 'save_split', 'load_split', 'split_hash',
            'part_rows', 'frame_stats', 'Normaliser', 'names_hash', 'check_normaliser', 'bucket_lengths',
-           'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'draw_order', 'class_weights',
-           'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'stretched', 'colour',
-           'another_voice', 'perturbation', 'augment_clips']
+           'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order',
+           'class_weights', 'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'stretched',
+           'colour', 'another_voice', 'perturbation', 'augment_clips']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
@@ -660,6 +660,19 @@ def batch_order(lengths: np.ndarray,  # frames of each piece
     if rng is not None: rng.shuffle(batches)
     return batches
 
+# %% ../nbs/02_dataset.ipynb #d96c0b3d
+def speaker_batches(speakers: np.ndarray,  # [n], of each piece
+                    batch_size: int,
+                    rng: np.random.Generator,
+    ) -> list:                             # arrays of pieces, in random order, each of one speaker
+    "Batches that hold clips of one speaker each, evenly filled."
+    batches = []
+    for s in np.unique(speakers):
+        own = rng.permutation(np.flatnonzero(speakers == s))
+        batches += np.array_split(own, ceil(len(own) / batch_size))
+    rng.shuffle(batches)
+    return batches
+
 # %% ../nbs/02_dataset.ipynb #68aab06c
 def draw_order(labels: np.ndarray,  # int [n]
                sampling: str,       # "shuffle": each once; "balanced": each class equally often, n in all
@@ -702,7 +715,7 @@ def _batch(clips, label, weight, row, batch_size, buckets):
     return Batch(frames[fill] if batch_size > n else frames, mask[fill], label[fill],
                  np.where(real, weight[fill], 0).astype(np.float32), np.where(real, row[fill], -1))
 
-# %% ../nbs/02_dataset.ipynb #bf4c2c10
+# %% ../nbs/02_dataset.ipynb #c2263c03
 def train_batches(features,                         # `Features`, or a list of arrays [T, F]
                   rows: Sequence[int],              # the training rows
                   labels: Sequence[int],            # of these rows, in the same order
@@ -712,7 +725,7 @@ def train_batches(features,                         # `Features`, or a list of a
                   hop: int | None = None,           # for clips longer than the last bucket, see `windows`
                   seed: int = 0,
                   epoch: int = 0,                   # each epoch has an order of its own
-                  sampling: str = "shuffle",        # or "balanced"
+                  sampling: str = "shuffle",        # or "balanced", "speaker": see `draw_order`, `speaker_batches`
                   weights: Sequence[float] | None = None,  # of these rows, as class_weights(labels)[labels]; None: 1
                   perturb: Callable | None = None,  # (frames, rng) -> frames, before the normaliser
                   augment: Callable | None = None,  # (frames, rng) -> frames, after it, such as `mask_frames`
@@ -721,9 +734,10 @@ def train_batches(features,                         # `Features`, or a list of a
     pieces, of, labels, buckets = _pieces(features, rows, labels, batch_size, buckets, hop)
     weight = np.ones(len(of), np.float32) if weights is None else np.asarray(weights, np.float32)[of]
     rng, speaker = np.random.default_rng([seed, epoch]), _speakers(features)
-    order = draw_order(labels, sampling, rng)
+    if sampling == "speaker": batches = speaker_batches(speaker[pieces.row], batch_size, rng)
+    else: batches = batch_order(pieces.stop - pieces.start, batch_size, buckets, draw_order(labels, sampling, rng), rng)
     place = 0
-    for take in batch_order(pieces.stop - pieces.start, batch_size, buckets, order, rng):
+    for take in batches:
         clips = []
         for i in take:
             own, place = np.random.default_rng([seed, epoch, place]) if perturb or augment else None, place + 1
@@ -810,22 +824,23 @@ def colour(n_bands: int,
     waves = [g[k + 1] / k * np.cos(0.75 * np.pi * k * (b + 1) + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3)]
     return (g[0] * level + g[1] * tilt * b + ripple * sum(waves)).astype(np.float32)
 
-# %% ../nbs/02_dataset.ipynb #f11e84df
+# %% ../nbs/02_dataset.ipynb #9cfa6eb5
 def another_voice(frames: np.ndarray,           # float32 [T, F], scaled; log-mel bands first, then pitch or none
                   rng: np.random.Generator,
                   bands: int | None = None,     # log-mel bands; None: all columns
                   tempo: tuple = (0.75, 1.35),  # times as fast
                   tract: tuple = (0.82, 1.2),   # places at which the bands are read, times their own
                   range_: tuple = (0.7, 1.3),   # times as far from the mean
+                  strength: float = 1.0,        # power of these factors and share of the colour; 0: masks alone
     ) -> np.ndarray:                            # float32 [another T, F], a new array
     "The clip as another speaker in another room might have given it."
-    rate, n = rng.uniform(*tempo), bands or frames.shape[1]
+    rate, n = rng.uniform(*tempo) ** strength, bands or frames.shape[1]
     x = stretched(frames, rate, max(int(round(len(frames) / rate)), 1))
-    mel = stretched(x[:, :n].T, np.exp(rng.uniform(*np.log(tract))), n).T
-    mel = mel * np.float32(rng.uniform(*range_)) + colour(n, rng)
+    mel = stretched(x[:, :n].T, np.exp(strength * rng.uniform(*np.log(tract))), n).T
+    mel = mel * np.float32(rng.uniform(*range_) ** strength) + np.float32(strength) * colour(n, rng)
     mel = mask_frames(mel, rng, time_masks=0, feature_masks=2, max_features=0.16)
     x = np.hstack([mel, x[:, n:]])
-    x[:, n:n + 1] *= np.float32(rng.uniform(*range_))
+    x[:, n:n + 1] *= np.float32(rng.uniform(*range_) ** strength)
     return mask_frames(x, rng, time_masks=1, max_time=0.15, feature_masks=0)
 
 # %% ../nbs/02_dataset.ipynb #cefc7ec5

@@ -44,7 +44,7 @@ def _cache_compilations():
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "ser_nb" / "jax"))
 
-# %% ../nbs/03_model.ipynb #cb1ffd71
+# %% ../nbs/03_model.ipynb #cfadffa7
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ModelSettings:
     pooling: str = "last"           # how the frames become one vector: last, mean, attention, deviation
     dropout: float = 0.3            # share of values dropped after the convolution, each LSTM, deviation
     recurrent_dropout: float = 0.0  # off: it leaves the fast path on every backend
+    speaker_norm: bool = False      # normalise what is pooled over a batch, which then holds clips of one speaker
     dense: int = 64                 # units of the relu layer, 0 for none
     batch_norm: bool = False        # batch normalisation after the relu layer
     l2: float = 0.0                 # weight penalty on the LSTM and dense kernels
@@ -134,7 +135,7 @@ def conv_front(
     h = L.Conv1D(s.conv, s.conv_kernel, strides=s.conv_stride, activation="relu", name="conv")(h)
     return L.Dropout(s.dropout, name="conv_dropout")(h), mask[:, :: s.conv_stride]
 
-# %% ../nbs/03_model.ipynb #aafde659
+# %% ../nbs/03_model.ipynb #64b23793
 def build_model(
     settings: ModelSettings,  # the architecture
     n_features: int,          # columns of a frame
@@ -156,13 +157,14 @@ def build_model(
         h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
     if s.pooling == "mean": h = masked_mean(h, seen)
     if s.pooling in ("attention", "deviation"): h = attention(h, seen, deviation=s.pooling == "deviation")
+    if s.speaker_norm: h = L.BatchNormalization(name="speaker_norm")(h)
     if s.pooling == "deviation": h = L.Dropout(s.dropout, name="pool_dropout")(h)
     if s.dense: h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
     if s.batch_norm: h = L.BatchNormalization(name="batch_norm")(h)
     out = L.Dense(n_classes, activation="softmax", name="emotion")(h)
     return keras.Model({"frames": frames, "mask": mask}, out, name="ser_lstm")
 
-# %% ../nbs/03_model.ipynb #fdf399b4
+# %% ../nbs/03_model.ipynb #ab61a2ba
 def n_weights(
     settings: ModelSettings,  # the architecture
     n_features: int,          # columns of a frame
@@ -176,6 +178,7 @@ def n_weights(
         d = both * u
     if settings.pooling in ("attention", "deviation"): total += d * 64 + 64 + 64
     if settings.pooling == "deviation": d = 2 * d
+    if settings.speaker_norm: total += 2 * d
     if settings.dense: total, d = total + (d + 1) * settings.dense, settings.dense
     if settings.batch_norm: total += 2 * d
     return total + (d + 1) * n_classes
@@ -202,7 +205,7 @@ def compile_model(
     model.optimizer.build(model.trainable_variables)
     return model
 
-# %% ../nbs/03_model.ipynb #0956d916
+# %% ../nbs/03_model.ipynb #5e072df4
 def weight_shapes(
     settings: ModelSettings,  # the architecture
     n_features: int,          # columns of a frame
@@ -218,6 +221,7 @@ def weight_shapes(
     if settings.pooling in ("attention", "deviation"):
         shapes |= {"attention": [(d, 64), (64,)], "attention_score": [(64, 1)]}
     if settings.pooling == "deviation": d = 2 * d
+    if settings.speaker_norm: shapes["speaker_norm"] = [(d,)] * 4
     if settings.dense: shapes["dense"], d = [(d, settings.dense), (settings.dense,)], settings.dense
     if settings.batch_norm: shapes["batch_norm"] = [(d,)] * 4
     return {**shapes, "emotion": [(d, n_classes), (n_classes,)]}
@@ -261,7 +265,7 @@ def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] ->
     if sequence: return g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.put(np.array([0, 0, -1])))
     return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.put(np.array([0, -1])))
 
-# %% ../nbs/03_model.ipynb #77c755c8
+# %% ../nbs/03_model.ipynb #441cc189
 def _onnx_dense(g, x, weights, name, activation=""):
     y = g.add("MatMul", x, g.put(np.asarray(weights[0], np.float32), f"{name}.kernel"))
     if len(weights) > 1: y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
@@ -292,11 +296,11 @@ def _onnx_conv(g, x, settings, weights):  # x [batch, time, d] -> [steps, batch,
               g.put(bias, "conv.bias"), pads=[half, half], strides=[settings.conv_stride])
     return g.add("Transpose", g.add("Relu", y), perm=[2, 0, 1])
 
-def _onnx_batch_norm(g, x, weights):  # keras' epsilon
-    return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"batch_norm.{n}") for w, n in
+def _onnx_batch_norm(g, x, weights, name):  # keras' epsilon
+    return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"{name}.{n}") for w, n in
                                             zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=1e-3)
 
-# %% ../nbs/03_model.ipynb #a0dcd3b9
+# %% ../nbs/03_model.ipynb #a27e1ba5
 def _onnx_layers(g, settings, weights):
     "All nodes from `frames` and `mask` to probabilities."
     s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
@@ -310,8 +314,9 @@ def _onnx_layers(g, settings, weights):
         name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
         x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")
     if s.pooling != "last": x = _onnx_pool(g, x, seen, s.pooling, weights)
+    if s.speaker_norm: x = _onnx_batch_norm(g, x, weights["speaker_norm"], "speaker_norm")
     if s.dense: x = _onnx_dense(g, x, weights["dense"], "dense", "Relu")
-    if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"])
+    if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"], "batch_norm")
     return g.add("Softmax", _onnx_dense(g, x, weights["emotion"], "emotion"), axis=-1)
 
 def onnx_model(

@@ -31,19 +31,20 @@ from .model import (ModelError, ModelSettings, OnnxNetwork, build_model, compile
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'seed_everything',
-           'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows', 'val_scores',
-           'train_epoch', 'change_clips', 'train_buckets', 'versions', 'describe_run', 'read_history',
+__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings',
+           'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows',
+           'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'versions', 'describe_run', 'read_history',
            'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated',
            'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train',
            'plot_curves', 'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line',
            'ser_train']
 
-# %% ../nbs/04_train.ipynb #4438f14e
+# %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
     "A setting, a folder or a file that training cannot go on from."
 
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
+SAMPLINGS = ("shuffle", "balanced", "speaker")
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -58,20 +59,21 @@ class TrainSettings:
     patience: int = 8             # epochs without progress before training stops
     monitor: str = "val_uar"      # what progress is: val_uar (ties by val_loss), val_loss; last: keep the last
     normalise: str = "train"      # Normaliser mode: none, train, utterance, level, speaker
-    sampling: str = "shuffle"     # or balanced
+    sampling: str = "shuffle"     # or balanced; speaker: batches of one speaker each, which `speaker_norm` needs
     class_weights: bool = False   # weigh each class so that all count the same
     n_buckets: int = 3            # lengths that clips are padded to: jax compiles once for each; not with voices
     time_masks: int = 2           # SpecAugment masks over time, a clip; 0 for none
     feature_masks: int = 2        # SpecAugment masks over features, a clip; 0 for none
-    voices: bool = False          # hear each clip as another voice each time (`another_voice`), for log-mel frames
+    voices: float = 0.0           # strength of `another_voice`, which each clip is each time; log-mel frames only
 
     def __post_init__(self):
-        for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", ("shuffle", "balanced")),
+        for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", SAMPLINGS),
                              ("normalise", MODES)):
             if getattr(self, name) not in wanted:
                 raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
         for name in ("epochs", "batch_size", "learning_rate", "plateau", "patience", "n_buckets"):
             if not getattr(self, name) > 0: raise TrainError(f"{name}={getattr(self, name)!r}: must be above 0")
+        if not 0 <= self.voices <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
 
 # %% ../nbs/04_train.ipynb #fdf4c9d9
 def seed_everything(seed: int):  # any int from 0 to 2**32 - 1
@@ -173,15 +175,15 @@ def train_epoch(
     if not np.isfinite(total["loss"]): raise TrainError("the loss is not a number any more: lower learning_rate")
     return {k: v / seen for k, v in total.items()}
 
-# %% ../nbs/04_train.ipynb #cc08ba95
+# %% ../nbs/04_train.ipynb #59a9d810
 def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames, or None
     "What is done to a scaled clip each time it is shown."
     s = settings
     if s.voices:
         families = features.settings.families
         if list(families) not in (["logmel"], ["logmel", "pitch"]):
-            raise TrainError("voices=True: another voice is made of log-mel frames and pitch; extract these alone")
-        return partial(another_voice, bands=families["logmel"].stop)
+            raise TrainError(f"voices={s.voices}: another voice is made of log-mel frames and pitch; extract these alone")
+        return partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
     masks = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
     return masks if s.time_masks or s.feature_masks else None
 
@@ -480,7 +482,13 @@ def seal_run(
     _write_json(folder / "hashes.json", hashes)
     return folder
 
-# %% ../nbs/04_train.ipynb #33da8364
+# %% ../nbs/04_train.ipynb #873d5972
+def _steps(features, rows, s):
+    "Batches in an epoch."
+    if s.sampling != "speaker": return -(-len(rows) // s.batch_size)
+    n = np.unique(features.index["speaker"].to_numpy(str)[rows], return_counts=True)[1]
+    return int((-(-n // s.batch_size)).sum())
+
 def _train_on(model, features, split, run, out_dir, s, history, progress):
     "Go on from `history` to the end."
     from tqdm import tqdm
@@ -493,7 +501,7 @@ def _train_on(model, features, split, run, out_dir, s, history, progress):
     buckets = train_buckets(features, rows["train"], s)
     y, n = ids[rows["train"]], len(run["labels"])
     weights = class_weights(y, n)[y] if s.class_weights else None
-    steps = -(-len(y) // s.batch_size)
+    steps = _steps(features, rows["train"], s)
     with tqdm(total=s.epochs * steps, initial=len(history) * steps, disable=not progress, unit="batch",
               desc=run["protocol"], mininterval=0.5) as bar:
         while not should_stop(history, s):
@@ -510,7 +518,7 @@ def _train_on(model, features, split, run, out_dir, s, history, progress):
             _save_epoch(model, out_dir, history, s.monitor)
     return history, normaliser
 
-# %% ../nbs/04_train.ipynb #c6b6df17
+# %% ../nbs/04_train.ipynb #b1e6e448
 def train(
     features,                                         # `Features`
     split: pd.DataFrame,                              # with parts train and val
@@ -523,6 +531,8 @@ def train(
     "Train a network, or go on with training it, and leave a run folder."
     s, out_dir = train_settings, Path(out_dir)
     check_split(split)
+    if model_settings.speaker_norm != (s.sampling == "speaker"):
+        raise TrainError("speaker_norm=True needs batches of one speaker each, and they it: sampling='speaker'")
     run = describe_run(features, split, model_settings, s)
     history = _open_folder(out_dir, run, split, overwrite)
     saved = json.loads((out_dir / "run.json").read_text())
@@ -606,7 +616,7 @@ def one_line(command):  # a function of no arguments
     except OSError as e: sys.exit(f"error: {e.strerror or e}: {e.filename or ''}")
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
 
-# %% ../nbs/04_train.ipynb #8d669ec4
+# %% ../nbs/04_train.ipynb #fb3087b8
 @call_parse
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
@@ -622,7 +632,7 @@ def ser_train(
     pooling: str = ModelSettings.pooling,        # last, mean, attention or deviation
     dropout: float = ModelSettings.dropout,      # after each LSTM
     normalise: str = TrainSettings.normalise,    # train, utterance, level, speaker or none
-    voices: bool = False,                        # hear each clip as another voice each time; log-mel features only
+    voices: float = 0.0,                         # up to 1: hear each clip as another voice each time; log-mel only
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
 ):

@@ -21,27 +21,19 @@ from .train import (LADDER, TrainSettings, change_clips, load_run, predict_rows,
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'FRAMES', 'NETWORK', 'TRAINING', 'TRACKS', 'NAMES', 'BASELINE', 'LOOKED_AT', 'UnseenError', 'track_settings',
-           'epochs_for', 'train_members', 'member_probabilities', 'share_out', 'pseudo_labels', 'learn_on',
-           'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results', 'figures', 'ablation']
+__all__ = ['pd', 'FRAMES', 'NETWORK', 'TRAINING', 'TRACKS', 'NAMES', 'BASELINE', 'LOOKED_AT', 'UnseenError', 'epochs_for',
+           'voices_for', 'training_for', 'halves', 'by_speaker', 'predict_speakers', 'train_members',
+           'member_probabilities', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures',
+           'read_looks', 'read_results', 'figures', 'ablation']
 
-# %% ../nbs/07_unseen_voices.ipynb #bc78f374
+# %% ../nbs/07_unseen_voices.ipynb #e1e58fef
 class UnseenError(ValueError):
     "A track or corpus that the protocol does not know."
 
 FRAMES = FeatureSettings(n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False, zcr=False, pitch=True)
 NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0, label_smoothing=0.1)
-TRAINING = TrainSettings(epochs=12, schedule="cosine", warmup=1, monitor="last", voices=True)
-TRACKS = {"blind": "level", "adapted": "speaker"}
-
-def track_settings(
-    track: str,                         # blind or adapted
-    settings: TrainSettings = TRAINING,
-    seed: int = 0,
-) -> TrainSettings:
-    "The training settings of a track."
-    if track not in TRACKS: raise UnseenError(f"track {track!r}: must be blind or adapted")
-    return replace(settings, normalise=TRACKS[track], seed=seed)
+TRAINING = TrainSettings(epochs=12, schedule="cosine", warmup=1, monitor="last", voices=1.0)
+TRACKS = {"blind": {"normalise": "level"}, "adapted": {"normalise": "speaker", "sampling": "speaker"}}
 
 def epochs_for(
     n_clips: int,         # of the training part
@@ -50,19 +42,67 @@ def epochs_for(
     "How often each clip is shown, so that a small corpus gets as many steps as a large one."
     return max(TRAINING.epochs, round(shown / n_clips))
 
-# %% ../nbs/07_unseen_voices.ipynb #ab0338ec
+def voices_for(
+    speakers,  # one name a training clip
+) -> float:  # from 0 to 1, for `TrainSettings.voices`
+    "How strongly to invent voices: the less, the more real ones there are."
+    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    return float(np.exp((p * np.log(p)).sum() / 2))
+
+def training_for(
+    track: str,    # blind or adapted
+    speakers,      # one name a training clip
+    seed: int = 0,
+) -> TrainSettings:
+    "The training settings of a track."
+    if track not in TRACKS: raise UnseenError(f"track {track!r}: must be blind or adapted")
+    return replace(TRAINING, epochs=epochs_for(len(speakers)), voices=voices_for(speakers), seed=seed, **TRACKS[track])
+
+# %% ../nbs/07_unseen_voices.ipynb #87f4d055
+def halves(model):  # of `build_model` with `speaker_norm` -> up to that layer, and from there on; they share its weights
+    "The network in two parts."
+    import keras
+    norm = model.get_layer("speaker_norm")
+    return keras.Model(model.input, norm.input), keras.Model(norm.output, model.output)
+
+def by_speaker(
+    e: np.ndarray,  # [n, d], pooled values
+    speaker,        # [n], whose clips they are
+    norm,           # the layer: its gamma, beta and epsilon are used
+) -> np.ndarray:    # [n, d]
+    "Normalise each speaker's values by themselves."
+    gamma, beta = (np.asarray(w) for w in (norm.gamma, norm.beta))
+    done = np.empty(e.shape, np.float32)
+    for s in np.unique(speaker):
+        own = speaker == s
+        done[own] = gamma * (e[own] - e[own].mean(0)) / np.sqrt(e[own].var(0) + norm.epsilon) + beta
+    return done
+
+def predict_speakers(
+    model,               # a trained member
+    parts,               # its `halves`
+    features,
+    rows: np.ndarray,    # all clips there are of some speakers
+    normaliser: Normaliser,
+) -> np.ndarray:  # [rows, emotions]
+    "Probabilities of clips whose speakers are told apart."
+    speaker = features.index["speaker"].to_numpy(str)[rows]
+    e = predict_rows(parts[0], features, rows, normaliser, LADDER)
+    return np.asarray(parts[1].predict_on_batch(by_speaker(e, speaker, model.get_layer("speaker_norm"))))
+
+# %% ../nbs/07_unseen_voices.ipynb #0b2b42f7
 def train_members(
     features,                # `Features` with the columns of `FRAMES`
     split: pd.DataFrame,     # "unseen speakers"
     out_dir: str | Path,     # a folder for each member
-    track: str,              # blind or adapted
+    training: TrainSettings, # of `training_for`
     seeds=range(5),          # one member each
     network: ModelSettings = NETWORK,
-    training: TrainSettings = TRAINING,
 ) -> list:  # of run folders
     "Train the networks whose answers are averaged."
-    return [train(features, split, Path(out_dir) / f"{track}-{seed}", network,
-                  track_settings(track, training, seed), progress=False) for seed in seeds]
+    network = replace(network, speaker_norm=training.sampling == "speaker")
+    return [train(features, split, Path(out_dir) / f"{training.normalise}-{seed}", network,
+                  replace(training, seed=seed), progress=False) for seed in seeds]
 
 def member_probabilities(
     runs: list,        # of run folders
@@ -70,8 +110,12 @@ def member_probabilities(
     rows: np.ndarray,  # of `features.index`
 ) -> np.ndarray:  # [members, rows, emotions]
     "What each member says of some clips."
-    loaded = [load_run(folder) for folder in runs]
-    return np.stack([predict_rows(model, features, rows, normaliser, LADDER) for model, _, normaliser in loaded])
+    found = []
+    for model, run, norm in (load_run(folder) for folder in runs):
+        told = run["model"]["speaker_norm"]
+        found.append(predict_speakers(model, halves(model), features, rows, norm) if told else
+                     predict_rows(model, features, rows, norm, LADDER))
+    return np.stack(found)
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
@@ -89,7 +133,7 @@ def share_out(
     q = p * w**strength
     return q / q.sum(1, keepdims=True)
 
-# %% ../nbs/07_unseen_voices.ipynb #5122883e
+# %% ../nbs/07_unseen_voices.ipynb #2ffa632c
 def pseudo_labels(
     p: np.ndarray,         # [n, emotions], mean over the members
     speaker: np.ndarray,   # [n], name of each clip's speaker
@@ -121,9 +165,9 @@ def learn_on(
         model.optimizer.learning_rate = settings.learning_rate / 2 * (1 - (epoch - epochs.start) / len(epochs))
         train_epoch(model, train_batches(features, rows, labels, normaliser, batch_size=settings.batch_size,
                                          buckets=buckets, seed=settings.seed, epoch=epoch, weights=weights,
-                                         augment=change), n_classes)
+                                         sampling=settings.sampling, augment=change), n_classes)
 
-# %% ../nbs/07_unseen_voices.ipynb #eb7638d3
+# %% ../nbs/07_unseen_voices.ipynb #15051916
 def self_train(
     runs: list,              # of run folders in the adapted track
     features,
@@ -132,14 +176,16 @@ def self_train(
     epochs: int = 4,         # in a round
     few: int = 200,          # of `pseudo_labels`
 ) -> np.ndarray:  # [rounds + 1, rows of the test part, emotions]: mean over the members before, and after each round
-    "Let the members learn the new speakers' clips from their own answers."
+    "Let the members answer, and learn the new speakers' clips from their own answers."
     loaded, own, new = [load_run(r) for r in runs], *(part_rows(features, split, x) for x in ("train", "test"))
     labels = label_ids(features.index["emotion"].iloc[own], loaded[0][1]["labels"])
     n, speaker = len(loaded[0][1]["labels"]), features.index["speaker"].to_numpy(str)[new]
     shares, found = np.bincount(labels, minlength=n) / len(labels), []
     for model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
+    parts = [halves(model) for model, _, _ in loaded]
     for turn in range(rounds + 1):
-        found.append(np.mean([predict_rows(m, features, new, norm, LADDER) for m, _, norm in loaded], 0))
+        found.append(np.mean([predict_speakers(m, x, features, new, norm)
+                              for x, (m, _, norm) in zip(parts, loaded)], 0))
         if turn == rounds: return np.stack(found)
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
