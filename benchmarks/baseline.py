@@ -64,7 +64,7 @@ def judge(x, table, speaker, track):
     label = np.array([classes.index(e) for e in emotion])
     svm = LinearSVC(C=C, class_weight="balanced", random_state=0, max_iter=20_000).fit(y[train], label[train])
     answer = svm.predict(y[test])
-    return {"speaker": speaker, "classes": classes, "truth": label[test].tolist(), "final": answer.tolist(),
+    return {"speaker": speaker, "seed": 0, "classes": classes, "truth": label[test].tolist(), "final": answer.tolist(),
             "averaged": val_scores(np.eye(len(classes))[answer], label[test])["val_uar"]}
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/unseen.py --tess data/tess [--emodb data/emodb] [--tasks tess-blind,tess-adapted] [--seeds 5]
     python benchmarks/unseen.py --tasks emodb-adapted --speakers 03,08,09,10,11 --variant no-voices
+    python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
 
-One seed is the mean of several members. Each finished direction is added to results/unseen.json at once, and what
-is there already is not made again, so a killed run goes on.
+One seed is the mean of several members. Each test is added to results/unseen/TASK.json as soon as it is done, and
+what is there already is not made again, so a killed run goes on.
 """
 import argparse
 import inspect
@@ -23,12 +24,13 @@ from ser_nb.train import read_run, val_scores
 from ser_nb.unseen import FRAMES, NETWORK, member_probabilities, self_train, train_members, training_for
 
 HERE = Path(__file__).parent
-TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "both-blind": ("both", "blind"),
-         "both-adapted": ("both", "adapted"), "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted")}
+TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
+         "both-blind": ("both", "blind"),
+         "both-adapted": ("both", "adapted"), "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted"),
+         "own-blind": ("own", "blind"), "own-adapted": ("own", "adapted")}
 
 
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
-            "no-speaker-norm": {"training": {"sampling": "shuffle"}},
             "no-pitch": {"frames": {"pitch": False}}, "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
 
@@ -49,14 +51,23 @@ def features_of(name, options):
     return extract(corpus.reset_index(drop=True), folder, frames, jobs=options.jobs)
 
 
-def split_of(features, speaker):
-    "Train on all speakers but one; of TESS' two only the other one is left."
-    return split_speakers(features.index, [speaker], val=0.05, seed=0, val_by="text")
+def split_of(features, speakers):
+    "Train on all speakers but these. Where texts are few, losing one to watch the training would cost too much."
+    many = features.index["text"].nunique() >= 50
+    return split_speakers(features.index, speakers, val=0.05, seed=0, val_by="text" if many else "clip")
+
+
+def tests_of(features, name, options):
+    "The speakers who are asked in turn, one by one or in groups."
+    asked = features.index["corpus"] == "tess" if name == "both" else np.ones(len(features), bool)
+    who = sorted(set(features.index["speaker"][asked]))
+    if options.folds: who = ["+".join(who[i::options.folds]) for i in range(options.folds)]
+    return [s for s in who if not options.speakers or s in options.speakers.split(",")]
 
 
 def one(features, speaker, track, seed, options, folder):
-    "Train on the others, ask about this speaker."
-    split, start = split_of(features, speaker), time.perf_counter()
+    "Train on the others, ask about this speaker, or those with a + between."
+    split, start = split_of(features, speaker.split("+")), time.perf_counter()
     rows, classes = part_rows(features, split, "test"), class_names(split)
     truth = label_ids(features.index["emotion"].iloc[rows], classes)
     _, network, change = settings_of(options.variant)
@@ -64,7 +75,7 @@ def one(features, speaker, track, seed, options, folder):
     runs = train_members(features, split, folder, training,
                          range(seed * options.members, (seed + 1) * options.members), network)
     members = member_probabilities(runs, features, rows)
-    stages = self_train(runs, features, split) if track == "adapted" and not options.variant else members.mean(0)[None]
+    stages = self_train(runs, features, split) if track != "blind" and not options.variant else members.mean(0)[None]
     run = read_run(runs[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
             "truth": truth.tolist(), "members_uar": [val_scores(p, truth)["val_uar"] for p in members],
@@ -86,6 +97,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--tess", default="data/tess")
     p.add_argument("--emodb", default="data/emodb")
+    p.add_argument("--own", default="data/own", help="another corpus, for the tasks own-blind and own-adapted")
+    p.add_argument("--folds", type=int, default=0, help="test on so many groups of speakers; 0: on each by itself")
     p.add_argument("--tasks", default="tess-blind,tess-adapted")
     p.add_argument("--seeds", type=int, default=5)
     p.add_argument("--members", type=int, default=3)
@@ -99,13 +112,10 @@ def main():
     for task in options.tasks.split(","):
         name, track = TASKS[task]
         features = features_of(name, options)
-        asked = features.index["corpus"] == ("emodb" if name == "emodb" else "tess")
-        wanted = sorted(set(features.index["speaker"][asked]))
-        wanted = [s for s in wanted if not options.speakers or s in options.speakers.split(",")]
         path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
         results = json.loads(path.read_text()) if path.exists() else []
         for seed in range(options.seeds):
-            for speaker in wanted:
+            for speaker in tests_of(features, name, options):
                 if any((r["speaker"], r["seed"]) == (speaker, seed) for r in results): continue
                 with TemporaryDirectory() as folder:
                     results.append(one(features, speaker, track, seed, options, folder))

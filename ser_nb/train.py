@@ -175,14 +175,14 @@ def train_epoch(
     if not np.isfinite(total["loss"]): raise TrainError("the loss is not a number any more: lower learning_rate")
     return {k: v / seen for k, v in total.items()}
 
-# %% ../nbs/04_train.ipynb #59a9d810
+# %% ../nbs/04_train.ipynb #657463c0
 def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames, or None
     "What is done to a scaled clip each time it is shown."
     s = settings
     if s.voices:
         families = features.settings.families
         if list(families) not in (["logmel"], ["logmel", "pitch"]):
-            raise TrainError(f"voices={s.voices}: another voice is made of log-mel frames and pitch; extract these alone")
+            raise TrainError(f"voices={s.voices}: log-mel frames and pitch can be another voice; extract these alone")
         return partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
     masks = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
     return masks if s.time_masks or s.feature_masks else None

@@ -21,19 +21,20 @@ from .train import (LADDER, TrainSettings, change_clips, load_run, predict_rows,
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'FRAMES', 'NETWORK', 'TRAINING', 'TRACKS', 'NAMES', 'BASELINE', 'LOOKED_AT', 'UnseenError', 'epochs_for',
-           'voices_for', 'training_for', 'halves', 'by_speaker', 'predict_speakers', 'train_members',
-           'member_probabilities', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures',
-           'read_looks', 'read_results', 'figures', 'ablation']
+__all__ = ['pd', 'FRAMES', 'NETWORK', 'TRAINING', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'epochs_for', 'voices_for',
+           'training_for', 'halves', 'by_speaker', 'predict_speakers', 'train_members', 'member_probabilities',
+           'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks',
+           'read_results', 'read_baseline', 'figures', 'ablation']
 
-# %% ../nbs/07_unseen_voices.ipynb #e1e58fef
+# %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
     "A track or corpus that the protocol does not know."
 
 FRAMES = FeatureSettings(n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False, zcr=False, pitch=True)
 NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0, label_smoothing=0.1)
 TRAINING = TrainSettings(epochs=12, schedule="cosine", warmup=1, monitor="last", voices=1.0)
-TRACKS = {"blind": {"normalise": "level"}, "adapted": {"normalise": "speaker", "sampling": "speaker"}}
+TRACKS = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
+          "adapted": {"normalise": "speaker", "sampling": "speaker"}}
 
 def epochs_for(
     n_clips: int,         # of the training part
@@ -50,18 +51,19 @@ def voices_for(
     return float(np.exp((p * np.log(p)).sum() / 2))
 
 def training_for(
-    track: str,    # blind or adapted
+    track: str,    # of `TRACKS`
     speakers,      # one name a training clip
     seed: int = 0,
 ) -> TrainSettings:
     "The training settings of a track."
-    if track not in TRACKS: raise UnseenError(f"track {track!r}: must be blind or adapted")
+    if track not in TRACKS: raise UnseenError(f"track {track!r}: must be one of {', '.join(TRACKS)}")
     return replace(TRAINING, epochs=epochs_for(len(speakers)), voices=voices_for(speakers), seed=seed, **TRACKS[track])
 
-# %% ../nbs/07_unseen_voices.ipynb #87f4d055
-def halves(model):  # of `build_model` with `speaker_norm` -> up to that layer, and from there on; they share its weights
+# %% ../nbs/07_unseen_voices.ipynb #510ce2c4
+def halves(model):  # -> up to `speaker_norm`, and from there on; they share its weights; None without that layer
     "The network in two parts."
     import keras
+    if not any(layer.name == "speaker_norm" for layer in model.layers): return None
     norm = model.get_layer("speaker_norm")
     return keras.Model(model.input, norm.input), keras.Model(norm.output, model.output)
 
@@ -80,17 +82,18 @@ def by_speaker(
 
 def predict_speakers(
     model,               # a trained member
-    parts,               # its `halves`
+    parts,               # its `halves`; None: the speakers are not told apart
     features,
     rows: np.ndarray,    # all clips there are of some speakers
     normaliser: Normaliser,
 ) -> np.ndarray:  # [rows, emotions]
     "Probabilities of clips whose speakers are told apart."
+    if parts is None: return predict_rows(model, features, rows, normaliser, LADDER)
     speaker = features.index["speaker"].to_numpy(str)[rows]
     e = predict_rows(parts[0], features, rows, normaliser, LADDER)
     return np.asarray(parts[1].predict_on_batch(by_speaker(e, speaker, model.get_layer("speaker_norm"))))
 
-# %% ../nbs/07_unseen_voices.ipynb #0b2b42f7
+# %% ../nbs/07_unseen_voices.ipynb #74c08da7
 def train_members(
     features,                # `Features` with the columns of `FRAMES`
     split: pd.DataFrame,     # "unseen speakers"
@@ -110,12 +113,8 @@ def member_probabilities(
     rows: np.ndarray,  # of `features.index`
 ) -> np.ndarray:  # [members, rows, emotions]
     "What each member says of some clips."
-    found = []
-    for model, run, norm in (load_run(folder) for folder in runs):
-        told = run["model"]["speaker_norm"]
-        found.append(predict_speakers(model, halves(model), features, rows, norm) if told else
-                     predict_rows(model, features, rows, norm, LADDER))
-    return np.stack(found)
+    loaded = [load_run(folder) for folder in runs]
+    return np.stack([predict_speakers(model, halves(model), features, rows, norm) for model, _, norm in loaded])
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
@@ -223,12 +222,10 @@ def seed_figures(
         figures.append(float(np.mean([val_scores(p, truth)["val_uar"] for truth, p in each])))
     return figures
 
-# %% ../nbs/07_unseen_voices.ipynb #c914b263
-NAMES = {"tess-blind": "TESS, blind", "tess-adapted": "TESS, adapted", "both-blind": "TESS, blind, EmoDB added",
+# %% ../nbs/07_unseen_voices.ipynb #d38d4c13
+NAMES = {"tess-blind": "TESS, blind", "tess-adapted": "TESS, adapted",
+         "tess-scaled": "TESS, adapted by scale alone", "both-blind": "TESS, blind, EmoDB added",
          "both-adapted": "TESS, adapted, EmoDB added", "emodb-blind": "EmoDB, blind", "emodb-adapted": "EmoDB, adapted"}
-BASELINE = {"tess-blind": 0.505, "tess-adapted": 0.611, "both-adapted": 0.661, "emodb-blind": 0.786,
-            "emodb-adapted": 0.856}
-
 LOOKED_AT = ("03", "08", "09", "10", "11")  # speakers of EmoDB on whom settings were chosen
 
 def read_looks(
@@ -246,15 +243,24 @@ def read_results(
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
     return {name: r for name, r in results.items() if len({one["speaker"] for one in r}) > 1}
 
-# %% ../nbs/07_unseen_voices.ipynb #b0636dc7
+def read_baseline(
+    folder: str | Path,  # benchmarks/results/unseen
+) -> dict:  # task -> UAR
+    "What benchmarks/baseline.py has stored, judged as the networks are."
+    path = Path(folder) / "baseline.json"
+    tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
+    return {task: seed_figures(found, task.startswith("emodb"))[0] for task, found in tasks.items()}
+
+# %% ../nbs/07_unseen_voices.ipynb #4bc9ecdf
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
+    baseline: dict, # of `read_baseline`
 ) -> pd.DataFrame:  # a row a task and step
     "One network, their mean, and self-training: each step with mean, deviation and interval."
     table = []
     for task, found in results.items():
-        pooled, adapted = task.startswith("emodb"), task.endswith("adapted")
+        pooled, adapted = task.startswith("emodb"), not task.endswith("blind")
         steps = {"mean of members": seed_figures(found, pooled, "answer")}
         if not pooled: steps = {"one network": _single(found), **steps}
         if adapted: steps["self-trained"] = seed_figures(found, pooled, "final")
@@ -262,7 +268,7 @@ def figures(
         if pooled and fresh: steps["speakers never looked at"] = seed_figures(fresh, pooled, "final")
         for step, values in steps.items():
             if len(values): table.append((NAMES[task], step, *interval(values), len(values), looks.get(task),
-                                          BASELINE.get(task)))
+                                          baseline.get(task)))
     return pd.DataFrame(table, columns=["test", "step", "UAR", "deviation", "from", "to", "seeds", "looks",
                                         "ComParE + SVM"])
 
