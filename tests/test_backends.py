@@ -17,7 +17,8 @@ from ser_nb.model import ModelSettings, build_model, compile_model, import_keras
 from ser_nb.train import load_weights, save_weights, seed_everything
 
 pooling, weights, out = sys.argv[1:]
-s = ModelSettings(units=(12, 8), dense=8, pooling=pooling, bidirectional=pooling != "last")
+unseen = {"conv": 6, "speaker_norm": True, "label_smoothing": 0.1} if pooling == "deviation" else {}
+s = ModelSettings(units=(12, 8), dense=8, pooling=pooling, bidirectional=pooling != "last", **unseen)
 rng = np.random.default_rng(0)
 x = {"frames": rng.normal(size=(8, 24, 5)).astype("float32"), "mask": np.arange(24) < rng.integers(1, 25, 8)[:, None]}
 y = np.eye(3, dtype="float32")[rng.integers(0, 3, 8)]
@@ -35,7 +36,7 @@ json.dump({"backend": import_keras().backend.backend(), "p": np.asarray(p).tolis
 """
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "attention", "deviation"])
 def test_backends_agree(pooling, tmp_path):
     found = {}
     for name in BACKENDS:
