@@ -113,12 +113,12 @@ def main():
         name, track = TASKS[task]
         features = features_of(name, options)
         path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
-        results = json.loads(path.read_text()) if path.exists() else []
+        results, tests = json.loads(path.read_text()) if path.exists() else [], tests_of(features, name, options)
         for seed in range(options.seeds):
-            for speaker in tests_of(features, name, options):
+            for speaker in tests:
                 if any((r["speaker"], r["seed"]) == (speaker, seed) for r in results): continue
                 with TemporaryDirectory() as folder:
-                    results.append(one(features, speaker, track, seed, options, folder))
+                    results.append({**one(features, speaker, track, seed, options, folder), "tests": len(tests)})
                 write(path, results)
                 print(task, speaker, seed, "seconds", results[-1]["seconds"], flush=True)
 

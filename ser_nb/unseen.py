@@ -206,7 +206,7 @@ def interval(
     half = t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * s / np.sqrt(len(v))
     return float(v.mean()), float(s), float(v.mean() - half), float(v.mean() + half)
 
-# %% ../nbs/07_unseen_voices.ipynb #897be4b4
+# %% ../nbs/07_unseen_voices.ipynb #6494e70e
 def seed_figures(
     results: list,  # of benchmarks/unseen.py, one task
     pooled: bool,   # put the speakers' clips together first
@@ -216,7 +216,7 @@ def seed_figures(
     speakers, figures = {r["speaker"] for r in results}, []
     for seed in sorted({r["seed"] for r in results}):
         same = [r for r in results if r["seed"] == seed]
-        if {r["speaker"] for r in same} != speakers: continue
+        if {r["speaker"] for r in same} != speakers or len(same) < same[0].get("tests", 0): continue
         each = [(np.array(r["truth"]), np.eye(len(r["classes"]))[r[answer]]) for r in same]
         if pooled: each = [tuple(map(np.concatenate, zip(*each)))]
         figures.append(float(np.mean([val_scores(p, truth)["val_uar"] for truth, p in each])))
@@ -251,7 +251,7 @@ def read_baseline(
     tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
     return {task: seed_figures(found, task.startswith("emodb"))[0] for task, found in tasks.items()}
 
-# %% ../nbs/07_unseen_voices.ipynb #4bc9ecdf
+# %% ../nbs/07_unseen_voices.ipynb #a4b94a82
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
@@ -262,10 +262,10 @@ def figures(
     for task, found in results.items():
         pooled, adapted = task.startswith("emodb"), not task.endswith("blind")
         steps = {"mean of members": seed_figures(found, pooled, "answer")}
-        if not pooled: steps = {"one network": _single(found), **steps}
+        if not pooled and steps["mean of members"]: steps = {"one network": _single(found), **steps}
         if adapted: steps["self-trained"] = seed_figures(found, pooled, "final")
-        fresh = [r for r in found if r["speaker"] not in LOOKED_AT]
-        if pooled and fresh: steps["speakers never looked at"] = seed_figures(fresh, pooled, "final")
+        fresh = [dict(r, tests=0) for r in found if r["speaker"] not in LOOKED_AT]
+        if pooled and steps["mean of members"]: steps["speakers never looked at"] = seed_figures(fresh, pooled, "final")
         for step, values in steps.items():
             if len(values): table.append((NAMES[task], step, *interval(values), len(values), looks.get(task),
                                           baseline.get(task)))
