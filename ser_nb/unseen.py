@@ -251,7 +251,7 @@ def read_baseline(
     tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
     return {task: seed_figures(found, task.startswith("emodb"))[0] for task, found in tasks.items()}
 
-# %% ../nbs/07_unseen_voices.ipynb #a4b94a82
+# %% ../nbs/07_unseen_voices.ipynb #51e2db6c
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
@@ -268,7 +268,7 @@ def figures(
         if pooled and steps["mean of members"]: steps["speakers never looked at"] = seed_figures(fresh, pooled, "final")
         for step, values in steps.items():
             if len(values): table.append((NAMES[task], step, *interval(values), len(values), looks.get(task),
-                                          baseline.get(task)))
+                                          baseline.get(task.replace("scaled", "adapted"))))
     return pd.DataFrame(table, columns=["test", "step", "UAR", "deviation", "from", "to", "seeds", "looks",
                                         "ComParE + SVM"])
 
