@@ -7,15 +7,17 @@ speaker, those of the new one included. Nothing is drawn by chance, so there are
 benchmarks/results/unseen/baseline.json; the statistics, which take some minutes, are kept in the folder --features.
 """
 import argparse
+import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.svm import LinearSVC
 
-from ser_nb.data import hash_index, load_audio, load_corpus, replace_file
+from ser_nb.data import file_sha256, load_audio, load_corpus, replace_file
 from ser_nb.dataset import frame_stats
 from ser_nb.train import val_scores
 
@@ -33,16 +35,17 @@ def statistics(paths):
 
 
 def statistics_of(name, options):
-    "The corpus and its statistics, from the folder if they are there."
+    "The corpus, its statistics, from the folder if they are there, and the hash of its recordings."
     corpus = load_corpus([getattr(options, name)])
-    kept = Path(options.features) / f"compare_{name}.npy"
+    data = hashlib.sha256("".join(file_sha256(path) for path in corpus["path"]).encode()).hexdigest()
+    kept = Path(options.features) / f"compare_{name}_{data[:12]}.npy"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         found = Parallel(n_jobs=options.jobs, verbose=1)(delayed(statistics)(p) for p in
                                                          np.array_split(corpus["path"].to_numpy(), 64))
         with replace_file(kept) as f:
             with open(f, "wb") as file: np.save(file, np.concatenate(found))
-    return corpus, np.load(kept, allow_pickle=False)
+    return corpus, np.load(kept, allow_pickle=False), data
 
 
 def scaled(x, speaker, train, track):
@@ -77,11 +80,12 @@ def main():
     p.add_argument("--jobs", type=int, default=-1)
     p.add_argument("--out", default=str(HERE / "results" / "unseen" / "baseline.json"))
     options = p.parse_args()
-    results = {"C": C, "versions": {n: version(n) for n in ("opensmile", "scikit-learn", "numpy")}, "tasks": {}}
+    results = {"C": C, "versions": {n: version(n) for n in ("opensmile", "scikit-learn", "numpy")},
+               "data_hash": {}, "tasks": {}}
     for task in options.tasks.split(","):
-        import pandas as pd
         parts = [statistics_of(name, options) for name in TASKS[task]]
-        table, x = pd.concat([t for t, _ in parts], ignore_index=True), np.concatenate([x for _, x in parts])
+        results["data_hash"].update({name: data for name, (*_, data) in zip(TASKS[task], parts)})
+        table, x = pd.concat([p[0] for p in parts], ignore_index=True), np.concatenate([p[1] for p in parts])
         keep = table["emotion"].isin(set(parts[0][0]["emotion"])).to_numpy()
         table, x = table[keep].reset_index(drop=True), x[keep]
         asked = sorted(set(table["speaker"][table["corpus"] == TASKS[task][0]]))

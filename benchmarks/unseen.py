@@ -20,16 +20,15 @@ import numpy as np
 from ser_nb.data import load_corpus, replace_file
 from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import extract
+from ser_nb.model import ModelSettings, from_json
 from ser_nb.train import read_run, val_scores
 from ser_nb.unseen import FRAMES, NETWORK, member_probabilities, self_train, train_members, training_for
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
-         "both-blind": ("both", "blind"),
-         "both-adapted": ("both", "adapted"), "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted"),
+         "both-blind": ("both", "blind"), "both-adapted": ("both", "adapted"),
+         "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted"),
          "own-blind": ("own", "blind"), "own-adapted": ("own", "adapted")}
-
-
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
             "no-pitch": {"frames": {"pitch": False}}, "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
@@ -62,7 +61,7 @@ def tests_of(features, name, options):
     asked = features.index["corpus"] == "tess" if name == "both" else np.ones(len(features), bool)
     who = sorted(set(features.index["speaker"][asked]))
     if options.folds: who = ["+".join(who[i::options.folds]) for i in range(options.folds)]
-    return [s for s in who if not options.speakers or s in options.speakers.split(",")]
+    return who
 
 
 def one(features, speaker, track, seed, options, folder):
@@ -86,6 +85,14 @@ def one(features, speaker, track, seed, options, folder):
                               if v.default is not v.empty},
             "seconds": round(time.perf_counter() - start, 1),
             **{k: run[k] for k in ("model", "train", "data_hash", "split_hash", "versions", "normaliser")}}
+
+
+def refuse_others(path, results, new):
+    "Don't mix results of two settings, or of two splits for one test, in one file."
+    def kind(r): return from_json(ModelSettings, json.dumps(r["model"])), r["train"]["normalise"], r["self_training"]
+    for r in results:
+        if kind(r) != kind(new) or r["speaker"] == new["speaker"] and r["split_hash"] != new["split_hash"]:
+            raise SystemExit(f"{path} holds results of other settings or another split: move it away, or give --out")
 
 
 def write(path, results):
@@ -116,9 +123,11 @@ def main():
         results, tests = json.loads(path.read_text()) if path.exists() else [], tests_of(features, name, options)
         for seed in range(options.seeds):
             for speaker in tests:
+                if options.speakers and speaker not in options.speakers.split(","): continue
                 if any((r["speaker"], r["seed"]) == (speaker, seed) for r in results): continue
-                with TemporaryDirectory() as folder:
-                    results.append({**one(features, speaker, track, seed, options, folder), "tests": len(tests)})
+                with TemporaryDirectory() as folder: new = one(features, speaker, track, seed, options, folder)
+                refuse_others(path, results, new)
+                results.append({**new, "tests": len(tests)})
                 write(path, results)
                 print(task, speaker, seed, "seconds", results[-1]["seconds"], flush=True)
 

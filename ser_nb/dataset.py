@@ -715,7 +715,7 @@ def _batch(clips, label, weight, row, batch_size, buckets):
     return Batch(frames[fill] if batch_size > n else frames, mask[fill], label[fill],
                  np.where(real, weight[fill], 0).astype(np.float32), np.where(real, row[fill], -1))
 
-# %% ../nbs/02_dataset.ipynb #c2263c03
+# %% ../nbs/02_dataset.ipynb #7803dd65
 def train_batches(features,                         # `Features`, or a list of arrays [T, F]
                   rows: Sequence[int],              # the training rows
                   labels: Sequence[int],            # of these rows, in the same order
@@ -751,9 +751,12 @@ def n_batches(features, rows: Sequence[int],
               batch_size: int = 32,
               buckets: Sequence[int] | None = None,  # as given to `train_batches` or `eval_batches`
               hop: int | None = None,
+              sampling: str = "shuffle",  # as given to `train_batches`
     ) -> int:
     "How many batches an epoch has."
-    return ceil(len(_pieces(features, rows, np.zeros(len(rows)), batch_size, buckets, hop)[1]) / batch_size)
+    pieces = _pieces(features, rows, np.zeros(len(rows)), batch_size, buckets, hop)[0]
+    group = _speakers(features)[pieces.row] if sampling == "speaker" else np.zeros(len(pieces.row))
+    return sum(ceil(n / batch_size) for n in np.unique(group, return_counts=True)[1])
 
 # %% ../nbs/02_dataset.ipynb #a00a8542
 def eval_batches(features,                     # `Features`, or a list of arrays [T, F]

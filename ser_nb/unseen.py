@@ -93,7 +93,7 @@ def predict_speakers(
     e = predict_rows(parts[0], features, rows, normaliser, LADDER)
     return np.asarray(parts[1].predict_on_batch(by_speaker(e, speaker, model.get_layer("speaker_norm"))))
 
-# %% ../nbs/07_unseen_voices.ipynb #74c08da7
+# %% ../nbs/07_unseen_voices.ipynb #71833660
 def train_members(
     features,                # `Features` with the columns of `FRAMES`
     split: pd.DataFrame,     # "unseen speakers"
@@ -104,7 +104,7 @@ def train_members(
 ) -> list:  # of run folders
     "Train the networks whose answers are averaged."
     network = replace(network, speaker_norm=training.sampling == "speaker")
-    return [train(features, split, Path(out_dir) / f"{training.normalise}-{seed}", network,
+    return [train(features, split, Path(out_dir) / f"{training.normalise}-{training.sampling}-{seed}", network,
                   replace(training, seed=seed), progress=False) for seed in seeds]
 
 def member_probabilities(
