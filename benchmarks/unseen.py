@@ -3,6 +3,7 @@
     python benchmarks/unseen.py --tess data/tess [--emodb data/emodb] [--tasks tess-blind,tess-adapted] [--seeds 5]
     python benchmarks/unseen.py --tasks emodb-adapted --speakers 03,08,09,10,11 --variant no-voices
     python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
+    python benchmarks/unseen.py --tasks tess-known --seeds 1
 
 One seed is the mean of several members. Each test is added to results/unseen/TASK.json as soon as it is done, and
 what is there already is not made again, so a killed run goes on.
@@ -21,43 +22,45 @@ from ser_nb.data import load_corpus, replace_file
 from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import extract
 from ser_nb.model import ModelSettings, from_json
-from ser_nb.train import read_run, val_scores
-from ser_nb.unseen import FRAMES, NETWORK, member_probabilities, self_train, train_members, training_for
+from ser_nb.train import VOICE_NETWORK, make_split, read_run, val_scores
+from ser_nb.unseen import KINDS, kinds_for, member_probabilities, self_train, train_ensemble
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
          "both-blind": ("both", "blind"), "both-adapted": ("both", "adapted"),
          "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted"),
-         "own-blind": ("own", "blind"), "own-adapted": ("own", "adapted")}
+         "own-blind": ("own", "blind"), "own-adapted": ("own", "adapted"),
+         "tess-known": ("tess", "blind")}  # no new speaker: a random split, and unseen words
+KNOWN = ("random", "words")
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
-            "no-pitch": {"frames": {"pitch": False}}, "mean-pooling": {"network": {"pooling": "mean"}},
+            "no-families": {"kinds": ("voices",)}, "no-pitch": {"frames": {"pitch": False}},
+            "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
 
 
-def settings_of(variant):
-    "Frames and network, and what differs in training."
-    change = VARIANTS.get(variant, {})
-    return (replace(FRAMES, **change.get("frames", {})), replace(NETWORK, **change.get("network", {})),
-            change.get("training", {}))
-
-
 def features_of(name, options):
-    "The features of a task: of one corpus, or of both."
-    frames = settings_of(options.variant)[0]
-    folder = Path(options.features) / f"unseen_{name}{'' if frames == FRAMES else '_' + options.variant}"
+    "The features of a task, of one corpus or of both: frames of each kind."
     corpus = load_corpus([options.tess, options.emodb] if name == "both" else getattr(options, name))
     if name == "both": corpus = corpus[corpus["emotion"].isin(set(corpus["emotion"][corpus["corpus"] == "tess"]))]
-    return extract(corpus.reset_index(drop=True), folder, frames, jobs=options.jobs)
+    corpus, found = corpus.reset_index(drop=True), {}
+    for kind, frames in KINDS.items():
+        used = replace(frames, **VARIANTS.get(options.variant, {}).get("frames", {}))
+        folder = f"{kind}_{name}{'' if used == frames else '_' + options.variant}"
+        found[kind] = extract(corpus, Path(options.features) / folder, used, jobs=options.jobs)
+    return found
 
 
-def split_of(features, speakers):
+def split_of(features, speakers, seed):
     "Train on all speakers but these. Where texts are few, losing one to watch the training would cost too much."
+    if speakers[0] in KNOWN: return make_split(features.index, *speakers, seed=seed)
     many = features.index["text"].nunique() >= 50
     return split_speakers(features.index, speakers, val=0.05, seed=0, val_by="text" if many else "clip")
 
 
-def tests_of(features, name, options):
+def tests_of(features, task, options):
     "The speakers who are asked in turn, one by one or in groups."
+    if task == "tess-known": return list(KNOWN)
+    name = TASKS[task][0]
     asked = features.index["corpus"] == "tess" if name == "both" else np.ones(len(features), bool)
     who = sorted(set(features.index["speaker"][asked]))
     if options.folds: who = ["+".join(who[i::options.folds]) for i in range(options.folds)]
@@ -66,21 +69,24 @@ def tests_of(features, name, options):
 
 def one(features, speaker, track, seed, options, folder):
     "Train on the others, ask about this speaker, or those with a + between."
-    split, start = split_of(features, speaker.split("+")), time.perf_counter()
-    rows, classes = part_rows(features, split, "test"), class_names(split)
-    truth = label_ids(features.index["emotion"].iloc[rows], classes)
-    _, network, change = settings_of(options.variant)
-    training = replace(training_for(track, split["speaker"][split["part"] == "train"]), **change)
-    runs = train_members(features, split, folder, training,
-                         range(seed * options.members, (seed + 1) * options.members), network)
-    members = member_probabilities(runs, features, rows)
-    stages = self_train(runs, features, split) if track != "blind" and not options.variant else members.mean(0)[None]
-    run = read_run(runs[0])
+    first, start, change = features["voices"], time.perf_counter(), VARIANTS.get(options.variant, {})
+    split = split_of(first, speaker.split("+"), seed)
+    rows, classes = part_rows(first, split, "test"), class_names(split)
+    truth = label_ids(first.index["emotion"].iloc[rows], classes)
+    seeds = range(seed * options.members, (seed + 1) * options.members)
+    kinds = kinds_for(seeds, split["speaker"][split["part"] == "train"])
+    if "kinds" in change: kinds = {change["kinds"][0]: list(seeds)}
+    members = train_ensemble(features, split, folder, track, kinds, replace(VOICE_NETWORK, **change.get("network", {})),
+                             **change.get("training", {}))
+    said = member_probabilities(members, rows)
+    stages = self_train(members, split) if track != "blind" and not options.variant else said.mean(0)[None]
+    run = read_run(members[0][1])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
-            "truth": truth.tolist(), "members_uar": [val_scores(p, truth)["val_uar"] for p in members],
-            "averaged": val_scores(members.mean(0), truth)["val_uar"],
+            "kinds": {kind: len(own) for kind, own in kinds.items()}, "truth": truth.tolist(),
+            "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
+            "averaged": val_scores(said.mean(0), truth)["val_uar"],
             "stages": [val_scores(p, truth)["val_uar"] for p in stages],
-            "answer": members.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
+            "answer": said.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
             "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()
                               if v.default is not v.empty},
             "seconds": round(time.perf_counter() - start, 1),
@@ -89,9 +95,11 @@ def one(features, speaker, track, seed, options, folder):
 
 def refuse_others(path, results, new):
     "Don't mix results of two settings, or of two splits for one test, in one file."
-    def kind(r): return from_json(ModelSettings, json.dumps(r["model"])), r["train"]["normalise"], r["self_training"]
+    def kind(r):
+        return (from_json(ModelSettings, json.dumps(r["model"])), r["train"]["normalise"], r["train"].get("crop", 0),
+                r["self_training"], r.get("kinds", {"voices": r["members"]}))
     for r in results:
-        if kind(r) != kind(new) or r["speaker"] == new["speaker"] and r["split_hash"] != new["split_hash"]:
+        if kind(r) != kind(new) or r["speaker"] == new["speaker"] not in KNOWN and r["split_hash"] != new["split_hash"]:
             raise SystemExit(f"{path} holds results of other settings or another split: move it away, or give --out")
 
 
@@ -120,7 +128,8 @@ def main():
         name, track = TASKS[task]
         features = features_of(name, options)
         path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
-        results, tests = json.loads(path.read_text()) if path.exists() else [], tests_of(features, name, options)
+        results = json.loads(path.read_text()) if path.exists() else []
+        tests = tests_of(features["voices"], task, options)
         for seed in range(options.seeds):
             for speaker in tests:
                 if options.speakers and speaker not in options.speakers.split(","): continue

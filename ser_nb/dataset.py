@@ -11,8 +11,8 @@ __all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', '
            'split_words', 'split_speakers', 'kfold', 'leave_one_speaker_out', 'save_split', 'load_split', 'split_hash',
            'part_rows', 'frame_stats', 'Normaliser', 'names_hash', 'check_normaliser', 'bucket_lengths',
            'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order',
-           'class_weights', 'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'stretched',
-           'colour', 'another_voice', 'perturbation', 'augment_clips']
+           'class_weights', 'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames',
+           'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
@@ -803,6 +803,16 @@ def mask_frames(frames: np.ndarray,           # float32 [T, F], scaled
             start = rng.integers(0, size - width + 1)
             masked[(slice(start, start + width), slice(None))[::1 if axis == 0 else -1]] = 0
     return masked
+
+# %% ../nbs/02_dataset.ipynb #88a6c1b0
+def cut_frames(frames: np.ndarray,           # [T, F]
+               rng: np.random.Generator,
+               most: int,                    # frames that are kept
+    ) -> np.ndarray:                         # [min(T, most), F]
+    "A stretch of a clip that is too long."
+    if len(frames) <= most: return frames
+    start = rng.integers(0, len(frames) - most + 1)
+    return frames[start:start + most]
 
 # %% ../nbs/02_dataset.ipynb #b30f5138
 def stretched(x: np.ndarray,   # [n, ...]

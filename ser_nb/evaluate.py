@@ -24,10 +24,11 @@ from .data import (AudioError, CorpusError, corpus_paths, demo, is_synthetic, lo
                          read_table, replace_file)
 from .dataset import (SplitError, audit, check_normaliser, kfold, label_ids, load_split,
                             part_rows, split_random, split_speakers, split_words, verdict)
-from .features import FeatureSettings, extract, open_features
+from .features import VOICE_FRAMES, FeatureSettings, extract, open_features
 from .model import ModelSettings
-from .train import (TrainError, TrainSettings, clear_unfinished, command, load_run, one_line, plot_curves,
-                          predict_rows, read_history, read_run, run_folder, train, train_buckets, val_scores, versions)
+from .train import (TrainError, TrainSettings, clear_unfinished, command, for_voices, load_run, one_line,
+                          plot_curves, predict_rows, read_history, read_run, run_folder, train, train_buckets,
+                          val_scores, versions)
 
 pd = lazy.load("pandas")
 
@@ -904,12 +905,12 @@ def ser_evaluate(
     one_line(work)
 
 # %% ../nbs/05_evaluate.ipynb #3dce596e
-def _ready(data_dir, folder, words, jobs):
+def _ready(data_dir, folder, words, jobs, settings):
     "The features of a corpus, extracted where they are not there yet."
     corpus = load_corpus(data_dir) if data_dir else demo("data/demo")
     if words: corpus = corpus[corpus["text"].isin(sorted(set(corpus["text"]))[:words])].reset_index(drop=True)
     if corpus.empty: raise CorpusError(f"{data_dir}: nothing is left with --words {words}")
-    features = extract(corpus, folder / "features", jobs=jobs)
+    features = extract(corpus, folder / "features", settings, jobs=jobs)
     for row in features.rejected.itertuples(): print(f"rejected {row.clip}: {row.reason}", file=sys.stderr)
     return features
 
@@ -928,6 +929,7 @@ def ser_run(
     epochs: int = TrainSettings.epochs,       # at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = TrainSettings.normalise, # train, utterance, speaker or none
+    new_voices: bool = False,                 # frames, network and training that understand unknown speakers best
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
@@ -937,9 +939,9 @@ def ser_run(
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross": wanted_protocols(protocols)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        features = _ready(data_dir, folder, words, jobs)
-        s = TrainSettings(epochs=epochs, normalise=normalise, seed=seed)
-        how = ModelSettings(), s
+        how = ModelSettings(), TrainSettings(epochs=epochs, normalise=normalise, seed=seed)
+        if new_voices: how = for_voices(*how)
+        features = _ready(data_dir, folder, words, jobs, VOICE_FRAMES if new_voices else FeatureSettings())
         also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty()}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
         else: found = report_card(features, folder, protocols, *how, seeds, **also)

@@ -8,14 +8,14 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
            'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
-           'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'FeatureError', 'hz_to_mel',
-           'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights',
+           'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'VOICE_FRAMES', 'FeatureError',
+           'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights',
            'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span',
            'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma',
            'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
            'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features', 'plot_family',
            'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
-           'ser_features']
+           'only_voice', 'ser_features']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -32,7 +32,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1341,6 +1341,17 @@ def summary(
             f"{features.settings.n_features} features a frame, {len(features.rejected)} rejected, "
             f"{seconds:.1f} s -> {features.folder}")
 
+# %% ../nbs/01_features.ipynb #2931e280
+def only_voice(
+    settings: FeatureSettings,
+) -> FeatureSettings:
+    "The same frames with log-mel bands and pitch alone."
+    return replace(settings, logmel=True, pitch=True, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False,
+                   zcr=False)
+
+
+VOICE_FRAMES = only_voice(FeatureSettings())
+
 # %% ../nbs/01_features.ipynb #593d6eaa
 @call_parse
 def ser_features(
@@ -1356,6 +1367,7 @@ def ser_features(
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
     pitch: bool = False,  # also pitch, voicing and harmonicity
+    new_voices: bool = False,  # log-mel bands and pitch alone, which ser_train --new_voices reads
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
     engine: str = "loky",  # dask or ray: workers of a cluster that sees the same disk
@@ -1369,6 +1381,7 @@ def ser_features(
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
                                    vad=None if vad < 0 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
                                    tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch)
+        if new_voices: settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             features = extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,
                                address=address or None)

@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,9 +21,9 @@ from fastcore.script import call_parse
 
 from .data import AudioError, CorpusError, command, file_sha256, is_synthetic, read_table, replace_file
 from .dataset import (MODES, Normaliser, SplitError, another_voice, audit, bucket_lengths, check_normaliser,
-                            check_split, class_names, class_weights, eval_batches, label_ids, load_split, mask_frames,
-                            n_batches, part_rows, save_split, split_hash, split_random, split_speakers, split_words,
-                            train_batches, verdict)
+                            check_split, class_names, class_weights, cut_frames, eval_batches, label_ids,
+                            load_split, mask_frames, n_batches, part_rows, save_split, split_hash, split_random,
+                            split_speakers, split_words, train_batches, verdict)
 from .features import FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, open_features
 from .model import (ModelError, ModelSettings, OnnxNetwork, build_model, compile_model, from_json, import_keras,
                           make_loss, named_weights, onnx_model)
@@ -31,13 +31,13 @@ from .model import (ModelError, ModelSettings, OnnxNetwork, build_model, compile
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings',
-           'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows',
-           'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'versions', 'describe_run', 'read_history',
-           'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated',
-           'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train',
-           'plot_curves', 'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line',
-           'ser_train']
+__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'LADDER', 'MARGINS', 'SEALED',
+           'TrainError', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'seed_everything', 'seed_dropout',
+           'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch',
+           'change_clips', 'train_buckets', 'versions', 'describe_run', 'read_history', 'clear_unfinished',
+           'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll',
+           'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves',
+           'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'for_voices', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -50,7 +50,7 @@ SAMPLINGS = ("shuffle", "balanced", "speaker")
 class TrainSettings:
     "How the network is trained."
     seed: int = 0                 # sets first weights, order of clips, dropout and masks
-    epochs: int = 40              # at most; early stopping usually ends before
+    epochs: int = 40              # at most; early stopping usually ends before; 0: by how many clips there are
     batch_size: int = 32          # clips
     learning_rate: float = 2e-3   # of Adam at its highest
     schedule: str = "plateau"     # or cosine (with warm-up), constant
@@ -64,16 +64,49 @@ class TrainSettings:
     n_buckets: int = 3            # lengths that clips are padded to: jax compiles once for each; not with voices
     time_masks: int = 2           # SpecAugment masks over time, a clip; 0 for none
     feature_masks: int = 2        # SpecAugment masks over features, a clip; 0 for none
-    voices: float = 0.0           # strength of `another_voice`, which each clip is each time; log-mel frames only
+    voices: float | None = 0.0    # strength of `another_voice`, log-mel frames only; None: by the number of speakers
+    crop: int = 0                 # frames: of a longer clip a stretch of so many is shown each time; 0: all of it
 
     def __post_init__(self):
         for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", SAMPLINGS),
                              ("normalise", MODES)):
             if getattr(self, name) not in wanted:
                 raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
-        for name in ("epochs", "batch_size", "learning_rate", "plateau", "patience", "n_buckets"):
+        if self.epochs < 0: raise TrainError(f"epochs={self.epochs!r}: must be 0 or more")
+        for name in ("batch_size", "learning_rate", "plateau", "patience", "n_buckets"):
             if not getattr(self, name) > 0: raise TrainError(f"{name}={getattr(self, name)!r}: must be above 0")
-        if not 0 <= self.voices <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
+        if self.crop < 0: raise TrainError(f"crop={self.crop!r}: must be 0 or more")
+        if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
+
+# %% ../nbs/04_train.ipynb #179657e7
+VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
+                              label_smoothing=0.1)
+VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="last", normalise="level", voices=None,
+                               crop=200)
+
+def epochs_for(
+    n_clips: int,         # of the training part
+    shown: int = 20_000,  # clips in all, repetitions counted
+    least: int = 12,      # epochs; fewer leave the learning rate no time to fall
+) -> int:
+    "How often each clip is shown, so that a small corpus gets as many steps as a large one."
+    return max(least, round(shown / n_clips))
+
+def voices_for(
+    speakers,  # one name a training clip
+) -> float:  # from 0 to 1, for `TrainSettings.voices`
+    "How strongly to invent voices: the less, the more real ones there are."
+    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    return float(np.exp((p * np.log(p)).sum() / 2))
+
+def for_split(
+    settings: TrainSettings,
+    split: pd.DataFrame,
+) -> TrainSettings:  # with `epochs` and `voices` as numbers
+    "Settings in which what depends on the training part is filled in."
+    speakers = split["speaker"][split["part"] == "train"]
+    return replace(settings, epochs=settings.epochs or epochs_for(len(speakers)),
+                   voices=voices_for(speakers) if settings.voices is None else settings.voices)
 
 # %% ../nbs/04_train.ipynb #fdf4c9d9
 def seed_everything(seed: int):  # any int from 0 to 2**32 - 1
@@ -182,19 +215,23 @@ def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames,
     if s.voices:
         families = features.settings.families
         if list(families) not in (["logmel"], ["logmel", "pitch"]):
-            raise TrainError(f"voices={s.voices}: log-mel frames and pitch can be another voice; extract these alone")
-        return partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
-    masks = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
-    return masks if s.time_masks or s.feature_masks else None
+            raise TrainError(f"voices={s.voices}: log-mel bands and pitch alone can be another voice: "
+                             "ser_features --new_voices makes them")
+        change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
+    elif s.time_masks or s.feature_masks:
+        change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
+    else: change = None
+    if not s.crop: return change
+    return lambda x, rng: cut_frames(change(x, rng) if change else x, rng, s.crop)
 
 LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1000)  # frames
 
 def train_buckets(features, rows: np.ndarray, settings: TrainSettings) -> tuple:  # lengths in frames
     "The lengths that clips are padded to."
-    n = features.index["n_frames"].to_numpy()[rows]
-    if not settings.voices: return bucket_lengths(n, settings.n_buckets)
-    needed = np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))
-    return LADDER[: int(needed) + 1]
+    n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
+    if settings.voices: rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
+    else: rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
+    return tuple(sorted({*rungs, min(most, max(rungs))}))
 
 # %% ../nbs/04_train.ipynb #1be0739f
 def versions() -> dict:  # name -> version
@@ -523,8 +560,9 @@ def train(
     progress: bool = True,                            # a bar with the time left
 ) -> Path:  # the run folder
     "Train a network, or go on with training it, and leave a run folder."
-    s, out_dir = train_settings, Path(out_dir)
+    out_dir = Path(out_dir)
     check_split(split)
+    s = for_split(train_settings, split)
     if model_settings.speaker_norm != (s.sampling == "speaker"):
         raise TrainError("speaker_norm=True needs batches of one speaker each, and they it: sampling='speaker'")
     run = describe_run(features, split, model_settings, s)
@@ -610,6 +648,18 @@ def one_line(command):  # a function of no arguments
     except OSError as e: sys.exit(f"error: {e.strerror or e}: {e.filename or ''}")
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
 
+# %% ../nbs/04_train.ipynb #d6bc9c95
+def for_voices(
+    model_settings: ModelSettings,  # as a command was given them
+    train_settings: TrainSettings,
+) -> tuple:  # `VOICE_NETWORK` and `VOICE_TRAINING`, with the seed, epochs, batch size and learning rate that were given
+    "The settings of a command with `--new_voices`."
+    s, own = train_settings, ("seed", "epochs", "batch_size", "learning_rate")
+    free = {name: getattr(s, name) for name in own if getattr(s, name) != getattr(TrainSettings, name)}
+    if model_settings != ModelSettings() or replace(TrainSettings(), **{n: getattr(s, n) for n in own}) != s:
+        raise TrainError("--new_voices decides network, normalise and voices: leave their options out")
+    return VOICE_NETWORK, replace(VOICE_TRAINING, **free)
+
 # %% ../nbs/04_train.ipynb #fb3087b8
 @call_parse
 def ser_train(
@@ -627,6 +677,7 @@ def ser_train(
     dropout: float = ModelSettings.dropout,      # after each LSTM
     normalise: str = TrainSettings.normalise,    # train, utterance, level, speaker or none
     voices: float = 0.0,                         # up to 1: hear each clip as another voice each time; log-mel only
+    new_voices: bool = False,                    # network and training that understand unknown speakers best
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
 ):
@@ -638,10 +689,10 @@ def ser_train(
         parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
         try: sizes = tuple(int(u) for u in units.split(","))
         except ValueError: raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
-        folder = train(table, parts, run_folder(model_out), ModelSettings(
-            conv=conv, units=sizes, bidirectional=bidirectional, pooling=pooling, dropout=dropout), TrainSettings(
-            seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, normalise=normalise,
-            voices=voices), overwrite)
+        how = (ModelSettings(conv=conv, units=sizes, bidirectional=bidirectional, pooling=pooling, dropout=dropout),
+               TrainSettings(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+                             normalise=normalise, voices=voices))
+        folder = train(table, parts, run_folder(model_out), *(for_voices(*how) if new_voices else how), overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
         run, h = read_run(folder), read_history(folder)
         fake = "SYNTHETIC DATA. " if run["synthetic"] else ""

@@ -13,51 +13,40 @@ import lazy_loader as lazy
 import numpy as np
 
 from .dataset import Normaliser, label_ids, part_rows, train_batches
-from .features import FeatureSettings
+from .features import VOICE_FRAMES, FeatureSettings
 from .model import ModelSettings, compile_model, from_json
-from .train import (LADDER, TrainSettings, change_clips, load_run, predict_rows, seed_dropout, train,
-                          train_buckets, train_epoch, val_scores)
+from .train import (LADDER, TrainSettings, VOICE_NETWORK, VOICE_TRAINING, change_clips, epochs_for, load_run,
+                          predict_rows, seed_dropout, train, train_buckets, train_epoch, val_scores, voices_for)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'FRAMES', 'NETWORK', 'TRAINING', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'epochs_for', 'voices_for',
-           'training_for', 'halves', 'by_speaker', 'predict_speakers', 'train_members', 'member_probabilities',
-           'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks',
-           'read_results', 'read_baseline', 'figures', 'ablation']
+__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'training_for', 'halves', 'by_speaker',
+           'predict_speakers', 'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
+           'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
+           'read_baseline', 'figures', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
     "A track or corpus that the protocol does not know."
 
-FRAMES = FeatureSettings(n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False, zcr=False, pitch=True)
-NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0, label_smoothing=0.1)
-TRAINING = TrainSettings(epochs=12, schedule="cosine", warmup=1, monitor="last", voices=1.0)
+KINDS = {"voices": VOICE_FRAMES, "families": FeatureSettings(pitch=True)}
 TRACKS = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
           "adapted": {"normalise": "speaker", "sampling": "speaker"}}
-
-def epochs_for(
-    n_clips: int,         # of the training part
-    shown: int = 20_000,  # clips in all, repetitions counted
-) -> int:
-    "How often each clip is shown, so that a small corpus gets as many steps as a large one."
-    return max(TRAINING.epochs, round(shown / n_clips))
-
-def voices_for(
-    speakers,  # one name a training clip
-) -> float:  # from 0 to 1, for `TrainSettings.voices`
-    "How strongly to invent voices: the less, the more real ones there are."
-    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
-    return float(np.exp((p * np.log(p)).sum() / 2))
 
 def training_for(
     track: str,    # of `TRACKS`
     speakers,      # one name a training clip
     seed: int = 0,
+    kind: str = "voices",  # of `KINDS`
 ) -> TrainSettings:
     "The training settings of a track."
-    if track not in TRACKS: raise UnseenError(f"track {track!r}: must be one of {', '.join(TRACKS)}")
-    return replace(TRAINING, epochs=epochs_for(len(speakers)), voices=voices_for(speakers), seed=seed, **TRACKS[track])
+    for value, known, name in ((track, TRACKS, "track"), (kind, KINDS, "kind")):
+        if value not in known: raise UnseenError(f"{name} {value!r}: must be one of {', '.join(known)}")
+    s = replace(VOICE_TRAINING, epochs=epochs_for(len(speakers)), voices=voices_for(speakers), seed=seed,
+                **TRACKS[track])
+    if kind == "voices": return s
+    return replace(s, voices=0.0, normalise="train" if s.normalise == "level" else s.normalise)
 
 # %% ../nbs/07_unseen_voices.ipynb #510ce2c4
 def halves(model):  # -> up to `speaker_norm`, and from there on; they share its weights; None without that layer
@@ -95,26 +84,55 @@ def predict_speakers(
 
 # %% ../nbs/07_unseen_voices.ipynb #71833660
 def train_members(
-    features,                # `Features` with the columns of `FRAMES`
+    features,                # `Features` with the columns of one of `KINDS`
     split: pd.DataFrame,     # "unseen speakers"
     out_dir: str | Path,     # a folder for each member
     training: TrainSettings, # of `training_for`
     seeds=range(5),          # one member each
-    network: ModelSettings = NETWORK,
-) -> list:  # of run folders
+    network: ModelSettings = VOICE_NETWORK,
+) -> list:  # of members: each its features and its run folder
     "Train the networks whose answers are averaged."
     network = replace(network, speaker_norm=training.sampling == "speaker")
-    return [train(features, split, Path(out_dir) / f"{training.normalise}-{training.sampling}-{seed}", network,
-                  replace(training, seed=seed), progress=False) for seed in seeds]
+    return [(features, train(features, split, Path(out_dir) / f"{training.normalise}-{training.sampling}-{seed}",
+                             network, replace(training, seed=seed), progress=False)) for seed in seeds]
 
 def member_probabilities(
-    runs: list,        # of run folders
-    features,
-    rows: np.ndarray,  # of `features.index`
+    members: list,     # of `train_members`
+    rows: np.ndarray,  # of the index of their features
 ) -> np.ndarray:  # [members, rows, emotions]
     "What each member says of some clips."
-    loaded = [load_run(folder) for folder in runs]
-    return np.stack([predict_speakers(model, halves(model), features, rows, norm) for model, _, norm in loaded])
+    loaded = [(features, *load_run(folder)) for features, folder in members]
+    return np.stack([predict_speakers(m, halves(m), features, rows, norm) for features, m, _, norm in loaded])
+
+# %% ../nbs/07_unseen_voices.ipynb #be840272
+def kinds_for(
+    seeds,     # one a member
+    speakers,  # one name a training clip
+    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
+) -> dict:  # kind -> seeds of its members
+    "Which members read which frames."
+    seeds = list(seeds)
+    wide = seeds[2::3] if voices_for(speakers) ** -2 >= enough else []
+    return {"voices": [s for s in seeds if s not in wide], **({"families": wide} if wide else {})}
+
+def train_ensemble(
+    features: dict,        # kind -> `Features`, with the same clips
+    split: pd.DataFrame,   # "unseen speakers"
+    out_dir: str | Path,   # a folder for each member
+    track: str,            # of `TRACKS`
+    kinds: dict,           # of `kinds_for`
+    network: ModelSettings = VOICE_NETWORK,
+    **change,              # `TrainSettings` that differ; `voices` of the members that hear invented ones
+) -> list:  # of members
+    "Train all members of a track, each kind on its own frames."
+    speakers, members = split["speaker"][split["part"] == "train"], []
+    for kind, own in kinds.items():
+        if list(features[kind].index["clip"]) != list(features[next(iter(kinds))].index["clip"]):
+            raise UnseenError(f"features {kind!r} hold other clips than the first: extract all from the same corpus")
+        training = replace(training_for(track, speakers, kind=kind),
+                           **{k: v for k, v in change.items() if (kind, k) != ("families", "voices")})
+        members += train_members(features[kind], split, Path(out_dir) / kind, training, own, network)
+    return members
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
@@ -168,28 +186,28 @@ def learn_on(
 
 # %% ../nbs/07_unseen_voices.ipynb #15051916
 def self_train(
-    runs: list,              # of run folders in the adapted track
-    features,
+    members: list,           # of the adapted track
     split: pd.DataFrame,
     rounds: int = 2,         # of labelling and learning on
     epochs: int = 4,         # in a round
-    few: int = 200,          # of `pseudo_labels`
+    few: int = 200,          # of `pseudo_labels`; where no new speaker has so many clips, nothing is learnt
 ) -> np.ndarray:  # [rounds + 1, rows of the test part, emotions]: mean over the members before, and after each round
     "Let the members answer, and learn the new speakers' clips from their own answers."
-    loaded, own, new = [load_run(r) for r in runs], *(part_rows(features, split, x) for x in ("train", "test"))
-    labels = label_ids(features.index["emotion"].iloc[own], loaded[0][1]["labels"])
-    n, speaker = len(loaded[0][1]["labels"]), features.index["speaker"].to_numpy(str)[new]
+    index, (own, new) = members[0][0].index, (part_rows(members[0][0], split, x) for x in ("train", "test"))
+    loaded = [(features, *load_run(folder)) for features, folder in members]
+    labels = label_ids(index["emotion"].iloc[own], loaded[0][2]["labels"])
+    n, speaker = len(loaded[0][2]["labels"]), index["speaker"].to_numpy(str)[new]
     shares, found = np.bincount(labels, minlength=n) / len(labels), []
-    for model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
-    parts = [halves(model) for model, _, _ in loaded]
+    if np.unique(speaker, return_counts=True)[1].max() < few: rounds = 0
+    for _, model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
+    parts = [halves(model) for _, model, *_ in loaded]
     for turn in range(rounds + 1):
-        found.append(np.mean([predict_speakers(m, x, features, new, norm)
-                              for x, (m, _, norm) in zip(parts, loaded)], 0))
+        found.append(np.mean([predict_speakers(m, x, f, new, norm) for x, (f, m, _, norm) in zip(parts, loaded)], 0))
         if turn == rounds: return np.stack(found)
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
         w = np.concatenate([np.ones(len(own)), weight * min(1, len(own) / len(new))])
-        for model, run, norm in loaded:
+        for features, model, run, norm in loaded:
             settings = TrainSettings(**run["train"])
             start = settings.epochs + turn * epochs
             learn_on(model, features, rows, y, w, norm, settings, range(start, start + epochs), n)

@@ -1,4 +1,5 @@
 """The commands as the README writes them, also as modules, with broken files among the recordings."""
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -67,11 +68,28 @@ def test_seed_commands(home):
     assert (home / "elsewhere/report.json").exists() and not (home / "runs").exists()
 
 
+def test_new_voices(home):
+    clip = max((home / "data/demo").rglob("*_bar_fear.wav"))
+    run(BIN / "ser_features", "--data_dir", "data/demo", "--out_dir", "data/voices", "--new_voices", cwd=home)
+    run(BIN / "ser_train", "--features", "data/voices", "--model_out", "checkpoints/voices.h5", "--split", "speakers",
+        "--new_voices", "--epochs", "2", cwd=home)
+    made = json.loads((home / "checkpoints/voices/run.json").read_text())
+    assert made["model"]["bidirectional"] and 0 < made["train"]["voices"] < 1 and made["train"]["epochs"] == 2
+    assert run(BIN / "ser_predict", clip, "--run", "checkpoints/voices", cwd=home).stdout
+    run(BIN / "ser_run", "--data_dir", "data/demo", "--out_dir", "all", "--protocols", "speakers", "--words", "6",
+        "--new_voices", "--epochs", "1", cwd=home)
+    summary = json.loads((home / "all/summary.json").read_text())
+    assert {r["protocol"] for r in summary["runs"]} == {"unseen speakers"}
+    assert json.loads((home / "all" / summary["runs"][0]["run"] / "run.json").read_text())["train"]["crop"] == 200
+
+
 @pytest.mark.parametrize("words, says", [
     (["ser_features", "--data_dir", "nowhere"], "nowhere"),
     (["ser_features", "--data_dir", "data/demo", "--hop_length", "0"], "hop_length"),
     (["ser_train", "--features", "nowhere"], "nowhere"),
     (["ser_train", "--features", "data/features", "--split", "sideways"], "sideways"),
+    (["ser_train", "--features", "data/features", "--new_voices"], "ser_features --new_voices"),
+    (["ser_train", "--features", "data/features", "--new_voices", "--units", "8"], "leave their options out"),
     (["ser_evaluate", "--model", "none.h5", "--features", "data/features"], "none"),
     (["ser_run", "--data_dir", "nowhere"], "nowhere"),
     (["ser_run", "--protocol", "sideways"], "sideways"),
