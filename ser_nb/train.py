@@ -565,6 +565,7 @@ def train(
     s = for_split(train_settings, split)
     if model_settings.speaker_norm != (s.sampling == "speaker"):
         raise TrainError("speaker_norm=True needs batches of one speaker each, and they it: sampling='speaker'")
+    change_clips(features, s)
     run = describe_run(features, split, model_settings, s)
     history = _open_folder(out_dir, run, split, overwrite)
     saved = json.loads((out_dir / "run.json").read_text())

@@ -24,7 +24,7 @@ pd = lazy.load("pandas")
 __all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'training_for', 'halves', 'by_speaker',
            'predict_speakers', 'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
            'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
-           'read_baseline', 'figures', 'ablation']
+           'read_baseline', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
@@ -296,6 +296,16 @@ def _single(results):
           for s in {r["speaker"] for r in results}}
     n = min(map(len, by.values()))
     return np.mean([v[:n] for v in by.values()], 0).tolist()
+
+# %% ../nbs/07_unseen_voices.ipynb #c2caea9e
+def known_voices(
+    folder: str | Path,  # benchmarks/results/unseen
+) -> pd.DataFrame:  # a row a split
+    "UAR where no voice is new: of single networks and of their mean, over all seeds."
+    path = Path(folder) / "tess-known.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    return pd.DataFrame([{"split": r["speaker"], "seed": r["seed"], "one network": np.mean(r["members_uar"]),
+                          "mean of members": r["averaged"], "clips": len(r["truth"])} for r in rows])
 
 # %% ../nbs/07_unseen_voices.ipynb #423b9530
 def ablation(
