@@ -24,7 +24,7 @@ pd = lazy.load("pandas")
 __all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'training_for', 'halves', 'by_speaker',
            'predict_speakers', 'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
            'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
-           'read_baseline', 'figures', 'known_voices', 'ablation']
+           'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
@@ -263,30 +263,37 @@ def read_results(
 
 def read_baseline(
     folder: str | Path,  # benchmarks/results/unseen
-) -> dict:  # task -> UAR
-    "What benchmarks/baseline.py has stored, judged as the networks are."
+) -> dict:  # task -> its results
+    "What benchmarks/baseline.py has stored."
     path = Path(folder) / "baseline.json"
-    tasks = json.loads(path.read_text())["tasks"] if path.exists() else {}
-    return {task: seed_figures(found, task.startswith("emodb"))[0] for task, found in tasks.items()}
+    return json.loads(path.read_text())["tasks"] if path.exists() else {}
+
+def never_looked_at(
+    results: list,  # of one task
+) -> list:  # those of speakers on whom no setting was chosen
+    "Leave out the speakers of EmoDB who were looked at."
+    return [dict(r, tests=0) for r in results if r["speaker"] not in LOOKED_AT]
 
 # %% ../nbs/07_unseen_voices.ipynb #51e2db6c
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
-    baseline: dict, # of `read_baseline`
+    baseline: dict, # of `read_baseline`; in each row judged on the same speakers
 ) -> pd.DataFrame:  # a row a task and step
     "One network, their mean, and self-training: each step with mean, deviation and interval."
     table = []
     for task, found in results.items():
-        pooled, adapted = task.startswith("emodb"), not task.endswith("blind")
+        pooled, svm = task.startswith("emodb"), baseline.get(task.replace("scaled", "adapted"), [])
         steps = {"mean of members": seed_figures(found, pooled, "answer")}
         if not pooled and steps["mean of members"]: steps = {"one network": _single(found), **steps}
-        if adapted: steps["self-trained"] = seed_figures(found, pooled, "final")
-        fresh = [dict(r, tests=0) for r in found if r["speaker"] not in LOOKED_AT]
-        if pooled and steps["mean of members"]: steps["speakers never looked at"] = seed_figures(fresh, pooled, "final")
+        if any(r["final"] != r["answer"] for r in found): steps["self-trained"] = seed_figures(found, pooled, "final")
+        same = dict.fromkeys(steps, svm)
+        if pooled and steps["mean of members"]:
+            steps["speakers never looked at"] = seed_figures(never_looked_at(found), pooled, "final")
+            same["speakers never looked at"] = never_looked_at(svm)
         for step, values in steps.items():
             if len(values): table.append((NAMES[task], step, *interval(values), len(values), looks.get(task),
-                                          baseline.get(task.replace("scaled", "adapted"))))
+                                          *(seed_figures(same[step], pooled) or [np.nan])))
     return pd.DataFrame(table, columns=["test", "step", "UAR", "deviation", "from", "to", "seeds", "looks",
                                         "ComParE + SVM"])
 
