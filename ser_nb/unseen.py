@@ -222,7 +222,7 @@ def interval(
     v = np.asarray(values, float)
     s = v.std(ddof=1) if len(v) > 1 else np.nan
     half = t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * s / np.sqrt(len(v))
-    return float(v.mean()), float(s), float(v.mean() - half), float(v.mean() + half)
+    return float(v.mean()), float(s), float(np.maximum(v.mean() - half, 0)), float(np.minimum(v.mean() + half, 1))
 
 # %% ../nbs/07_unseen_voices.ipynb #6494e70e
 def seed_figures(
