@@ -747,6 +747,7 @@ def train_batches(features,                         # `Features`, or a list of a
             clips.append(augment(frames, own) if augment else frames)
         yield _batch(clips, labels[take], weight[take], pieces.row[take], batch_size, buckets)
 
+# %% ../nbs/02_dataset.ipynb #51bd11c3
 def n_batches(features, rows: Sequence[int],
               batch_size: int = 32,
               buckets: Sequence[int] | None = None,  # as given to `train_batches` or `eval_batches`
