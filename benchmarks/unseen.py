@@ -5,7 +5,7 @@
     python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
     python benchmarks/unseen.py --tasks tess-known --seeds 1
 
-One seed is the mean of several members. Each test is added to results/unseen/TASK.json as soon as it is done, and
+One seed is the mean of several members, where speakers are many of as many again of the other kind. Each test is added to results/unseen/TASK.json as soon as it is done, and
 what is there already is not made again, so a killed run goes on.
 """
 import argparse
@@ -20,10 +20,10 @@ import numpy as np
 
 from ser_nb.data import load_corpus, replace_file
 from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
-from ser_nb.features import extract
+from ser_nb.features import VOICE_FRAMES, extract
 from ser_nb.model import ModelSettings, from_json
-from ser_nb.train import VOICE_NETWORK, make_split, read_run, val_scores
-from ser_nb.unseen import KINDS, kinds_for, member_probabilities, self_train, train_ensemble
+from ser_nb.train import make_split, read_run, val_scores
+from ser_nb.unseen import kinds_for, member_probabilities, self_train, train_ensemble
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
@@ -33,21 +33,18 @@ TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "
          "tess-known": ("tess", "blind")}  # no new speaker: a random split, and unseen words
 KNOWN = ("random", "words")
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
-            "no-families": {"kinds": ("voices",)}, "no-pitch": {"frames": {"pitch": False}},
+            "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)}, "no-pitch": {"frames": {"pitch": False}},
             "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
 
 
 def features_of(name, options):
-    "The features of a task, of one corpus or of both: frames of each kind."
+    "The features of a task, of one corpus or of both."
     corpus = load_corpus([options.tess, options.emodb] if name == "both" else getattr(options, name))
     if name == "both": corpus = corpus[corpus["emotion"].isin(set(corpus["emotion"][corpus["corpus"] == "tess"]))]
-    corpus, found = corpus.reset_index(drop=True), {}
-    for kind, frames in KINDS.items():
-        used = replace(frames, **VARIANTS.get(options.variant, {}).get("frames", {}))
-        folder = f"{kind}_{name}{'' if used == frames else '_' + options.variant}"
-        found[kind] = extract(corpus, Path(options.features) / folder, used, jobs=options.jobs)
-    return found
+    used = replace(VOICE_FRAMES, **VARIANTS.get(options.variant, {}).get("frames", {}))
+    folder = f"voices_{name}{'' if used == VOICE_FRAMES else '_' + options.variant}"
+    return extract(corpus.reset_index(drop=True), Path(options.features) / folder, used, jobs=options.jobs)
 
 
 def split_of(features, speakers, seed):
@@ -69,22 +66,24 @@ def tests_of(features, task, options):
 
 def one(features, speaker, track, seed, options, folder):
     "Train on the others, ask about this speaker, or those with a + between."
-    first, start, change = features["voices"], time.perf_counter(), VARIANTS.get(options.variant, {})
-    split = split_of(first, speaker.split("+"), seed)
-    rows, classes = part_rows(first, split, "test"), class_names(split)
-    truth = label_ids(first.index["emotion"].iloc[rows], classes)
+    start, change = time.perf_counter(), VARIANTS.get(options.variant, {})
+    split = split_of(features, speaker.split("+"), seed)
+    rows, classes = part_rows(features, split, "test"), class_names(split)
+    truth = label_ids(features.index["emotion"].iloc[rows], classes)
     seeds = range(seed * options.members, (seed + 1) * options.members)
-    kinds = kinds_for(seeds, split["speaker"][split["part"] == "train"])
-    if "kinds" in change: kinds = {change["kinds"][0]: list(seeds)}
-    members = train_ensemble(features, split, folder, track, kinds, replace(VOICE_NETWORK, **change.get("network", {})),
-                             **change.get("training", {}))
-    said = member_probabilities(members, rows)
-    stages = self_train(members, split) if track != "blind" and not options.variant else said.mean(0)[None]
-    run = read_run(members[0][1])
+    kinds = change.get("kinds") or kinds_for(split["speaker"][split["part"] == "train"])
+    members = train_ensemble(features, split, folder, track, seeds, kinds, change.get("network", {}),
+                             change.get("training", {}))
+    said = member_probabilities(members, features, rows)
+    learns = track != "blind" and not options.variant
+    stages = self_train(members, features, split) if learns else said.mean(0)[None]
+    run = read_run(members[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
-            "kinds": {kind: len(own) for kind, own in kinds.items()}, "truth": truth.tolist(),
+            "kinds": dict.fromkeys(kinds, options.members), "truth": truth.tolist(),
             "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
             "averaged": val_scores(said.mean(0), truth)["val_uar"],
+            "by_kind": {kind: said[i * len(seeds):(i + 1) * len(seeds)].mean(0).argmax(1).tolist()
+                        for i, kind in enumerate(kinds)},
             "stages": [val_scores(p, truth)["val_uar"] for p in stages],
             "answer": said.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
             "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()
@@ -129,7 +128,7 @@ def main():
         features = features_of(name, options)
         path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
         results = json.loads(path.read_text()) if path.exists() else []
-        tests = tests_of(features["voices"], task, options)
+        tests = tests_of(features, task, options)
         for seed in range(options.seeds):
             for speaker in tests:
                 if options.speakers and speaker not in options.speakers.split(","): continue

@@ -59,6 +59,7 @@ class ModelSettings:
     dropout: float = 0.3            # share of values dropped after the convolution, each LSTM, deviation
     recurrent_dropout: float = 0.0  # off: it leaves the fast path on every backend
     speaker_norm: bool = False      # normalise what is pooled over a batch, which then holds clips of one speaker
+    speaker_epsilon: float = 1e-3   # added to the variance there; keras' own, too much for untrained LSTMs
     dense: int = 64                 # units of the relu layer, 0 for none
     batch_norm: bool = False        # batch normalisation after the relu layer
     l2: float = 0.0                 # weight penalty on the LSTM and dense kernels
@@ -76,7 +77,7 @@ class ModelSettings:
             _refuse(not 0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _refuse(self.conv_kernel < 1 or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel, "odd, 1 or more")
         _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
-        for name in ("conv", "dense", "l2", "focal_gamma"):
+        for name in ("conv", "dense", "l2", "focal_gamma", "speaker_epsilon"):
             _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
 
 def _refuse(bad, name, value, wanted):
@@ -157,7 +158,7 @@ def build_model(
         h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
     if s.pooling == "mean": h = masked_mean(h, seen)
     if s.pooling in ("attention", "deviation"): h = attention(h, seen, deviation=s.pooling == "deviation")
-    if s.speaker_norm: h = L.BatchNormalization(name="speaker_norm")(h)
+    if s.speaker_norm: h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
     if s.pooling == "deviation": h = L.Dropout(s.dropout, name="pool_dropout")(h)
     if s.dense: h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
     if s.batch_norm: h = L.BatchNormalization(name="batch_norm")(h)
@@ -296,9 +297,9 @@ def _onnx_conv(g, x, settings, weights):  # x [batch, time, d] -> [steps, batch,
               g.put(bias, "conv.bias"), pads=[half, half], strides=[settings.conv_stride])
     return g.add("Transpose", g.add("Relu", y), perm=[2, 0, 1])
 
-def _onnx_batch_norm(g, x, weights, name):  # keras' epsilon
+def _onnx_batch_norm(g, x, weights, name, epsilon=1e-3):  # keras' epsilon
     return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"{name}.{n}") for w, n in
-                                            zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=1e-3)
+                                            zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=epsilon)
 
 # %% ../nbs/03_model.ipynb #a27e1ba5
 def _onnx_layers(g, settings, weights):
@@ -314,7 +315,7 @@ def _onnx_layers(g, settings, weights):
         name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
         x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")
     if s.pooling != "last": x = _onnx_pool(g, x, seen, s.pooling, weights)
-    if s.speaker_norm: x = _onnx_batch_norm(g, x, weights["speaker_norm"], "speaker_norm")
+    if s.speaker_norm: x = _onnx_batch_norm(g, x, weights["speaker_norm"], "speaker_norm", s.speaker_epsilon)
     if s.dense: x = _onnx_dense(g, x, weights["dense"], "dense", "Relu")
     if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"], "batch_norm")
     return g.add("Softmax", _onnx_dense(g, x, weights["emotion"], "emotion"), axis=-1)

@@ -31,10 +31,11 @@ from .model import (ModelError, ModelSettings, OnnxNetwork, build_model, compile
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'LADDER', 'MARGINS', 'SEALED',
-           'TrainError', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'seed_everything', 'seed_dropout',
-           'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch',
-           'change_clips', 'train_buckets', 'versions', 'describe_run', 'read_history', 'clear_unfinished',
+__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
+           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'epochs_for', 'voices_for',
+           'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate',
+           'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'draw_memory', 'even_weights',
+           'by_speaker', 'seen_by', 'fit_readout', 'versions', 'describe_run', 'read_history', 'clear_unfinished',
            'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll',
            'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves',
            'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'for_voices', 'ser_train']
@@ -44,7 +45,7 @@ class TrainError(ValueError):
     "A setting, a folder or a file that training cannot go on from."
 
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
-SAMPLINGS = ("shuffle", "balanced", "speaker")
+SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -66,15 +67,17 @@ class TrainSettings:
     feature_masks: int = 2        # SpecAugment masks over features, a clip; 0 for none
     voices: float | None = 0.0    # strength of `another_voice`, log-mel frames only; None: by the number of speakers
     crop: int = 0                 # frames: of a longer clip a stretch of so many is shown each time; 0: all of it
+    fit: str = "all"              # weights that are learnt; readout: those of the last layer, from all epochs at once
 
     def __post_init__(self):
         for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", SAMPLINGS),
-                             ("normalise", MODES)):
+                             ("normalise", MODES), ("fit", FITS)):
             if getattr(self, name) not in wanted:
                 raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
         if self.epochs < 0: raise TrainError(f"epochs={self.epochs!r}: must be 0 or more")
         for name in ("batch_size", "learning_rate", "plateau", "patience", "n_buckets"):
             if not getattr(self, name) > 0: raise TrainError(f"{name}={getattr(self, name)!r}: must be above 0")
+        if self.fit == "readout" and not self.epochs: raise TrainError("fit='readout' needs a number of epochs")
         if self.crop < 0: raise TrainError(f"crop={self.crop!r}: must be 0 or more")
         if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
 
@@ -83,6 +86,8 @@ VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling=
                               label_smoothing=0.1)
 VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="last", normalise="level", voices=None,
                                crop=200)
+READOUT_NETWORK = ModelSettings(units=(256,), bidirectional=True, pooling="deviation", dense=0, speaker_epsilon=1e-5)
+READOUT_TRAINING = replace(VOICE_TRAINING, epochs=6, fit="readout")
 
 def epochs_for(
     n_clips: int,         # of the training part
@@ -142,7 +147,8 @@ def best_epoch(history: pd.DataFrame, monitor: str, digits: int = 12) -> int:  #
 def should_stop(history: pd.DataFrame, settings: TrainSettings) -> bool:
     "Whether there is nothing more to hope for."
     waited = len(history) - 1 - best_epoch(history, settings.monitor, digits=2)
-    return len(history) >= settings.epochs or (len(history) > 0 and waited >= settings.patience)
+    most = 1 if settings.fit == "readout" else settings.epochs
+    return len(history) >= most or (len(history) > 0 and waited >= settings.patience)
 
 # %% ../nbs/04_train.ipynb #2baac686
 def learning_rate(
@@ -232,6 +238,104 @@ def train_buckets(features, rows: np.ndarray, settings: TrainSettings) -> tuple:
     if settings.voices: rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
     else: rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
     return tuple(sorted({*rungs, min(most, max(rungs))}))
+
+# %% ../nbs/04_train.ipynb #9d4d5712
+def draw_memory(
+    model,                # just built
+    seed: int,
+    spread: float = 2.0,  # deviation of the biases of the forget gates
+):
+    "Let untrained LSTM units forget at different speeds, and pool all frames alike."
+    rng = np.random.default_rng(seed)
+    for w in model.weights:
+        value = np.array(w)
+        if "lstm_" in w.path and w.path.endswith("bias"):
+            value[len(value) // 4:len(value) // 2] = spread * rng.normal(size=len(value) // 4)  # i, f, c, o
+            w.assign(value)
+        elif "attention_score" in w.path: w.assign(0 * value)
+
+# %% ../nbs/04_train.ipynb #7f184351
+def even_weights(
+    speaker: np.ndarray,  # [n], names
+    labels: np.ndarray,   # int [n]
+) -> np.ndarray:  # [n], mean 1
+    "Weights by which each emotion of each speaker counts the same."
+    who = np.unique(speaker, return_inverse=True)[1]
+    _, group, count = np.unique(who * (labels.max() + 1) + labels, return_inverse=True, return_counts=True)
+    return len(labels) / (len(count) * count[group])
+
+def by_speaker(
+    e: np.ndarray,  # [n, d], pooled values
+    speaker,        # [n], whose clips they are
+    norm,           # the layer `speaker_norm`: its gamma, beta and epsilon are used
+) -> np.ndarray:    # [n, d]
+    "Normalise each speaker's values by themselves."
+    gamma, beta = (np.asarray(w) for w in (norm.gamma, norm.beta))
+    done = np.empty(e.shape, np.float32)
+    for s in np.unique(speaker):
+        own = speaker == s
+        done[own] = gamma * (e[own] - e[own].mean(0)) / np.sqrt(e[own].var(0) + norm.epsilon) + beta
+    return done
+
+def seen_by(
+    part,       # a keras model with the inputs of a network, such as all but its last layer
+    batches,    # of `train_batches`
+    tick=None,  # called after each batch, for a progress bar
+) -> tuple:  # values [n, d]; label, weight and row [n], filler left out
+    "What a part of a network makes of each clip that it is shown."
+    found = []
+    for b in batches:
+        value = np.asarray(part.predict_on_batch({"frames": b.frames, "mask": b.mask}))
+        found.append((value, b.label, b.weight, b.row))
+        if tick: tick()
+    together = [np.concatenate(x) for x in zip(*found)]
+    return tuple(x[together[3] >= 0] for x in together)
+
+# %% ../nbs/04_train.ipynb #a81c8ff0
+def fit_readout(
+    model,                  # with `draw_memory`; nothing between pooling and the last layer
+    features,
+    rows: np.ndarray,       # training rows
+    labels: np.ndarray,     # of these rows
+    normaliser: Normaliser,
+    settings: TrainSettings,
+    weights=None,           # of these rows; None: 1
+    first: int = 0,         # number of the first epoch, which decides the random numbers
+    tick=None,              # called after each batch
+    strength: float = 0.1,  # inverse of the penalty, for one epoch; ten times as much did no better on EmoDB
+) -> dict:  # loss and accuracy
+    "Fit the last layer to all epochs at once."
+    from sklearn.linear_model import LogisticRegression
+    s, buckets, change = settings, train_buckets(features, rows, settings), change_clips(features, settings)
+    norm = next((layer for layer in model.layers if layer.name == "speaker_norm"), None)
+    part = import_keras().Model(model.input, (norm or model.get_layer("emotion")).input)
+    shown = [seen_by(part, train_batches(features, rows, labels, normaliser, batch_size=s.batch_size, buckets=buckets,
+                                         seed=s.seed, epoch=first + k, sampling=s.sampling, weights=weights,
+                                         augment=change), tick) for k in range(s.epochs)]
+    e, y, w, speaker = _normed(shown, features.index["speaker"].to_numpy(str), norm)
+    mean, std = e.mean(0), e.std(0) + 1e-9
+    readout = LogisticRegression(C=strength / s.epochs, max_iter=500, tol=1e-3)
+    readout.fit((e - mean) / std, y, sample_weight=w * even_weights(speaker, y))
+    _set_readout(model.get_layer("emotion"), readout, mean, std)
+    found = val_scores(readout.predict_proba((e - mean) / std), np.searchsorted(readout.classes_, y))
+    return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
+
+def _normed(shown, speakers, norm):
+    "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
+    e, y, w, row = (np.concatenate(x) for x in zip(*shown))
+    if norm is None: return e, y, w, speakers[row]
+    norm.moving_mean.assign(e.mean(0))
+    norm.moving_variance.assign(np.mean([e[speakers[row] == s].var(0) for s in np.unique(speakers[row])], 0))
+    return np.concatenate([by_speaker(x, speakers[r], norm) for x, _, _, r in shown]), y, w, speakers[row]
+
+def _set_readout(layer, readout, mean, std):
+    "The logistic regression of scaled values as weights of the last layer."
+    kernel, bias = (np.zeros(w.shape, np.float32) for w in layer.get_weights())
+    bias -= 30  # a class that training has no clip of
+    coef, intercept, known = readout.coef_, readout.intercept_, readout.classes_
+    if len(known) == 2: coef, intercept = np.vstack([0 * coef, coef]), np.append(0, intercept)
+    kernel[:, known], bias[known] = (coef / std).T, intercept - coef @ (mean / std)
+    layer.set_weights([kernel, bias])
 
 # %% ../nbs/04_train.ipynb #1be0739f
 def versions() -> dict:  # name -> version
@@ -536,10 +640,12 @@ def _train_on(model, features, split, run, out_dir, s, history, progress):
     with tqdm(total=s.epochs * steps, initial=len(history) * steps, disable=not progress, unit="batch",
               desc=run["protocol"], mininterval=0.5) as bar:
         while not should_stop(history, s):
-            epoch, rate = len(history), learning_rate(history, s)
+            epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
             seed_dropout(model, s.seed, epoch)
-            logs = train_epoch(model, train_batches(
+            if s.fit == "readout": logs = fit_readout(model, features, rows["train"], y, normaliser, s, weights,
+                                                      tick=bar.update)
+            else: logs = train_epoch(model, train_batches(
                 features, rows["train"], y, normaliser, batch_size=s.batch_size, buckets=buckets, seed=s.seed,
                 epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n, bar.update)
             val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), ids[rows["val"]])
@@ -565,6 +671,8 @@ def train(
     s = for_split(train_settings, split)
     if model_settings.speaker_norm != (s.sampling == "speaker"):
         raise TrainError("speaker_norm=True needs batches of one speaker each, and they it: sampling='speaker'")
+    if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
+        raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
     run = describe_run(features, split, model_settings, s)
     history = _open_folder(out_dir, run, split, overwrite)
@@ -572,6 +680,7 @@ def train(
     if saved.get("finished"): return seal_run(out_dir, features, split)
     seed_everything(s.seed)
     model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
+    if s.fit == "readout": draw_memory(model, s.seed)
     if len(history): load_weights(model, _epoch_file(out_dir, len(history) - 1))
     history, normaliser = _train_on(model, features, split, run, out_dir, s, history, progress)
     _finish(model, out_dir, history, run, normaliser, s.monitor)

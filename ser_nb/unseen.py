@@ -13,40 +13,37 @@ import lazy_loader as lazy
 import numpy as np
 
 from .dataset import Normaliser, label_ids, part_rows, train_batches
-from .features import VOICE_FRAMES, FeatureSettings
 from .model import ModelSettings, compile_model, from_json
-from .train import (LADDER, TrainSettings, VOICE_NETWORK, VOICE_TRAINING, change_clips, epochs_for, load_run,
-                          predict_rows, seed_dropout, train, train_buckets, train_epoch, val_scores, voices_for)
+from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
+                          by_speaker, change_clips, fit_readout, for_split, load_run, predict_rows, seed_dropout,
+                          train, train_buckets, train_epoch, val_scores, voices_for)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'training_for', 'halves', 'by_speaker',
-           'predict_speakers', 'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
-           'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
-           'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
+__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'settings_for', 'halves', 'predict_speakers',
+           'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels',
+           'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
+           'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
     "A track or corpus that the protocol does not know."
 
-KINDS = {"voices": VOICE_FRAMES, "families": FeatureSettings(pitch=True)}
+KINDS = {"voices": (VOICE_NETWORK, VOICE_TRAINING), "readout": (READOUT_NETWORK, READOUT_TRAINING)}
 TRACKS = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
           "adapted": {"normalise": "speaker", "sampling": "speaker"}}
 
-def training_for(
-    track: str,    # of `TRACKS`
-    speakers,      # one name a training clip
-    seed: int = 0,
+def settings_for(
+    track: str,            # of `TRACKS`
     kind: str = "voices",  # of `KINDS`
-) -> TrainSettings:
-    "The training settings of a track."
+) -> tuple:  # `ModelSettings` and `TrainSettings`; `train` fills in what depends on the training part
+    "The settings of a track."
     for value, known, name in ((track, TRACKS, "track"), (kind, KINDS, "kind")):
         if value not in known: raise UnseenError(f"{name} {value!r}: must be one of {', '.join(known)}")
-    s = replace(VOICE_TRAINING, epochs=epochs_for(len(speakers)), voices=voices_for(speakers), seed=seed,
-                **TRACKS[track])
-    if kind == "voices": return s
-    return replace(s, voices=0.0, normalise="train" if s.normalise == "level" else s.normalise)
+    network, training = KINDS[kind]
+    own = TRACKS[track]
+    return replace(network, speaker_norm=own.get("sampling") == "speaker"), replace(training, **own)
 
 # %% ../nbs/07_unseen_voices.ipynb #510ce2c4
 def halves(model):  # -> up to `speaker_norm`, and from there on; they share its weights; None without that layer
@@ -55,19 +52,6 @@ def halves(model):  # -> up to `speaker_norm`, and from there on; they share its
     if not any(layer.name == "speaker_norm" for layer in model.layers): return None
     norm = model.get_layer("speaker_norm")
     return keras.Model(model.input, norm.input), keras.Model(norm.output, model.output)
-
-def by_speaker(
-    e: np.ndarray,  # [n, d], pooled values
-    speaker,        # [n], whose clips they are
-    norm,           # the layer: its gamma, beta and epsilon are used
-) -> np.ndarray:    # [n, d]
-    "Normalise each speaker's values by themselves."
-    gamma, beta = (np.asarray(w) for w in (norm.gamma, norm.beta))
-    done = np.empty(e.shape, np.float32)
-    for s in np.unique(speaker):
-        own = speaker == s
-        done[own] = gamma * (e[own] - e[own].mean(0)) / np.sqrt(e[own].var(0) + norm.epsilon) + beta
-    return done
 
 def predict_speakers(
     model,               # a trained member
@@ -84,55 +68,52 @@ def predict_speakers(
 
 # %% ../nbs/07_unseen_voices.ipynb #71833660
 def train_members(
-    features,                # `Features` with the columns of one of `KINDS`
-    split: pd.DataFrame,     # "unseen speakers"
-    out_dir: str | Path,     # a folder for each member
-    training: TrainSettings, # of `training_for`
-    seeds=range(5),          # one member each
-    network: ModelSettings = VOICE_NETWORK,
-) -> list:  # of members: each its features and its run folder
-    "Train the networks whose answers are averaged."
-    network = replace(network, speaker_norm=training.sampling == "speaker")
-    return [(features, train(features, split, Path(out_dir) / f"{training.normalise}-{training.sampling}-{seed}",
-                             network, replace(training, seed=seed), progress=False)) for seed in seeds]
-
-def member_probabilities(
-    members: list,     # of `train_members`
-    rows: np.ndarray,  # of the index of their features
-) -> np.ndarray:  # [members, rows, emotions]
-    "What each member says of some clips."
-    loaded = [(features, *load_run(folder)) for features, folder in members]
-    return np.stack([predict_speakers(m, halves(m), features, rows, norm) for features, m, _, norm in loaded])
-
-# %% ../nbs/07_unseen_voices.ipynb #be840272
-def kinds_for(
-    seeds,     # one a member
-    speakers,  # one name a training clip
-    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
-) -> dict:  # kind -> seeds of its members
-    "Which members read which frames."
-    seeds = list(seeds)
-    wide = seeds[2::3] if voices_for(speakers) ** -2 >= enough else []
-    return {"voices": [s for s in seeds if s not in wide], **({"families": wide} if wide else {})}
-
-def train_ensemble(
-    features: dict,        # kind -> `Features`, with the same clips
+    features,              # `Features` with `VOICE_FRAMES`
     split: pd.DataFrame,   # "unseen speakers"
     out_dir: str | Path,   # a folder for each member
     track: str,            # of `TRACKS`
-    kinds: dict,           # of `kinds_for`
-    network: ModelSettings = VOICE_NETWORK,
-    **change,              # `TrainSettings` that differ; `voices` of the members that hear invented ones
-) -> list:  # of members
-    "Train all members of a track, each kind on its own frames."
-    speakers, members = split["speaker"][split["part"] == "train"], []
-    for kind, own in kinds.items():
-        if list(features[kind].index["clip"]) != list(features[next(iter(kinds))].index["clip"]):
-            raise UnseenError(f"features {kind!r} hold other clips than the first: extract all from the same corpus")
-        training = replace(training_for(track, speakers, kind=kind),
-                           **{k: v for k, v in change.items() if (kind, k) != ("families", "voices")})
-        members += train_members(features[kind], split, Path(out_dir) / kind, training, own, network)
-    return members
+    seeds=range(3),        # one member each
+    kind: str = "voices",  # of `KINDS`
+    network: dict = {},    # `ModelSettings` that differ
+    training: dict = {},   # `TrainSettings` that differ
+) -> list:  # of members: their run folders
+    "Train the networks whose answers are averaged."
+    model, how = settings_for(track, kind)
+    model, how = replace(model, **network), replace(how, **training)
+    return [train(features, split, Path(out_dir) / f"{track}-{kind}-{seed}", model, replace(how, seed=seed),
+                  progress=False) for seed in seeds]
+
+def member_probabilities(
+    members: list,     # of `train_members`
+    features,
+    rows: np.ndarray,  # of their index
+) -> np.ndarray:  # [members, rows, emotions]
+    "What each member says of some clips."
+    loaded = [load_run(folder) for folder in members]
+    return np.stack([predict_speakers(m, halves(m), features, rows, norm) for m, _, norm in loaded])
+
+# %% ../nbs/07_unseen_voices.ipynb #be840272
+def kinds_for(
+    speakers,  # one name a training clip
+    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
+) -> tuple:  # of `KINDS`
+    "Which kinds of network answer together."
+    return tuple(KINDS) if voices_for(speakers) ** -2 >= enough else ("voices",)
+
+def train_ensemble(
+    features,              # `Features` with `VOICE_FRAMES`
+    split: pd.DataFrame,   # "unseen speakers"
+    out_dir: str | Path,   # a folder for each member
+    track: str,            # of `TRACKS`
+    seeds=range(3),        # for each, one member of each kind
+    kinds=None,            # of `KINDS`; None: `kinds_for`
+    network: dict = {},    # `ModelSettings` of the trained members that differ
+    training: dict = {},   # `TrainSettings` of all members that differ
+) -> list:  # of members: their run folders
+    "Train all members of a track."
+    kinds = kinds or kinds_for(split["speaker"][split["part"] == "train"])
+    return [member for kind in kinds for member in
+            train_members(features, split, out_dir, track, seeds, kind, network if kind == "voices" else {}, training)]
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
@@ -175,7 +156,9 @@ def learn_on(
     epochs: range,       # numbers of the epochs, which decide their random numbers
     n_classes: int,
 ):
-    "Some more epochs."
+    "Some more epochs; a readout is fitted anew."
+    if settings.fit == "readout":
+        return fit_readout(model, features, rows, labels, normaliser, settings, weights, epochs.start)
     buckets, change = train_buckets(features, rows, settings), change_clips(features, settings)
     for epoch in epochs:
         seed_dropout(model, settings.seed, epoch)
@@ -187,27 +170,28 @@ def learn_on(
 # %% ../nbs/07_unseen_voices.ipynb #15051916
 def self_train(
     members: list,           # of the adapted track
+    features,
     split: pd.DataFrame,
     rounds: int = 2,         # of labelling and learning on
     epochs: int = 4,         # in a round
     few: int = 200,          # of `pseudo_labels`; where no new speaker has so many clips, nothing is learnt
 ) -> np.ndarray:  # [rounds + 1, rows of the test part, emotions]: mean over the members before, and after each round
     "Let the members answer, and learn the new speakers' clips from their own answers."
-    index, (own, new) = members[0][0].index, (part_rows(members[0][0], split, x) for x in ("train", "test"))
-    loaded = [(features, *load_run(folder)) for features, folder in members]
-    labels = label_ids(index["emotion"].iloc[own], loaded[0][2]["labels"])
-    n, speaker = len(loaded[0][2]["labels"]), index["speaker"].to_numpy(str)[new]
+    index, (own, new) = features.index, (part_rows(features, split, x) for x in ("train", "test"))
+    loaded = [load_run(folder) for folder in members]
+    labels = label_ids(index["emotion"].iloc[own], loaded[0][1]["labels"])
+    n, speaker = len(loaded[0][1]["labels"]), index["speaker"].to_numpy(str)[new]
     shares, found = np.bincount(labels, minlength=n) / len(labels), []
     if np.unique(speaker, return_counts=True)[1].max() < few: rounds = 0
-    for _, model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
-    parts = [halves(model) for _, model, *_ in loaded]
+    for model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
+    parts = [halves(model) for model, *_ in loaded]
     for turn in range(rounds + 1):
-        found.append(np.mean([predict_speakers(m, x, f, new, norm) for x, (f, m, _, norm) in zip(parts, loaded)], 0))
+        found.append(np.mean([predict_speakers(m, x, features, new, norm) for x, (m, _, norm) in zip(parts, loaded)], 0))
         if turn == rounds: return np.stack(found)
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
         w = np.concatenate([np.ones(len(own)), weight * min(1, len(own) / len(new))])
-        for features, model, run, norm in loaded:
+        for model, run, norm in loaded:
             settings = TrainSettings(**run["train"])
             start = settings.epochs + turn * epochs
             learn_on(model, features, rows, y, w, norm, settings, range(start, start + epochs), n)
