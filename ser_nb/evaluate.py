@@ -24,9 +24,9 @@ from .data import (AudioError, CorpusError, corpus_paths, demo, is_synthetic, lo
                          read_table, replace_file)
 from .dataset import (SplitError, audit, check_normaliser, kfold, label_ids, load_split,
                             part_rows, split_random, split_speakers, split_words, verdict)
-from .features import VOICE_FRAMES, FeatureSettings, extract, open_features
+from .features import VOICE_FRAMES, FeatureSettings, extract, open_features, pick_families
 from .model import ModelSettings
-from .train import (TrainError, TrainSettings, clear_unfinished, command, for_voices, load_run, one_line,
+from .train import (TrainError, TrainSettings, clear_unfinished, command, command_settings, load_run, one_line,
                           plot_curves, predict_rows, read_history, read_run, run_folder, train, train_buckets,
                           val_scores, versions)
 
@@ -893,7 +893,8 @@ def ser_evaluate(
 ):
     "Judge a trained model on a part of its split and write the report folder."
     def work():
-        frames = open_features(features)
+        asked = FeatureSettings.from_json(json.dumps(read_run(run_folder(model))["features"]))
+        frames = pick_families(open_features(features), asked)
         found = report(model, frames, out_dir or None, part)
         print(_headline(found["run"]))
         print(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string())
@@ -926,10 +927,10 @@ def ser_run(
     protocols: str = "all",                   # some of random, words, speakers; or cross: from corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
-    epochs: int = TrainSettings.epochs,       # at most
+    epochs: int = None,                       # by default so many that 20,000 clips are shown; classic: 40 at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
-    normalise: str = TrainSettings.normalise, # train, utterance, speaker or none
-    new_voices: bool = False,                 # frames, network and training that understand unknown speakers best
+    normalise: str = None,                    # train, utterance, level, speaker or none
+    classic: bool = False,                    # all families and two LSTMs, not what understands new voices best
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
@@ -939,9 +940,9 @@ def ser_run(
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross": wanted_protocols(protocols)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        how = ModelSettings(), TrainSettings(epochs=epochs, normalise=normalise, seed=seed)
-        if new_voices: how = for_voices(*how)
-        features = _ready(data_dir, folder, words, jobs, VOICE_FRAMES if new_voices else FeatureSettings())
+        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
+                                        dict(seed=seed, epochs=epochs, normalise=normalise))
+        features = _ready(data_dir, folder, words, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty()}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
         else: found = report_card(features, folder, protocols, *how, seeds, **also)

@@ -8,14 +8,14 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
            'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
-           'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'VOICE_FRAMES', 'FeatureError',
-           'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights',
-           'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span',
-           'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma',
-           'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
-           'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features', 'plot_family',
-           'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
-           'only_voice', 'ser_features']
+           'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'VOICE_FRAMES', 'FAMILY_FIELDS',
+           'FeatureError', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands',
+           'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms',
+           'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta',
+           'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames',
+           'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features',
+           'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard', 'Features', 'open_features',
+           'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -1344,13 +1344,45 @@ def summary(
 # %% ../nbs/01_features.ipynb #2931e280
 def only_voice(
     settings: FeatureSettings,
+    pitch: bool = True,  # False: the bands only
 ) -> FeatureSettings:
     "The same frames with log-mel bands and pitch alone."
-    return replace(settings, logmel=True, pitch=True, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False,
+    return replace(settings, logmel=True, pitch=pitch, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False,
                    zcr=False)
 
 
 VOICE_FRAMES = only_voice(FeatureSettings())
+
+# %% ../nbs/01_features.ipynb #d4215f88
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch")
+
+
+class FeatureView(Features):
+    "Some families of a feature folder, as if they had been extracted alone."
+
+    @functools.cached_property
+    def _whole(self) -> Features:
+        return open_features(self.folder)
+
+    @functools.cached_property
+    def _columns(self) -> np.ndarray:
+        return np.concatenate([np.arange(s.start, s.stop) for name, s in self._whole.settings.families.items()
+                               if name in self.settings.families])
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self._whole[i][:, self._columns]
+
+
+def pick_families(
+    features: Features,
+    settings: FeatureSettings,  # those of the folder, but for families that are off
+) -> Features:  # the same where its settings are not of that kind
+    "The features that settings ask for, if the folder holds them among others."
+    own, width = features.settings, lambda s: {name: c.stop - c.start for name, c in s.families.items()}
+    alike = replace(settings, **{name: getattr(own, name) for name in FAMILY_FIELDS}) == own
+    if settings == own or not alike or not width(settings).items() <= width(own).items():
+        return features
+    return FeatureView(features.folder, settings, features.index)
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @call_parse
@@ -1367,7 +1399,7 @@ def ser_features(
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
     pitch: bool = False,  # also pitch, voicing and harmonicity
-    new_voices: bool = False,  # log-mel bands and pitch alone, which ser_train --new_voices reads
+    new_voices: bool = False,  # log-mel bands and pitch alone: faster, and what ser_train looks at
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
     engine: str = "loky",  # dask or ray: workers of a cluster that sees the same disk

@@ -24,7 +24,8 @@ from .dataset import (MODES, Normaliser, SplitError, another_voice, audit, bucke
                             check_split, class_names, class_weights, cut_frames, eval_batches, label_ids,
                             load_split, mask_frames, n_batches, part_rows, save_split, split_hash, split_random,
                             split_speakers, split_words, train_batches, verdict)
-from .features import FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, open_features
+from .features import (FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
+                             pick_families)
 from .model import (ModelError, ModelSettings, OnnxNetwork, build_model, compile_model, from_json, import_keras,
                           make_loss, named_weights, onnx_model)
 
@@ -38,7 +39,8 @@ __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 
            'by_speaker', 'seen_by', 'fit_readout', 'versions', 'describe_run', 'read_history', 'clear_unfinished',
            'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll',
            'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves',
-           'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'for_voices', 'ser_train']
+           'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'command_settings',
+           'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -222,7 +224,7 @@ def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames,
         families = features.settings.families
         if list(families) not in (["logmel"], ["logmel", "pitch"]):
             raise TrainError(f"voices={s.voices}: log-mel bands and pitch alone can be another voice: "
-                             "ser_features --new_voices makes them")
+                             "use ser_features --new_voices, or ser_train --classic")
         change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
     elif s.time_masks or s.feature_masks:
         change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
@@ -759,16 +761,18 @@ def one_line(command):  # a function of no arguments
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
 
 # %% ../nbs/04_train.ipynb #d6bc9c95
-def for_voices(
-    model_settings: ModelSettings,  # as a command was given them
-    train_settings: TrainSettings,
-) -> tuple:  # `VOICE_NETWORK` and `VOICE_TRAINING`, with the seed, epochs, batch size and learning rate that were given
-    "The settings of a command with `--new_voices`."
-    s, own = train_settings, ("seed", "epochs", "batch_size", "learning_rate")
-    free = {name: getattr(s, name) for name in own if getattr(s, name) != getattr(TrainSettings, name)}
-    if model_settings != ModelSettings() or replace(TrainSettings(), **{n: getattr(s, n) for n in own}) != s:
-        raise TrainError("--new_voices decides network, normalise and voices: leave their options out")
-    return VOICE_NETWORK, replace(VOICE_TRAINING, **free)
+def command_settings(
+    frames: FeatureSettings,  # of the feature folder
+    classic: bool,
+    network: dict,            # `ModelSettings` of a command; None: not given
+    training: dict,           # `TrainSettings` of a command; None: not given
+) -> tuple:  # frames, network, training
+    "What a command trains, and on which families of its frames."
+    new = frames.logmel and not classic
+    base = (only_voice(frames, frames.pitch), VOICE_NETWORK, VOICE_TRAINING) if new else (
+        frames, ModelSettings(), TrainSettings())
+    given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
+    return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
 
 # %% ../nbs/04_train.ipynb #fb3087b8
 @call_parse
@@ -777,17 +781,17 @@ def ser_train(
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
     split: str = "random",                       # random, words, speakers, or a split saved as csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
-    epochs: int = TrainSettings.epochs,          # at most
+    classic: bool = False,                       # all families and two LSTMs, not what understands new voices best
+    epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most
     batch_size: int = TrainSettings.batch_size,  # clips
     learning_rate: float = TrainSettings.learning_rate,  # of Adam
-    conv: int = ModelSettings.conv,              # filters of a convolution in front, 0 for none
-    units: str = "128,64",                       # LSTM units a layer
-    bidirectional: bool = False,                 # read the frames backwards too
-    pooling: str = ModelSettings.pooling,        # last, mean, attention or deviation
-    dropout: float = ModelSettings.dropout,      # after each LSTM
-    normalise: str = TrainSettings.normalise,    # train, utterance, level, speaker or none
-    voices: float = 0.0,                         # up to 1: hear each clip as another voice each time; log-mel only
-    new_voices: bool = False,                    # network and training that understand unknown speakers best
+    conv: int = None,                            # filters of a convolution in front, 0 for none
+    units: str = None,                           # LSTM units a layer, e.g. 128,64
+    bidirectional: bool = False,                 # read the frames backwards too, as without --classic anyway
+    pooling: str = None,                         # last, mean, attention or deviation
+    dropout: float = None,                       # after each LSTM
+    normalise: str = None,                       # train, utterance, level, speaker or none
+    voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
 ):
@@ -797,15 +801,17 @@ def ser_train(
         if Path(model_out).suffix not in (".h5", ".keras", ""):
             raise TrainError(f"{model_out}: must end in .h5 or .keras")
         parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
-        try: sizes = tuple(int(u) for u in units.split(","))
+        try: sizes = tuple(int(u) for u in units.split(",")) if units else None
         except ValueError: raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
-        how = (ModelSettings(conv=conv, units=sizes, bidirectional=bidirectional, pooling=pooling, dropout=dropout),
-               TrainSettings(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                             normalise=normalise, voices=voices))
-        folder = train(table, parts, run_folder(model_out), *(for_voices(*how) if new_voices else how), overwrite)
+        frames, *how = command_settings(
+            table.settings, classic, dict(conv=conv, units=sizes, bidirectional=bidirectional or None, pooling=pooling,
+                                          dropout=dropout),
+            dict(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, normalise=normalise,
+                 voices=voices))
+        folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
         run, h = read_run(folder), read_history(folder)
         fake = "SYNTHETIC DATA. " if run["synthetic"] else ""
-        print(f"{fake}{run['protocol']}: best epoch {run['best_epoch'] + 1} of {run['epochs_run']}, validation UAR "
-              f"{h['val_uar'].max():.3f}, in {folder}. {run['audit']}")
+        print(f"{fake}{run['protocol']}: epoch {run['best_epoch'] + 1} of {run['epochs_run']}, validation UAR "
+              f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
     one_line(work)

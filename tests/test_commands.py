@@ -68,19 +68,32 @@ def test_seed_commands(home):
     assert (home / "elsewhere/report.json").exists() and not (home / "runs").exists()
 
 
-def test_new_voices(home):
+def test_new_voices_and_classic(home):
     clip = max((home / "data/demo").rglob("*_bar_fear.wav"))
     run(BIN / "ser_features", "--data_dir", "data/demo", "--out_dir", "data/voices", "--new_voices", cwd=home)
-    run(BIN / "ser_train", "--features", "data/voices", "--model_out", "checkpoints/voices.h5", "--split", "speakers",
-        "--new_voices", "--epochs", "2", cwd=home)
-    made = json.loads((home / "checkpoints/voices/run.json").read_text())
-    assert made["model"]["bidirectional"] and 0 < made["train"]["voices"] < 1 and made["train"]["epochs"] == 2
-    assert run(BIN / "ser_predict", clip, "--run", "checkpoints/voices", cwd=home).stdout
-    run(BIN / "ser_run", "--data_dir", "data/demo", "--out_dir", "all", "--protocols", "speakers", "--words", "6",
-        "--new_voices", "--epochs", "1", cwd=home)
-    summary = json.loads((home / "all/summary.json").read_text())
-    assert {r["protocol"] for r in summary["runs"]} == {"unseen speakers"}
-    assert json.loads((home / "all" / summary["runs"][0]["run"] / "run.json").read_text())["train"]["crop"] == 200
+    for features, out, more in (("data/voices", "voices", []), ("data/features", "picked", []),
+                                ("data/features", "classic", ["--classic", "--units", "8"])):
+        run(BIN / "ser_train", "--features", features, "--model_out", f"checkpoints/{out}.h5", "--split", "speakers",
+            "--epochs", "2", *more, cwd=home)
+        assert run(BIN / "ser_predict", clip, "--run", f"checkpoints/{out}", cwd=home).stdout
+        assert "UAR" in run(BIN / "ser_evaluate", "--model", f"checkpoints/{out}.h5", "--features", features,
+                            cwd=home).stdout
+    made = {out: json.loads((home / f"checkpoints/{out}/run.json").read_text()) for out in
+            ("voices", "picked", "classic")}
+    for out in ("voices", "picked"):
+        assert made[out]["model"]["bidirectional"] and 0 < made[out]["train"]["voices"] < 1
+        assert made[out]["train"]["epochs"] == 2
+    assert made["voices"]["features"]["pitch"] and not made["picked"]["features"]["pitch"]
+    assert made["picked"]["features"]["n_mfcc"] == 0 and made["classic"]["features"]["n_mfcc"] == 20
+    assert made["classic"]["model"]["units"] == [8] and made["classic"]["train"]["voices"] == 0
+    run(BIN / "ser_card", "--run", "checkpoints/picked", "--features", "data/features", "--max_clips", "10", cwd=home)
+    for out, more in (("all", []), ("old", ["--classic"])):
+        run(BIN / "ser_run", "--data_dir", "data/demo", "--out_dir", out, "--protocols", "speakers", "--words", "6",
+            "--epochs", "1", *more, cwd=home)
+        summary = json.loads((home / out / "summary.json").read_text())
+        assert {r["protocol"] for r in summary["runs"]} == {"unseen speakers"}
+        run_made = json.loads((home / out / summary["runs"][0]["run"] / "run.json").read_text())
+        assert run_made["train"]["crop"] == (0 if more else 200)
 
 
 @pytest.mark.parametrize("words, says", [
@@ -88,8 +101,7 @@ def test_new_voices(home):
     (["ser_features", "--data_dir", "data/demo", "--hop_length", "0"], "hop_length"),
     (["ser_train", "--features", "nowhere"], "nowhere"),
     (["ser_train", "--features", "data/features", "--split", "sideways"], "sideways"),
-    (["ser_train", "--features", "data/features", "--new_voices"], "ser_features --new_voices"),
-    (["ser_train", "--features", "data/features", "--new_voices", "--units", "8"], "leave their options out"),
+    (["ser_train", "--features", "data/features", "--classic", "--voices", "1"], "ser_features --new_voices"),
     (["ser_evaluate", "--model", "none.h5", "--features", "data/features"], "none"),
     (["ser_run", "--data_dir", "nowhere"], "nowhere"),
     (["ser_run", "--protocol", "sideways"], "sideways"),
