@@ -21,10 +21,10 @@ from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VO
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'UnseenError', 'settings_for', 'halves', 'predict_speakers',
-           'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels',
-           'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
-           'never_looked_at', 'figures', 'known_voices', 'ablation']
+__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'UnseenError', 'settings_for', 'halves',
+           'predict_speakers', 'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
+           'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
+           'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
@@ -186,7 +186,8 @@ def self_train(
     for model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
     parts = [halves(model) for model, *_ in loaded]
     for turn in range(rounds + 1):
-        found.append(np.mean([predict_speakers(m, x, features, new, norm) for x, (m, _, norm) in zip(parts, loaded)], 0))
+        found.append(np.mean([predict_speakers(m, halved, features, new, norm)
+                              for halved, (m, _, norm) in zip(parts, loaded)], 0))
         if turn == rounds: return np.stack(found)
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
@@ -259,6 +260,8 @@ def never_looked_at(
     return [dict(r, tests=0) for r in results if r["speaker"] not in LOOKED_AT]
 
 # %% ../nbs/07_unseen_voices.ipynb #51e2db6c
+KIND_NAMES = {"voices": "trained", "readout": "untrained"}
+
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
@@ -270,6 +273,9 @@ def figures(
         pooled, svm = task.startswith("emodb"), baseline.get(task.replace("scaled", "adapted"), [])
         steps = {"mean of members": seed_figures(found, pooled, "answer")}
         if not pooled and steps["mean of members"]: steps = {"one network": _single(found), **steps}
+        kinds = [kind for kind in KIND_NAMES if all(len(r.get("by_kind", {})) > 1 for r in found)]
+        steps |= {f"{KIND_NAMES[kind]} members": seed_figures(
+            [dict(r, answer=r["by_kind"][kind]) for r in found], pooled, "answer") for kind in kinds}
         if any(r["final"] != r["answer"] for r in found): steps["self-trained"] = seed_figures(found, pooled, "final")
         same = dict.fromkeys(steps, svm)
         if pooled and steps["mean of members"]:
