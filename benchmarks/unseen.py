@@ -72,7 +72,7 @@ def one(features, speaker, track, seed, options, folder):
     truth = label_ids(features.index["emotion"].iloc[rows], classes)
     seeds = range(seed * options.members, (seed + 1) * options.members)
     kinds = change.get("kinds") or kinds_for(split["speaker"][split["part"] == "train"])
-    members = train_ensemble(features, split, folder, track, seeds, kinds, change.get("network", {}),
+    members = train_ensemble(features, split, folder, track, seeds, kinds, {"voices": change.get("network", {})},
                              change.get("training", {}))
     said = member_probabilities(members, features, rows)
     learns = track != "blind" and not options.variant

@@ -107,13 +107,13 @@ def train_ensemble(
     track: str,            # of `TRACKS`
     seeds=range(3),        # for each, one member of each kind
     kinds=None,            # of `KINDS`; None: `kinds_for`
-    network: dict = {},    # `ModelSettings` of the trained members that differ
+    networks: dict = {},   # kind -> `ModelSettings` that differ
     training: dict = {},   # `TrainSettings` of all members that differ
 ) -> list:  # of members: their run folders
     "Train all members of a track."
     kinds = kinds or kinds_for(split["speaker"][split["part"] == "train"])
     return [member for kind in kinds for member in
-            train_members(features, split, out_dir, track, seeds, kind, network if kind == "voices" else {}, training)]
+            train_members(features, split, out_dir, track, seeds, kind, networks.get(kind, {}), training)]
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
