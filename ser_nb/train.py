@@ -223,8 +223,8 @@ def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames,
     if s.voices:
         families = features.settings.families
         if list(families) not in (["logmel"], ["logmel", "pitch"]):
-            raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these alone "
-                             "(ser_features --new_voices), or take voices=0")
+            raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
+                             "alone (ser_features --new_voices), or take voices=0")
         change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
     elif s.time_masks or s.feature_masks:
         change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
