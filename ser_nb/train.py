@@ -250,7 +250,7 @@ def draw_memory(
     "Let untrained LSTM units forget at different speeds, and pool all frames alike."
     rng = np.random.default_rng(seed)
     for w in model.weights:
-        value = np.array(w)
+        value = np.asarray(w).copy()
         if "lstm_" in w.path and w.path.endswith("bias"):
             value[len(value) // 4:len(value) // 2] = spread * rng.normal(size=len(value) // 4)  # i, f, c, o
             w.assign(value)
