@@ -5,8 +5,9 @@
     python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
     python benchmarks/unseen.py --tasks tess-known --seeds 1
 
-One seed is the mean of several members, where speakers are many of as many again of the other kind. Each test is added to results/unseen/TASK.json as soon as it is done, and
-what is there already is not made again, so a killed run goes on.
+One seed is the mean of several members, and where speakers are many of as many again of the other kind. Each test is
+added to results/unseen/TASK.json as soon as it is done, and what is there already is not made again, so a killed run
+goes on.
 """
 import argparse
 import inspect
@@ -23,7 +24,7 @@ from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import VOICE_FRAMES, extract
 from ser_nb.model import ModelSettings, from_json
 from ser_nb.train import make_split, read_run, val_scores
-from ser_nb.unseen import kinds_for, member_probabilities, self_train, train_ensemble
+from ser_nb.unseen import kinds_for, load_member, member_probabilities, self_train, train_ensemble
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
@@ -33,7 +34,8 @@ TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "
          "tess-known": ("tess", "blind")}  # no new speaker: a random split, and unseen words
 KNOWN = ("random", "words")
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
-            "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)}, "no-pitch": {"frames": {"pitch": False}},
+            "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)},
+            "no-pitch": {"frames": {"pitch": False}},
             "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
 
@@ -79,7 +81,8 @@ def one(features, speaker, track, seed, options, folder):
     stages = self_train(members, features, split) if learns else said.mean(0)[None]
     run = read_run(members[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
-            "kinds": dict.fromkeys(kinds, options.members), "truth": truth.tolist(),
+            "kinds": dict.fromkeys(kinds, options.members),
+            "shares": load_member(members[0])[3].round(4).tolist(), "truth": truth.tolist(),
             "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
             "averaged": val_scores(said.mean(0), truth)["val_uar"],
             "by_kind": {kind: said[i * len(seeds):(i + 1) * len(seeds)].mean(0).argmax(1).tolist()
@@ -95,8 +98,9 @@ def one(features, speaker, track, seed, options, folder):
 def refuse_others(path, results, new):
     "Don't mix results of two settings, or of two splits for one test, in one file."
     def kind(r):
-        return (from_json(ModelSettings, json.dumps(r["model"])), r["train"]["normalise"], r["train"].get("crop", 0),
-                r["self_training"], r.get("kinds", {"voices": r["members"]}))
+        uneven = np.ptp(r.get("shares", [0])) > 0.01  # older results are of probabilities that nothing was divided by
+        return (uneven, from_json(ModelSettings, json.dumps(r["model"])), r["train"]["normalise"],
+                r["train"].get("crop", 0), r["self_training"], r.get("kinds", {"voices": r["members"]}))
     for r in results:
         if kind(r) != kind(new) or r["speaker"] == new["speaker"] not in KNOWN and r["split_hash"] != new["split_hash"]:
             raise SystemExit(f"{path} holds results of other settings or another split: move it away, or give --out")

@@ -12,7 +12,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
-from .dataset import Normaliser, label_ids, part_rows, train_batches
+from .dataset import Normaliser, label_ids, load_split, part_rows, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
                           by_speaker, change_clips, fit_readout, for_split, load_run, predict_rows, seed_dropout,
@@ -22,9 +22,9 @@ pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'UnseenError', 'settings_for', 'halves',
-           'predict_speakers', 'train_members', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
-           'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
-           'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
+           'predict_speakers', 'train_members', 'even_odds', 'load_member', 'member_probabilities', 'kinds_for',
+           'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures',
+           'read_looks', 'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
@@ -83,14 +83,35 @@ def train_members(
     return [train(features, split, Path(out_dir) / f"{track}-{kind}-{seed}", model, replace(how, seed=seed),
                   progress=False) for seed in seeds]
 
+# %% ../nbs/07_unseen_voices.ipynb #c906a97f
+def even_odds(
+    p: np.ndarray,       # [n, emotions]
+    shares: np.ndarray,  # [emotions], of the training clips
+) -> np.ndarray:  # [n, emotions], rows sum to 1
+    "Probabilities as they would be if all emotions were as frequent."
+    q = p / np.maximum(shares, 1e-9)
+    return q / q.sum(1, keepdims=True)
+
+def load_member(
+    folder: str | Path,  # a run folder
+) -> tuple:  # model, run, normaliser, and the shares of the emotions it has learnt from; a readout's are even
+    "What a member needs to answer."
+    model, run, normaliser = load_run(folder)
+    split = load_split(Path(folder) / "split.csv")
+    seen = split["emotion"][split["part"] == "train"].value_counts()
+    shares = np.array([seen.get(label, 0) for label in run["labels"]], float)
+    if run["train"]["fit"] == "readout": shares[:] = 1
+    return model, run, normaliser, shares / shares.sum()
+
 def member_probabilities(
     members: list,     # of `train_members`
     features,
     rows: np.ndarray,  # of their index
 ) -> np.ndarray:  # [members, rows, emotions]
     "What each member says of some clips."
-    loaded = [load_run(folder) for folder in members]
-    return np.stack([predict_speakers(m, halves(m), features, rows, norm) for m, _, norm in loaded])
+    loaded = [load_member(folder) for folder in members]
+    return np.stack([even_odds(predict_speakers(m, halves(m), features, rows, norm), shares)
+                     for m, _, norm, shares in loaded])
 
 # %% ../nbs/07_unseen_voices.ipynb #be840272
 def kinds_for(
@@ -178,21 +199,21 @@ def self_train(
 ) -> np.ndarray:  # [rounds + 1, rows of the test part, emotions]: mean over the members before, and after each round
     "Let the members answer, and learn the new speakers' clips from their own answers."
     index, (own, new) = features.index, (part_rows(features, split, x) for x in ("train", "test"))
-    loaded = [load_run(folder) for folder in members]
+    loaded = [load_member(folder) for folder in members]
     labels = label_ids(index["emotion"].iloc[own], loaded[0][1]["labels"])
     n, speaker = len(loaded[0][1]["labels"]), index["speaker"].to_numpy(str)[new]
     shares, found = np.bincount(labels, minlength=n) / len(labels), []
     if np.unique(speaker, return_counts=True)[1].max() < few: rounds = 0
-    for model, run, _ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
+    for model, run, *_ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
     parts = [halves(model) for model, *_ in loaded]
     for turn in range(rounds + 1):
-        found.append(np.mean([predict_speakers(m, halved, features, new, norm)
-                              for halved, (m, _, norm) in zip(parts, loaded)], 0))
+        found.append(np.mean([even_odds(predict_speakers(m, halved, features, new, norm), known)
+                              for halved, (m, _, norm, known) in zip(parts, loaded)], 0))
         if turn == rounds: return np.stack(found)
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
         w = np.concatenate([np.ones(len(own)), weight * min(1, len(own) / len(new))])
-        for model, run, norm in loaded:
+        for model, run, norm, _ in loaded:
             settings = TrainSettings(**run["train"])
             start = settings.epochs + turn * epochs
             learn_on(model, features, rows, y, w, norm, settings, range(start, start + epochs), n)
