@@ -24,11 +24,11 @@ from .data import (AudioError, CorpusError, corpus_paths, demo, is_synthetic, lo
                          read_table, replace_file)
 from .dataset import (SplitError, audit, check_normaliser, kfold, label_ids, load_split,
                             part_rows, split_random, split_speakers, split_words, verdict)
-from .features import VOICE_FRAMES, FeatureSettings, extract, open_features, pick_families
+from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
 from .train import (TrainError, TrainSettings, clear_unfinished, command, command_settings, load_run, one_line,
-                          plot_curves, predict_rows, read_history, read_run, run_folder, train, train_buckets,
-                          val_scores, versions)
+                          plot_curves, predict_rows, read_history, read_run, run_features, run_folder, train,
+                          train_buckets, val_scores, versions)
 
 pd = lazy.load("pandas")
 
@@ -893,8 +893,7 @@ def ser_evaluate(
 ):
     "Judge a trained model on a part of its split and write the report folder."
     def work():
-        asked = FeatureSettings.from_json(json.dumps(read_run(run_folder(model))["features"]))
-        frames = pick_families(open_features(features), asked)
+        frames = run_features(model, features)
         found = report(model, frames, out_dir or None, part)
         print(_headline(found["run"]))
         print(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string())

@@ -39,8 +39,8 @@ __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 
            'by_speaker', 'seen_by', 'fit_readout', 'versions', 'describe_run', 'read_history', 'clear_unfinished',
            'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll',
            'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves',
-           'read_run', 'run_folder', 'save_model_file', 'load_run', 'make_split', 'one_line', 'command_settings',
-           'ser_train']
+           'read_run', 'run_folder', 'run_features', 'save_model_file', 'load_run', 'make_split', 'one_line',
+           'command_settings', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -720,6 +720,12 @@ def run_folder(path: str | Path) -> Path:  # of a model file or a run folder
     "The run folder that belongs to a model file."
     path = Path(path)
     return path.with_suffix("") if path.suffix in (".h5", ".keras") else path
+
+def run_features(path: str | Path, folder: str | Path):  # a run folder or model file; a feature folder -> `Features`
+    "The families of a feature folder that a run looks at."
+    run = read_run(run_folder(path))
+    if "features" not in run: raise TrainError(f"{run_folder(path)}/run.json: damaged (no features): train again")
+    return pick_families(open_features(folder), FeatureSettings.from_json(json.dumps(run["features"])))
 
 def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 or .keras
     "Write a run's network to a `.h5` or `.keras` file."

@@ -24,10 +24,10 @@ from fastcore.script import call_parse
 from .data import file_sha256, is_synthetic, load_audio, load_corpus, replace_file, say
 from .dataset import clip_table, draw_clips, label_ids, load_split, part_rows
 from .evaluate import SYNTHETIC_NOTE, _embed, _page, _png, interval, per_class, predictions, say_interval, scores
-from .features import FeatureError, FeatureSettings, clip_features, open_features, pick_families, trim
+from .features import FeatureError, FeatureSettings, clip_features, trim
 from .train import (TrainError, TrainSettings, calibrated, clear_unfinished, fit_calibration, fit_temperature,
-                          load_run, one_line, pick_threshold, predict_rows, read_run, risk_coverage, run_folder,
-                          train_buckets)
+                          load_run, one_line, pick_threshold, predict_rows, read_run, risk_coverage, run_features,
+                          run_folder, train_buckets)
 
 pd = lazy.load("pandas")
 
@@ -943,8 +943,7 @@ def ser_card(
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
         from tqdm import tqdm
-        asked = FeatureSettings.from_json(json.dumps(read_run(run_folder(run))["features"]))
-        table = pick_families(open_features(features), asked)
+        table = run_features(run, features)
         if data_dir: table = moved_to(table, data_dir)
         lost = [path for path in table.index["path"] if not Path(path).is_file()]
         if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
