@@ -24,7 +24,7 @@ from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import VOICE_FRAMES, extract
 from ser_nb.model import ModelSettings, from_json
 from ser_nb.train import make_split, read_run, val_scores
-from ser_nb.unseen import kinds_for, load_member, member_probabilities, self_train, train_ensemble
+from ser_nb.unseen import kinds_for, learnt_shares, member_probabilities, self_train, train_ensemble
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
@@ -82,7 +82,7 @@ def one(features, speaker, track, seed, options, folder):
     run = read_run(members[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
             "kinds": dict.fromkeys(kinds, options.members),
-            "shares": load_member(members[0])[3].round(4).tolist(), "truth": truth.tolist(),
+            "shares": learnt_shares(members[0]).round(4).tolist(), "truth": truth.tolist(),
             "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
             "averaged": val_scores(said.mean(0), truth)["val_uar"],
             "by_kind": {kind: said[i * len(seeds):(i + 1) * len(seeds)].mean(0).argmax(1).tolist()

@@ -76,8 +76,9 @@ class ModelSettings:
         for name in ("dropout", "recurrent_dropout", "label_smoothing"):
             _refuse(not 0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _refuse(self.conv_kernel < 1 or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel, "odd, 1 or more")
+        _refuse(not self.speaker_epsilon > 0, "speaker_epsilon", self.speaker_epsilon, "above 0")
         _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
-        for name in ("conv", "dense", "l2", "focal_gamma", "speaker_epsilon"):
+        for name in ("conv", "dense", "l2", "focal_gamma"):
             _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
 
 def _refuse(bad, name, value, wanted):

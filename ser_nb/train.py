@@ -294,6 +294,24 @@ def seen_by(
     return tuple(x[together[3] >= 0] for x in together)
 
 # %% ../nbs/04_train.ipynb #a81c8ff0
+def _normed(shown, speakers, norm):
+    "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
+    e, y, w, row = (np.concatenate(x) for x in zip(*shown))
+    if norm is None: return e, y, w, speakers[row]
+    norm.moving_mean.assign(e.mean(0))
+    norm.moving_variance.assign(np.mean([e[speakers[row] == s].var(0) for s in np.unique(speakers[row])], 0))
+    return np.concatenate([by_speaker(x, speakers[r], norm) for x, _, _, r in shown]), y, w, speakers[row]
+
+def _set_readout(layer, readout, mean, std):
+    "The logistic regression of scaled values as weights of the last layer."
+    kernel, bias = (np.zeros(w.shape, np.float32) for w in layer.get_weights())
+    bias -= 30  # a class that training has no clip of
+    coef, intercept, known = readout.coef_, readout.intercept_, readout.classes_
+    if len(known) == 2: coef, intercept = np.vstack([0 * coef, coef]), np.append(0, intercept)
+    kernel[:, known], bias[known] = (coef / std).T, intercept - coef @ (mean / std)
+    layer.set_weights([kernel, bias])
+
+# %% ../nbs/04_train.ipynb #c23fbf7a
 def fit_readout(
     model,                  # with `draw_memory`; nothing between pooling and the last layer
     features,
@@ -321,23 +339,6 @@ def fit_readout(
     _set_readout(model.get_layer("emotion"), readout, mean, std)
     found = val_scores(readout.predict_proba((e - mean) / std), np.searchsorted(readout.classes_, y))
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
-
-def _normed(shown, speakers, norm):
-    "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
-    e, y, w, row = (np.concatenate(x) for x in zip(*shown))
-    if norm is None: return e, y, w, speakers[row]
-    norm.moving_mean.assign(e.mean(0))
-    norm.moving_variance.assign(np.mean([e[speakers[row] == s].var(0) for s in np.unique(speakers[row])], 0))
-    return np.concatenate([by_speaker(x, speakers[r], norm) for x, _, _, r in shown]), y, w, speakers[row]
-
-def _set_readout(layer, readout, mean, std):
-    "The logistic regression of scaled values as weights of the last layer."
-    kernel, bias = (np.zeros(w.shape, np.float32) for w in layer.get_weights())
-    bias -= 30  # a class that training has no clip of
-    coef, intercept, known = readout.coef_, readout.intercept_, readout.classes_
-    if len(known) == 2: coef, intercept = np.vstack([0 * coef, coef]), np.append(0, intercept)
-    kernel[:, known], bias[known] = (coef / std).T, intercept - coef @ (mean / std)
-    layer.set_weights([kernel, bias])
 
 # %% ../nbs/04_train.ipynb #1be0739f
 def versions() -> dict:  # name -> version
@@ -809,11 +810,10 @@ def ser_train(
         parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
         try: sizes = tuple(int(u) for u in units.split(",")) if units else None
         except ValueError: raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
-        frames, *how = command_settings(
-            table.settings, classic, dict(conv=conv, units=sizes, bidirectional=bidirectional or None, pooling=pooling,
-                                          dropout=dropout),
-            dict(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, normalise=normalise,
-                 voices=voices))
+        network = dict(conv=conv, units=sizes, bidirectional=bidirectional or None, pooling=pooling, dropout=dropout)
+        training = dict(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+                        normalise=normalise, voices=voices)
+        frames, *how = command_settings(table.settings, classic, network, training)
         folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
         run, h = read_run(folder), read_history(folder)

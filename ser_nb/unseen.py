@@ -15,16 +15,17 @@ import numpy as np
 from .dataset import Normaliser, label_ids, load_split, part_rows, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
-                          by_speaker, change_clips, fit_readout, for_split, load_run, predict_rows, seed_dropout,
-                          train, train_buckets, train_epoch, val_scores, voices_for)
+                          by_speaker, change_clips, fit_readout, for_split, load_run, predict_rows, read_run,
+                          seed_dropout, train, train_buckets, train_epoch, val_scores, voices_for)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'UnseenError', 'settings_for', 'halves',
-           'predict_speakers', 'train_members', 'even_odds', 'load_member', 'member_probabilities', 'kinds_for',
-           'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures',
-           'read_looks', 'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
+           'predict_speakers', 'train_members', 'even_odds', 'learnt_shares', 'load_member', 'member_probabilities',
+           'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval',
+           'seed_figures', 'read_looks', 'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices',
+           'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
@@ -92,16 +93,20 @@ def even_odds(
     q = p / np.maximum(shares, 1e-9)
     return q / q.sum(1, keepdims=True)
 
+def learnt_shares(
+    folder: str | Path,  # a run folder
+) -> np.ndarray:  # [emotions], sum 1
+    "The shares of the emotions that a member has learnt from; even for a readout, whose weights make them so."
+    run, split = read_run(folder), load_split(Path(folder) / "split.csv")
+    seen = split["emotion"][split["part"] == "train"].value_counts().reindex(run["labels"], fill_value=0)
+    if run["train"]["fit"] == "readout": seen[:] = 1
+    return (seen / seen.sum()).to_numpy()
+
 def load_member(
     folder: str | Path,  # a run folder
-) -> tuple:  # model, run, normaliser, and the shares of the emotions it has learnt from; a readout's are even
+) -> tuple:  # model, run, normaliser and `learnt_shares`
     "What a member needs to answer."
-    model, run, normaliser = load_run(folder)
-    split = load_split(Path(folder) / "split.csv")
-    seen = split["emotion"][split["part"] == "train"].value_counts()
-    shares = np.array([seen.get(label, 0) for label in run["labels"]], float)
-    if run["train"]["fit"] == "readout": shares[:] = 1
-    return model, run, normaliser, shares / shares.sum()
+    return (*load_run(folder), learnt_shares(folder))
 
 def member_probabilities(
     members: list,     # of `train_members`
