@@ -5,7 +5,7 @@
     python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
     python benchmarks/unseen.py --tasks tess-known --seeds 1
 
-One seed is the mean of several members, and where speakers are many of as many again of the other kind. Each test is
+One seed is the mean of several members, and where speakers are many of twice as many of the other kind. Each test is
 added to results/unseen/TASK.json as soon as it is done, and what is there already is not made again, so a killed run
 goes on.
 """
@@ -35,6 +35,7 @@ TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "
 KNOWN = ("random", "words")
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
             "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)},
+            "no-wide-bands": {"network": {"wide": 0}, "readout": {"wide": 0}},
             "no-pitch": {"frames": {"pitch": False}},
             "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
@@ -74,19 +75,19 @@ def one(features, speaker, track, seed, options, folder):
     truth = label_ids(features.index["emotion"].iloc[rows], classes)
     seeds = range(seed * options.members, (seed + 1) * options.members)
     kinds = change.get("kinds") or kinds_for(split["speaker"][split["part"] == "train"])
-    members = train_ensemble(features, split, folder, track, seeds, kinds, {"voices": change.get("network", {})},
-                             change.get("training", {}))
+    networks = {"voices": change.get("network", {}), "readout": change.get("readout", {})}
+    members = train_ensemble(features, split, folder, track, seeds, kinds, networks, change.get("training", {}))
+    of = {kind: [i for i, member in enumerate(members) if f"-{kind}-" in member.name] for kind in kinds}
     said = member_probabilities(members, features, rows)
     learns = track != "blind" and not options.variant
     stages = self_train(members, features, split) if learns else said.mean(0)[None]
     run = read_run(members[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
-            "kinds": dict.fromkeys(kinds, options.members),
+            "kinds": {kind: len(own) for kind, own in of.items()},
             "shares": learnt_shares(members[0]).round(4).tolist(), "truth": truth.tolist(),
             "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
             "averaged": val_scores(said.mean(0), truth)["val_uar"],
-            "by_kind": {kind: said[i * len(seeds):(i + 1) * len(seeds)].mean(0).argmax(1).tolist()
-                        for i, kind in enumerate(kinds)},
+            "by_kind": {kind: said[own].mean(0).argmax(1).tolist() for kind, own in of.items()},
             "stages": [val_scores(p, truth)["val_uar"] for p in stages],
             "answer": said.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
             "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json', 'masked_mean',
-           'attention', 'weighted_stats', 'conv_front', 'build_model', 'n_weights', 'make_loss', 'compile_model',
-           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json',
+           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'wide_bands', 'conv_front', 'build_model',
+           'n_weights', 'make_loss', 'compile_model', 'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx',
+           'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #02d608b1
 class ModelError(ValueError):
@@ -43,6 +44,7 @@ def _cache_compilations():
     if jax.config.jax_compilation_cache_dir is None:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "ser_nb" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves most of ours out
 
 # %% ../nbs/03_model.ipynb #cfadffa7
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
@@ -50,6 +52,8 @@ POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy",
 @dataclass(frozen=True)
 class ModelSettings:
     "What the network looks like and what it minimises."
+    wide: int | None = 0            # wide bands that log-mel bands are summed to first, 0 for none; None: see `train`
+    n_mels: int = 0                 # columns in front that are log-mel bands, where there are wide ones
     conv: int = 0                   # filters of a convolution over time in front of the LSTMs, 0 for none
     conv_kernel: int = 5            # frames that a filter sees, odd
     conv_stride: int = 2            # frames from one place of the filters to the next
@@ -78,7 +82,8 @@ class ModelSettings:
         _refuse(self.conv_kernel < 1 or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel, "odd, 1 or more")
         _refuse(not self.speaker_epsilon > 0, "speaker_epsilon", self.speaker_epsilon, "above 0")
         _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
-        for name in ("conv", "dense", "l2", "focal_gamma"):
+        _refuse((self.wide or 0) < 0, "wide", self.wide, "0 or more, or None")
+        for name in ("n_mels", "conv", "dense", "l2", "focal_gamma"):
             _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
 
 def _refuse(bad, name, value, wanted):
@@ -124,6 +129,32 @@ def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time
     spread = K.sum(a * K.square(h - K.expand_dims(m, 1)), axis=1)
     return K.concatenate([m, K.sqrt(K.maximum(spread, 1e-6))], axis=-1)
 
+# %% ../nbs/03_model.ipynb #adf70d90
+POWER = 3.5  # c
+
+def band_shares(
+    edges,        # [wide + 1], rising from 0 to n_mels; a fraction parts a band
+    n_mels: int,
+) -> np.ndarray:  # float32 [n_mels, wide + 1], columns sum to 1; the last one is of all bands
+    "How much each band has of each wide band."
+    low, high, j = np.append(edges[:-1], 0), np.append(edges[1:], n_mels), np.arange(n_mels)[:, None]
+    return (np.clip(np.minimum(j + 1, high) - np.maximum(j, low), 0, None) / (high - low)).astype(np.float32)
+
+def wide_bands(
+    h,         # [batch, time, n_features], scaled log-mel bands first
+    settings: ModelSettings,
+):  # [batch, time, wide + 1 + n_features - n_mels]
+    "Log-mel bands summed to wide ones, the other columns as they are."
+    import keras
+    import keras.ops as K
+    s, n = settings, h.shape[-1]
+    if not s.wide <= s.n_mels <= n: raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
+    even = band_shares(np.linspace(0, s.n_mels, s.wide + 1), s.n_mels)
+    layer = keras.layers.Dense(s.wide + 1, use_bias=False, trainable=False, name="wide",
+                               kernel_initializer=lambda shape, dtype=None: K.convert_to_tensor(even, dtype))
+    w = K.log(layer(K.exp(h[..., :s.n_mels] * POWER)) + 1e-9) / POWER
+    return K.concatenate([w, h[..., s.n_mels:]], axis=-1) if s.n_mels < n else w
+
 # %% ../nbs/03_model.ipynb #5e665405
 def conv_front(
     h,         # [batch, time, n_features], zeros in the padding
@@ -150,6 +181,8 @@ def build_model(
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
     h, seen = _clean(frames, mask), mask
+    if s.wide is None: raise ModelError("wide=None: a number is needed here; `for_frames` of 04_train finds one")
+    if s.wide: h = wide_bands(h, s)
     if s.conv: h, seen = conv_front(h, mask, s)
     for i, units in enumerate(s.units):
         seq = i < len(s.units) - 1 or s.pooling != "last"
@@ -174,6 +207,7 @@ def n_weights(
 ) -> int:  # trainable weights
     "Number of trainable weights by the formula."
     total, d, both = 0, n_features, 1 + settings.bidirectional
+    if settings.wide: d = settings.wide + 1 + d - settings.n_mels
     if settings.conv: total, d = (settings.conv_kernel * d + 1) * settings.conv, settings.conv
     for u in settings.units:
         total += both * 4 * (d * u + u * u + u)
@@ -215,6 +249,8 @@ def weight_shapes(
 ) -> dict:  # layer -> shapes of its weights, as `layer.get_weights()` gives them
     "The weights that a network of these settings has."
     shapes, d, both = {}, n_features, 1 + settings.bidirectional
+    if settings.wide:
+        shapes["wide"], d = [(settings.n_mels, settings.wide + 1)], settings.wide + 1 + d - settings.n_mels
     if settings.conv:
         shapes["conv"], d = [(settings.conv_kernel, d, settings.conv), (settings.conv,)], settings.conv
     for i, u in enumerate(settings.units):
@@ -268,6 +304,14 @@ def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] ->
     return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.put(np.array([0, -1])))
 
 # %% ../nbs/03_model.ipynb #441cc189
+def _onnx_wide(g, x, n_features, settings, weights):  # x [batch, time, n_features]
+    "The wide bands in front of it all."
+    def columns(a, z): return g.add("Slice", x, *(g.put(np.array([v])) for v in (a, z, 2)))
+    c, n = g.put(np.float32(POWER)), settings.n_mels
+    p = g.add("MatMul", g.add("Exp", g.add("Mul", columns(0, n), c)), g.put(np.asarray(weights[0], np.float32), "wide"))
+    w = g.add("Div", g.add("Log", g.add("Add", p, g.put(np.float32(1e-9)))), c)
+    return g.add("Concat", w, columns(n, n_features), axis=-1) if n < n_features else w
+
 def _onnx_dense(g, x, weights, name, activation=""):
     y = g.add("MatMul", x, g.put(np.asarray(weights[0], np.float32), f"{name}.kernel"))
     if len(weights) > 1: y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
@@ -303,10 +347,11 @@ def _onnx_batch_norm(g, x, weights, name, epsilon=1e-3):  # keras' epsilon
                                             zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=epsilon)
 
 # %% ../nbs/03_model.ipynb #a27e1ba5
-def _onnx_layers(g, settings, weights):
+def _onnx_layers(g, settings, n_features, weights):
     "All nodes from `frames` and `mask` to probabilities."
     s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
     x = g.add("Where", clean, "frames", g.put(np.float32(0)))
+    if s.wide: x = _onnx_wide(g, x, n_features, s, weights["wide"])
     if s.conv:
         x, every = _onnx_conv(g, x, s, weights["conv"]), g.put(np.array([s.conv_stride]))
         seen = g.add("Slice", "mask", g.put(np.array([0])), g.put(np.array([2**31 - 1])), g.put(np.array([1])), every)
@@ -334,7 +379,7 @@ def onnx_model(
     odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
     if odd: raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
     g = _Graph()
-    g.nodes.append(helper.make_node("Identity", [_onnx_layers(g, settings, weights)], ["probabilities"]))
+    g.nodes.append(helper.make_node("Identity", [_onnx_layers(g, settings, n_features, weights)], ["probabilities"]))
     sizes = {"frames": (T.FLOAT, ["batch", "time", n_features]), "mask": (T.BOOL, ["batch", "time"])}
     graph = helper.make_graph(g.nodes, "ser_nb", [helper.make_tensor_value_info(n, *v) for n, v in sizes.items()],
                               [helper.make_tensor_value_info("probabilities", T.FLOAT, ["batch", n_classes])],

@@ -26,21 +26,22 @@ from .dataset import (MODES, Normaliser, SplitError, another_voice, audit, bucke
                             split_speakers, split_words, train_batches, verdict)
 from .features import (FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
-from .model import (ModelError, ModelSettings, OnnxNetwork, build_model, compile_model, from_json, import_keras,
-                          make_loss, named_weights, onnx_model)
+from .model import (ModelError, ModelSettings, OnnxNetwork, band_shares, build_model, compile_model, from_json,
+                          import_keras, make_loss, named_weights, onnx_model)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'epochs_for', 'voices_for',
-           'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate',
-           'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'draw_memory', 'even_weights',
-           'by_speaker', 'seen_by', 'fit_readout', 'versions', 'describe_run', 'read_history', 'clear_unfinished',
-           'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll',
-           'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves',
-           'read_run', 'run_folder', 'run_features', 'save_model_file', 'load_run', 'make_split', 'one_line',
-           'command_settings', 'ser_train']
+           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'epochs_for', 'n_speakers',
+           'voices_for', 'enough_speakers', 'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch',
+           'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets',
+           'for_frames', 'draw_bands', 'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant',
+           'fit_readout', 'versions', 'describe_run', 'read_history', 'clear_unfinished', 'save_weights',
+           'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature',
+           'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run',
+           'run_folder', 'run_features', 'save_model_file', 'load_run', 'make_split', 'one_line', 'command_settings',
+           'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -84,12 +85,13 @@ class TrainSettings:
         if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
 
 # %% ../nbs/04_train.ipynb #179657e7
-VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
+VOICE_NETWORK = ModelSettings(wide=None, conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
                               label_smoothing=0.1)
 VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="last", normalise="level", voices=None,
                                crop=200)
-READOUT_NETWORK = ModelSettings(units=(256,), bidirectional=True, pooling="deviation", dense=0, speaker_epsilon=1e-5)
-READOUT_TRAINING = replace(VOICE_TRAINING, epochs=6, fit="readout")
+READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, pooling="deviation", dense=0,
+                                speaker_epsilon=1e-5)
+READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
 
 def epochs_for(
     n_clips: int,         # of the training part
@@ -99,12 +101,25 @@ def epochs_for(
     "How often each clip is shown, so that a small corpus gets as many steps as a large one."
     return max(least, round(shown / n_clips))
 
+def n_speakers(
+    speakers,  # one name a training clip
+) -> float:  # 1 or more
+    "The effective number of speakers."
+    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    return float(np.exp(-(p * np.log(p)).sum()))
+
 def voices_for(
     speakers,  # one name a training clip
 ) -> float:  # from 0 to 1, for `TrainSettings.voices`
     "How strongly to invent voices: the less, the more real ones there are."
-    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
-    return float(np.exp((p * np.log(p)).sum() / 2))
+    return n_speakers(speakers) ** -0.5
+
+def enough_speakers(
+    speakers,  # one name a training clip
+    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
+) -> bool:
+    "Whether these show by themselves how voices differ."
+    return n_speakers(speakers) >= enough
 
 def for_split(
     settings: TrainSettings,
@@ -241,6 +256,35 @@ def train_buckets(features, rows: np.ndarray, settings: TrainSettings) -> tuple:
     else: rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
     return tuple(sorted({*rungs, min(most, max(rungs))}))
 
+# %% ../nbs/04_train.ipynb #18fc3d37
+def for_frames(
+    model: ModelSettings,
+    frames,             # `FeatureSettings`
+    settings: TrainSettings,
+    speakers,           # one name a training clip
+    wide: int = 8,      # bands, where there are speakers enough
+) -> ModelSettings:  # with numbers for `wide` and `n_mels`
+    "Settings in which what depends on frames and speakers is filled in."
+    if model.wide is None: model = replace(model, wide=wide * enough_speakers(speakers))
+    if not model.wide: return model
+    bands = frames.families.get("logmel", slice(None))
+    if bands.start != 0 or settings.normalise == "none":
+        raise TrainError(f"wide={model.wide}: wide bands are summed from scaled log-mel bands, the first columns: "
+                         "extract these, and pitch, alone, or take wide=0")
+    return replace(model, n_mels=bands.stop)
+
+def draw_bands(
+    model,                   # just built
+    seed: int,
+    evenness: float = 40.0,  # of the Dirichlet distribution of the widths: these differ by a sixth
+):
+    "Give the wide bands widths of their own."
+    if not any(layer.name == "wide" for layer in model.layers): return
+    layer = model.get_layer("wide")
+    n_mels, n = layer.get_weights()[0].shape
+    widths = np.random.default_rng([seed, n_mels]).dirichlet(np.full(n - 1, evenness))
+    layer.set_weights([band_shares(np.append(0, n_mels * np.cumsum(widths)), n_mels)])
+
 # %% ../nbs/04_train.ipynb #9d4d5712
 def draw_memory(
     model,                # just built
@@ -294,6 +338,22 @@ def seen_by(
     return tuple(x[together[3] >= 0] for x in together)
 
 # %% ../nbs/04_train.ipynb #a81c8ff0
+def discriminant(
+    e: np.ndarray,       # [n, d]
+    labels: np.ndarray,  # int [n]
+    weights: np.ndarray, # [n]
+    shrink: float = 0.2, # lambda; 0.1 and 0.3 did as well on EmoDB
+) -> tuple:  # emotions that there are [k], weights [d, k] and biases [k]; their softmax is the answer
+    "Linear discriminants of emotions that are equally frequent."
+    known, of = np.unique(labels, return_inverse=True)
+    e, w = np.asarray(e, np.float64), np.asarray(weights, np.float64)[:, None]
+    mu = np.stack([np.average(e[of == k], axis=0, weights=w[of == k, 0]) for k in range(len(known))])
+    off = e - mu[of]
+    within = (off * w).T @ off / w.sum()
+    ridge = shrink * np.trace(within) / len(within) + 1e-9
+    kernel = np.linalg.solve((1 - shrink) * within + ridge * np.eye(len(within)), mu.T)
+    return known, kernel, -0.5 * (mu.T * kernel).sum(0)
+
 def _normed(shown, speakers, norm):
     "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
     e, y, w, row = (np.concatenate(x) for x in zip(*shown))
@@ -303,12 +363,11 @@ def _normed(shown, speakers, norm):
     return np.concatenate([by_speaker(x, speakers[r], norm) for x, _, _, r in shown]), y, w, speakers[row]
 
 def _set_readout(layer, readout, mean, std):
-    "The logistic regression of scaled values as weights of the last layer."
+    "Discriminants of scaled values as weights of the last layer."
     kernel, bias = (np.zeros(w.shape, np.float32) for w in layer.get_weights())
-    bias -= 30  # a class that training has no clip of
-    coef, intercept, known = readout.coef_, readout.intercept_, readout.classes_
-    if len(known) == 2: coef, intercept = np.vstack([0 * coef, coef]), np.append(0, intercept)
-    kernel[:, known], bias[known] = (coef / std).T, intercept - coef @ (mean / std)
+    bias -= 1e4  # a class that training has no clip of
+    known, w, b = readout
+    kernel[:, known], bias[known] = w / std[:, None], b - mean / std @ w
     layer.set_weights([kernel, bias])
 
 # %% ../nbs/04_train.ipynb #c23fbf7a
@@ -322,10 +381,8 @@ def fit_readout(
     weights=None,           # of these rows; None: 1
     first: int = 0,         # number of the first epoch, which decides the random numbers
     tick=None,              # called after each batch
-    strength: float = 0.1,  # inverse of the penalty, for one epoch; ten times as much did no better on EmoDB
 ) -> dict:  # loss and accuracy
     "Fit the last layer to all epochs at once."
-    from sklearn.linear_model import LogisticRegression
     s, buckets, change = settings, train_buckets(features, rows, settings), change_clips(features, settings)
     norm = next((layer for layer in model.layers if layer.name == "speaker_norm"), None)
     part = import_keras().Model(model.input, (norm or model.get_layer("emotion")).input)
@@ -334,10 +391,9 @@ def fit_readout(
                                          augment=change), tick) for k in range(s.epochs)]
     e, y, w, speaker = _normed(shown, features.index["speaker"].to_numpy(str), norm)
     mean, std = e.mean(0), e.std(0) + 1e-9
-    readout = LogisticRegression(C=strength / s.epochs, max_iter=500, tol=1e-3)
-    readout.fit((e - mean) / std, y, sample_weight=w * even_weights(speaker, y))
-    _set_readout(model.get_layer("emotion"), readout, mean, std)
-    found = val_scores(readout.predict_proba((e - mean) / std), np.searchsorted(readout.classes_, y))
+    last = model.get_layer("emotion")
+    _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
+    found = val_scores(np.asarray(last(e)), y)
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #1be0739f
@@ -677,12 +733,14 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
+    model_settings = for_frames(model_settings, features.settings, s, split["speaker"][split["part"] == "train"])
     run = describe_run(features, split, model_settings, s)
     history = _open_folder(out_dir, run, split, overwrite)
     saved = json.loads((out_dir / "run.json").read_text())
     if saved.get("finished"): return seal_run(out_dir, features, split)
     seed_everything(s.seed)
     model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
+    draw_bands(model, s.seed)
     if s.fit == "readout": draw_memory(model, s.seed)
     if len(history): load_weights(model, _epoch_file(out_dir, len(history) - 1))
     history, normaliser = _train_on(model, features, split, run, out_dir, s, history, progress)
