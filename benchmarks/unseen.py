@@ -5,7 +5,7 @@
     python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
     python benchmarks/unseen.py --tasks tess-known --seeds 1
 
-One seed is the mean of several members, and where speakers are many of twice as many of the other kind. Each test is
+One seed is the mean of several members, and where speakers are many of as many again of the other kind. Each test is
 added to results/unseen/TASK.json as soon as it is done, and what is there already is not made again, so a killed run
 goes on.
 """
@@ -35,7 +35,8 @@ TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "
 KNOWN = ("random", "words")
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
             "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)},
-            "no-wide-bands": {"network": {"wide": 0}, "readout": {"wide": 0}},
+            "no-wide-bands": {"readout": {"wide": 0}},
+            "wide-bands": {"network": {"wide": 8}},
             "no-pitch": {"frames": {"pitch": False}},
             "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
@@ -93,6 +94,7 @@ def one(features, speaker, track, seed, options, folder):
             "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()
                               if v.default is not v.empty},
             "seconds": round(time.perf_counter() - start, 1),
+            "readout": read_run(members[of["readout"][0]])["model"] if "readout" in of else {},
             **{k: run[k] for k in ("model", "train", "data_hash", "split_hash", "versions", "normaliser")}}
 
 
@@ -101,7 +103,8 @@ def refuse_others(path, results, new):
     def kind(r):
         uneven = np.ptp(r.get("shares", [0])) > 0.01  # older results are of probabilities that nothing was divided by
         return (uneven, from_json(ModelSettings, json.dumps(r["model"])), r["train"]["normalise"],
-                r["train"].get("crop", 0), r["self_training"], r.get("kinds", {"voices": r["members"]}))
+                r["train"].get("crop", 0), r["self_training"], r.get("kinds", {"voices": r["members"]}),
+                r.get("readout", {}))
     for r in results:
         if kind(r) != kind(new) or r["speaker"] == new["speaker"] not in KNOWN and r["split_hash"] != new["split_hash"]:
             raise SystemExit(f"{path} holds results of other settings or another split: move it away, or give --out")

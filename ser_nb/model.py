@@ -52,7 +52,7 @@ POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy",
 @dataclass(frozen=True)
 class ModelSettings:
     "What the network looks like and what it minimises."
-    wide: int | None = 0            # wide bands that log-mel bands are summed to first, 0 for none; None: see `train`
+    wide: int = 0                   # wide bands that log-mel bands are summed to in front of it all, 0 for none
     n_mels: int = 0                 # columns in front that are log-mel bands, where there are wide ones
     conv: int = 0                   # filters of a convolution over time in front of the LSTMs, 0 for none
     conv_kernel: int = 5            # frames that a filter sees, odd
@@ -82,8 +82,7 @@ class ModelSettings:
         _refuse(self.conv_kernel < 1 or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel, "odd, 1 or more")
         _refuse(not self.speaker_epsilon > 0, "speaker_epsilon", self.speaker_epsilon, "above 0")
         _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
-        _refuse((self.wide or 0) < 0, "wide", self.wide, "0 or more, or None")
-        for name in ("n_mels", "conv", "dense", "l2", "focal_gamma"):
+        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
             _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
 
 def _refuse(bad, name, value, wanted):
@@ -181,7 +180,6 @@ def build_model(
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
     h, seen = _clean(frames, mask), mask
-    if s.wide is None: raise ModelError("wide=None: a number is needed here; `for_frames` of 04_train finds one")
     if s.wide: h = wide_bands(h, s)
     if s.conv: h, seen = conv_front(h, mask, s)
     for i, units in enumerate(s.units):

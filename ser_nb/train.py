@@ -33,15 +33,14 @@ pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'epochs_for', 'n_speakers',
-           'voices_for', 'enough_speakers', 'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch',
-           'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets',
-           'for_frames', 'draw_bands', 'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant',
-           'fit_readout', 'versions', 'describe_run', 'read_history', 'clear_unfinished', 'save_weights',
-           'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature',
-           'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run',
-           'run_folder', 'run_features', 'save_model_file', 'load_run', 'make_split', 'one_line', 'command_settings',
-           'ser_train']
+           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'epochs_for', 'voices_for',
+           'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate',
+           'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands',
+           'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions',
+           'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
+           'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold',
+           'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run', 'run_folder', 'run_features',
+           'save_model_file', 'load_run', 'make_split', 'one_line', 'command_settings', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -85,7 +84,7 @@ class TrainSettings:
         if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
 
 # %% ../nbs/04_train.ipynb #179657e7
-VOICE_NETWORK = ModelSettings(wide=None, conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
+VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
                               label_smoothing=0.1)
 VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="last", normalise="level", voices=None,
                                crop=200)
@@ -101,25 +100,12 @@ def epochs_for(
     "How often each clip is shown, so that a small corpus gets as many steps as a large one."
     return max(least, round(shown / n_clips))
 
-def n_speakers(
-    speakers,  # one name a training clip
-) -> float:  # 1 or more
-    "The effective number of speakers."
-    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
-    return float(np.exp(-(p * np.log(p)).sum()))
-
 def voices_for(
     speakers,  # one name a training clip
 ) -> float:  # from 0 to 1, for `TrainSettings.voices`
     "How strongly to invent voices: the less, the more real ones there are."
-    return n_speakers(speakers) ** -0.5
-
-def enough_speakers(
-    speakers,  # one name a training clip
-    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
-) -> bool:
-    "Whether these show by themselves how voices differ."
-    return n_speakers(speakers) >= enough
+    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    return float(np.exp((p * np.log(p)).sum() / 2))
 
 def for_split(
     settings: TrainSettings,
@@ -259,13 +245,10 @@ def train_buckets(features, rows: np.ndarray, settings: TrainSettings) -> tuple:
 # %% ../nbs/04_train.ipynb #18fc3d37
 def for_frames(
     model: ModelSettings,
-    frames,             # `FeatureSettings`
+    frames,  # `FeatureSettings`
     settings: TrainSettings,
-    speakers,           # one name a training clip
-    wide: int = 8,      # bands, where there are speakers enough
-) -> ModelSettings:  # with numbers for `wide` and `n_mels`
-    "Settings in which what depends on frames and speakers is filled in."
-    if model.wide is None: model = replace(model, wide=wide * enough_speakers(speakers))
+) -> ModelSettings:  # with `n_mels` as a number, where there are wide bands
+    "Settings in which what depends on the frames is filled in."
     if not model.wide: return model
     bands = frames.families.get("logmel", slice(None))
     if bands.start != 0 or settings.normalise == "none":
@@ -733,7 +716,7 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
-    model_settings = for_frames(model_settings, features.settings, s, split["speaker"][split["part"] == "train"])
+    model_settings = for_frames(model_settings, features.settings, s)
     run = describe_run(features, split, model_settings, s)
     history = _open_folder(out_dir, run, split, overwrite)
     saved = json.loads((out_dir / "run.json").read_text())

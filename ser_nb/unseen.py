@@ -15,23 +15,23 @@ import numpy as np
 from .dataset import Normaliser, label_ids, load_split, part_rows, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
-                          by_speaker, change_clips, enough_speakers, fit_readout, for_split, load_run, predict_rows,
-                          read_run, seed_dropout, train, train_buckets, train_epoch, val_scores)
+                          by_speaker, change_clips, fit_readout, for_split, load_run, predict_rows, read_run,
+                          seed_dropout, train, train_buckets, train_epoch, val_scores, voices_for)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'UnseenError', 'settings_for', 'halves',
            'predict_speakers', 'train_members', 'even_odds', 'learnt_shares', 'load_member', 'member_probabilities',
-           'kinds_for', 'member_seeds', 'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on', 'self_train',
-           'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline', 'never_looked_at', 'figures',
-           'known_voices', 'ablation']
+           'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval',
+           'seed_figures', 'read_looks', 'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices',
+           'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
     "A track or corpus that the protocol does not know."
 
-KINDS = {"voices": (VOICE_NETWORK, VOICE_TRAINING, 1), "readout": (READOUT_NETWORK, READOUT_TRAINING, 2)}
+KINDS = {"voices": (VOICE_NETWORK, VOICE_TRAINING), "readout": (READOUT_NETWORK, READOUT_TRAINING)}
 TRACKS = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
           "adapted": {"normalise": "speaker", "sampling": "speaker"}}
 
@@ -42,7 +42,7 @@ def settings_for(
     "The settings of a track."
     for value, known, name in ((track, TRACKS, "track"), (kind, KINDS, "kind")):
         if value not in known: raise UnseenError(f"{name} {value!r}: must be one of {', '.join(known)}")
-    network, training, _ = KINDS[kind]
+    network, training = KINDS[kind]
     own = TRACKS[track]
     return replace(network, speaker_norm=own.get("sampling") == "speaker"), replace(training, **own)
 
@@ -121,32 +121,25 @@ def member_probabilities(
 # %% ../nbs/07_unseen_voices.ipynb #be840272
 def kinds_for(
     speakers,  # one name a training clip
+    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
 ) -> tuple:  # of `KINDS`
     "Which kinds of network answer together."
-    return tuple(KINDS) if enough_speakers(speakers) else ("voices",)
-
-def member_seeds(
-    kind: str,  # of `KINDS`
-    seeds,      # of the ensemble
-) -> list:  # as many for each of these as the kind has members
-    "The seeds of one kind of members."
-    n = KINDS[kind][2]
-    return [n * seed + k for seed in seeds for k in range(n)]
+    return tuple(KINDS) if voices_for(speakers) ** -2 >= enough else ("voices",)
 
 def train_ensemble(
     features,              # `Features` with `VOICE_FRAMES`
     split: pd.DataFrame,   # "unseen speakers"
     out_dir: str | Path,   # a folder for each member
     track: str,            # of `TRACKS`
-    seeds=range(3),        # for each, one trained member, and two untrained ones
+    seeds=range(3),        # for each, one member of each kind
     kinds=None,            # of `KINDS`; None: `kinds_for`
     networks: dict = {},   # kind -> `ModelSettings` that differ
     training: dict = {},   # `TrainSettings` of all members that differ
 ) -> list:  # of members: their run folders
     "Train all members of a track."
     kinds = kinds or kinds_for(split["speaker"][split["part"] == "train"])
-    return [member for kind in kinds for member in train_members(
-        features, split, out_dir, track, member_seeds(kind, seeds), kind, networks.get(kind, {}), training)]
+    return [member for kind in kinds for member in
+            train_members(features, split, out_dir, track, seeds, kind, networks.get(kind, {}), training)]
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
