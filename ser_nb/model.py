@@ -13,9 +13,9 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json',
-           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'wide_bands', 'conv_front', 'build_model',
-           'n_weights', 'make_loss', 'compile_model', 'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx',
-           'OnnxNetwork']
+           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
+           'build_model', 'n_weights', 'make_loss', 'compile_model', 'weight_shapes', 'named_weights', 'onnx_model',
+           'check_onnx', 'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #02d608b1
 class ModelError(ValueError):
@@ -139,6 +139,13 @@ def band_shares(
     low, high, j = np.append(edges[:-1], 0), np.append(edges[1:], n_mels), np.arange(n_mels)[:, None]
     return (np.clip(np.minimum(j + 1, high) - np.maximum(j, low), 0, None) / (high - low)).astype(np.float32)
 
+def after_wide(settings: ModelSettings, n_features: int) -> int:  # columns there are before -> and behind
+    "How many columns the next layer gets."
+    s, n = settings, n_features
+    if not s.wide: return n
+    if not s.wide <= s.n_mels <= n: raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
+    return s.wide + 1 + n - s.n_mels
+
 def wide_bands(
     h,         # [batch, time, n_features], scaled log-mel bands first
     settings: ModelSettings,
@@ -147,7 +154,7 @@ def wide_bands(
     import keras
     import keras.ops as K
     s, n = settings, h.shape[-1]
-    if not s.wide <= s.n_mels <= n: raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
+    after_wide(s, n)
     even = band_shares(np.linspace(0, s.n_mels, s.wide + 1), s.n_mels)
     layer = keras.layers.Dense(s.wide + 1, use_bias=False, trainable=False, name="wide",
                                kernel_initializer=lambda shape, dtype=None: K.convert_to_tensor(even, dtype))
@@ -204,8 +211,7 @@ def n_weights(
     n_classes: int,           # emotions
 ) -> int:  # trainable weights
     "Number of trainable weights by the formula."
-    total, d, both = 0, n_features, 1 + settings.bidirectional
-    if settings.wide: d = settings.wide + 1 + d - settings.n_mels
+    total, d, both = 0, after_wide(settings, n_features), 1 + settings.bidirectional
     if settings.conv: total, d = (settings.conv_kernel * d + 1) * settings.conv, settings.conv
     for u in settings.units:
         total += both * 4 * (d * u + u * u + u)
@@ -246,9 +252,8 @@ def weight_shapes(
     n_classes: int,           # emotions
 ) -> dict:  # layer -> shapes of its weights, as `layer.get_weights()` gives them
     "The weights that a network of these settings has."
-    shapes, d, both = {}, n_features, 1 + settings.bidirectional
-    if settings.wide:
-        shapes["wide"], d = [(settings.n_mels, settings.wide + 1)], settings.wide + 1 + d - settings.n_mels
+    shapes, d, both = {}, after_wide(settings, n_features), 1 + settings.bidirectional
+    if settings.wide: shapes["wide"] = [(settings.n_mels, settings.wide + 1)]
     if settings.conv:
         shapes["conv"], d = [(settings.conv_kernel, d, settings.conv), (settings.conv,)], settings.conv
     for i, u in enumerate(settings.units):
