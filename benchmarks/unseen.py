@@ -35,8 +35,7 @@ TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "
 KNOWN = ("random", "words")
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
             "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)},
-            "no-wide-bands": {"readout": {"wide": 0}},
-            "wide-bands": {"network": {"wide": 8}},
+            "no-wide-bands": {"readout": {"wide": 0}}, "wide-bands": {"network": {"wide": 8}},
             "no-pitch": {"frames": {"pitch": False}},
             "mean-pooling": {"network": {"pooling": "mean"}},
             "no-convolution": {"network": {"conv": 0}}}
@@ -78,23 +77,23 @@ def one(features, speaker, track, seed, options, folder):
     kinds = change.get("kinds") or kinds_for(split["speaker"][split["part"] == "train"])
     networks = {"voices": change.get("network", {}), "readout": change.get("readout", {})}
     members = train_ensemble(features, split, folder, track, seeds, kinds, networks, change.get("training", {}))
-    of = {kind: [i for i, member in enumerate(members) if f"-{kind}-" in member.name] for kind in kinds}
     said = member_probabilities(members, features, rows)
     learns = track != "blind" and not options.variant
     stages = self_train(members, features, split) if learns else said.mean(0)[None]
     run = read_run(members[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
-            "kinds": {kind: len(own) for kind, own in of.items()},
+            "kinds": dict.fromkeys(kinds, options.members),
             "shares": learnt_shares(members[0]).round(4).tolist(), "truth": truth.tolist(),
             "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
             "averaged": val_scores(said.mean(0), truth)["val_uar"],
-            "by_kind": {kind: said[own].mean(0).argmax(1).tolist() for kind, own in of.items()},
+            "by_kind": {kind: said[i * len(seeds):(i + 1) * len(seeds)].mean(0).argmax(1).tolist()
+                        for i, kind in enumerate(kinds)},
             "stages": [val_scores(p, truth)["val_uar"] for p in stages],
             "answer": said.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
             "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()
                               if v.default is not v.empty},
             "seconds": round(time.perf_counter() - start, 1),
-            "readout": read_run(members[of["readout"][0]])["model"] if "readout" in of else {},
+            "readout": read_run(members[-1])["model"] if "readout" in kinds else {},
             **{k: run[k] for k in ("model", "train", "data_hash", "split_hash", "versions", "normaliser")}}
 
 

@@ -21,6 +21,9 @@ __all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'ModelError', 'import_kera
 class ModelError(ValueError):
     "Settings or weights that no network can be built from."
 
+def _refuse(bad, name, value, wanted):
+    if bad: raise ModelError(f"{name}={value!r}: must be {wanted}")
+
 BACKENDS = ("jax", "tensorflow", "torch")
 
 def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (jax by default: fastest on a CPU)
@@ -44,7 +47,7 @@ def _cache_compilations():
     if jax.config.jax_compilation_cache_dir is None:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "ser_nb" / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves most of ours out
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
 
 # %% ../nbs/03_model.ipynb #cfadffa7
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
@@ -84,9 +87,6 @@ class ModelSettings:
         _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
         for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
             _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
-
-def _refuse(bad, name, value, wanted):
-    if bad: raise ModelError(f"{name}={value!r}: must be {wanted}")
 
 # %% ../nbs/03_model.ipynb #b2d854eb
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
@@ -139,6 +139,7 @@ def band_shares(
     low, high, j = np.append(edges[:-1], 0), np.append(edges[1:], n_mels), np.arange(n_mels)[:, None]
     return (np.clip(np.minimum(j + 1, high) - np.maximum(j, low), 0, None) / (high - low)).astype(np.float32)
 
+# %% ../nbs/03_model.ipynb #9ecddff1
 def after_wide(settings: ModelSettings, n_features: int) -> int:  # columns there are before -> and behind
     "How many columns the next layer gets."
     s, n = settings, n_features
@@ -306,7 +307,7 @@ def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] ->
     if sequence: return g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.put(np.array([0, 0, -1])))
     return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.put(np.array([0, -1])))
 
-# %% ../nbs/03_model.ipynb #441cc189
+# %% ../nbs/03_model.ipynb #e1840ea1
 def _onnx_wide(g, x, n_features, settings, weights):  # x [batch, time, n_features]
     "The wide bands in front of it all."
     def columns(a, z): return g.add("Slice", x, *(g.put(np.array([v])) for v in (a, z, 2)))
@@ -315,6 +316,7 @@ def _onnx_wide(g, x, n_features, settings, weights):  # x [batch, time, n_featur
     w = g.add("Div", g.add("Log", g.add("Add", p, g.put(np.float32(1e-9)))), c)
     return g.add("Concat", w, columns(n, n_features), axis=-1) if n < n_features else w
 
+# %% ../nbs/03_model.ipynb #441cc189
 def _onnx_dense(g, x, weights, name, activation=""):
     y = g.add("MatMul", x, g.put(np.asarray(weights[0], np.float32), f"{name}.kernel"))
     if len(weights) > 1: y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))

@@ -256,14 +256,15 @@ def for_frames(
                          "extract these, and pitch, alone, or take wide=0")
     return replace(model, n_mels=bands.stop)
 
+# %% ../nbs/04_train.ipynb #33b90f20
 def draw_bands(
     model,                   # just built
     seed: int,
     evenness: float = 40.0,  # of the Dirichlet distribution of the widths: these differ by a sixth
 ):
     "Give the wide bands widths of their own."
-    if not any(layer.name == "wide" for layer in model.layers): return
-    layer = model.get_layer("wide")
+    layer = next((layer for layer in model.layers if layer.name == "wide"), None)
+    if layer is None: return
     n_mels, n = layer.get_weights()[0].shape
     widths = np.random.default_rng([seed, n_mels]).dirichlet(np.full(n - 1, evenness))
     layer.set_weights([band_shares(np.append(0, n_mels * np.cumsum(widths)), n_mels)])
@@ -320,7 +321,7 @@ def seen_by(
     together = [np.concatenate(x) for x in zip(*found)]
     return tuple(x[together[3] >= 0] for x in together)
 
-# %% ../nbs/04_train.ipynb #a81c8ff0
+# %% ../nbs/04_train.ipynb #9c651bec
 def discriminant(
     e: np.ndarray,       # [n, d]
     labels: np.ndarray,  # int [n]
@@ -337,6 +338,7 @@ def discriminant(
     kernel = np.linalg.solve((1 - shrink) * within + ridge * np.eye(len(within)), mu.T)
     return known, kernel, -0.5 * (mu.T * kernel).sum(0)
 
+# %% ../nbs/04_train.ipynb #a81c8ff0
 def _normed(shown, speakers, norm):
     "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
     e, y, w, row = (np.concatenate(x) for x in zip(*shown))
