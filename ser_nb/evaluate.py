@@ -926,6 +926,7 @@ def ser_run(
     protocols: str = "all",                   # some of random, words, speakers; or cross: from corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
+    members: int = None,                      # networks whose answers are averaged: 3 understand new voices better
     epochs: int = None,                       # by default so many that 20,000 clips are shown; classic: 40 at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = None,                    # train, utterance, level, speaker or none
@@ -940,7 +941,7 @@ def ser_run(
         if protocols != "cross": wanted_protocols(protocols)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
-                                        dict(seed=seed, epochs=epochs, normalise=normalise))
+                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=members))
         features = _ready(data_dir, folder, words, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty()}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)

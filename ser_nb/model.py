@@ -14,8 +14,8 @@ import numpy as np
 # %% auto #0
 __all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json',
            'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
-           'build_model', 'n_weights', 'make_loss', 'compile_model', 'weight_shapes', 'named_weights', 'onnx_model',
-           'check_onnx', 'OnnxNetwork']
+           'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
+           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #02d608b1
 class ModelError(ValueError):
@@ -205,13 +205,44 @@ def build_model(
     out = L.Dense(n_classes, activation="softmax", name="emotion")(h)
     return keras.Model({"frames": frames, "mask": mask}, out, name="ser_lstm")
 
+# %% ../nbs/03_model.ipynb #28db7ba6
+@dataclass(frozen=True)
+class Ensemble:
+    "Networks whose probabilities are averaged."
+    members: tuple  # of `ModelSettings`
+
+    def __post_init__(self):
+        _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
+        object.__setattr__(self, "members", tuple(
+            m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
+
+def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
+    "Settings of one network, or of several."
+    return from_json(Ensemble if "members" in values else ModelSettings, json.dumps(values))
+
+def build_network(
+    settings,         # `ModelSettings` or `Ensemble`
+    n_features: int,  # columns of a frame
+    n_classes: int,   # emotions
+):  # a keras model, with inputs and output as those of `build_model`
+    "Build one network, or several as one."
+    if isinstance(settings, ModelSettings): return build_model(settings, n_features, n_classes)
+    keras = import_keras()
+    inputs = {"frames": keras.Input((None, n_features), name="frames"),
+              "mask": keras.Input((None,), dtype="bool", name="mask")}
+    members = [build_model(s, n_features, n_classes) for s in settings.members]
+    for i, member in enumerate(members): member.name = f"member_{i}"
+    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
+                       name="ser_ensemble")
+
 # %% ../nbs/03_model.ipynb #ab61a2ba
 def n_weights(
-    settings: ModelSettings,  # the architecture
+    settings,                 # `ModelSettings` or `Ensemble`
     n_features: int,          # columns of a frame
     n_classes: int,           # emotions
 ) -> int:  # trainable weights
     "Number of trainable weights by the formula."
+    if isinstance(settings, Ensemble): return sum(n_weights(s, n_features, n_classes) for s in settings.members)
     total, d, both = 0, after_wide(settings, n_features), 1 + settings.bidirectional
     if settings.conv: total, d = (settings.conv_kernel * d + 1) * settings.conv, settings.conv
     for u in settings.units:
@@ -248,11 +279,14 @@ def compile_model(
 
 # %% ../nbs/03_model.ipynb #5e072df4
 def weight_shapes(
-    settings: ModelSettings,  # the architecture
-    n_features: int,          # columns of a frame
-    n_classes: int,           # emotions
-) -> dict:  # layer -> shapes of its weights, as `layer.get_weights()` gives them
+    settings,         # `ModelSettings` or `Ensemble`
+    n_features: int,  # columns of a frame
+    n_classes: int,   # emotions
+) -> dict:  # layer (of an ensemble member_0/layer) -> shapes of its weights, as `layer.get_weights()` gives them
     "The weights that a network of these settings has."
+    if isinstance(settings, Ensemble):
+        return {f"member_{i}/{name}": shapes for i, s in enumerate(settings.members)
+                for name, shapes in weight_shapes(s, n_features, n_classes).items()}
     shapes, d, both = {}, after_wide(settings, n_features), 1 + settings.bidirectional
     if settings.wide: shapes["wide"] = [(settings.n_mels, settings.wide + 1)]
     if settings.conv:
@@ -268,19 +302,24 @@ def weight_shapes(
     if settings.batch_norm: shapes["batch_norm"] = [(d,)] * 4
     return {**shapes, "emotion": [(d, n_classes), (n_classes,)]}
 
-def named_weights(model) -> dict:  # layer -> its weights
+def named_weights(model) -> dict:  # layer, of an ensemble member_0/layer -> its weights
     "The weights of a keras network by layer."
-    return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, type(model)):
+            found |= {f"{layer.name}/{name}": weights for name, weights in named_weights(layer).items()}
+        elif layer.get_weights(): found[layer.name] = layer.get_weights()
+    return found
 
 # %% ../nbs/03_model.ipynb #68c7623d
 class _Graph:
     "Nodes and constants of an ONNX graph."
-    def __init__(self): self.nodes, self.constants = [], []
+    def __init__(self): self.nodes, self.constants, self.prefix = [], [], ""
 
     def put(self, value, name=""):
         "Add a constant; gives its name."
         from onnx import numpy_helper
-        name = name or f"const_{len(self.constants)}"
+        name = self.prefix + name if name else f"const_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -371,11 +410,22 @@ def _onnx_layers(g, settings, n_features, weights):
     if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"], "batch_norm")
     return g.add("Softmax", _onnx_dense(g, x, weights["emotion"], "emotion"), axis=-1)
 
+# %% ../nbs/03_model.ipynb #04d349c4
+def _onnx_network(g, settings, n_features, weights):
+    "All nodes of one network, or of several and their mean."
+    if isinstance(settings, ModelSettings): return _onnx_layers(g, settings, n_features, weights)
+    said = []
+    for i, s in enumerate(settings.members):
+        g.prefix = f"member_{i}/"
+        own = {name.removeprefix(g.prefix): w for name, w in weights.items() if name.startswith(g.prefix)}
+        said.append(_onnx_layers(g, s, n_features, own))
+    return g.add("Mean", *said)
+
 def onnx_model(
-    settings: ModelSettings,  # the architecture
-    n_features: int,          # columns of a frame
-    n_classes: int,           # emotions
-    weights: dict,            # of `named_weights`
+    settings,         # `ModelSettings` or `Ensemble`
+    n_features: int,  # columns of a frame
+    n_classes: int,   # emotions
+    weights: dict,    # of `named_weights`
 ):  # an onnx.ModelProto: frames [batch, time, n_features], mask [batch, time] -> probabilities [batch, n_classes]
     "The network as an ONNX graph."
     from onnx import TensorProto as T, helper
@@ -384,7 +434,7 @@ def onnx_model(
     odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
     if odd: raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
     g = _Graph()
-    g.nodes.append(helper.make_node("Identity", [_onnx_layers(g, settings, n_features, weights)], ["probabilities"]))
+    g.nodes.append(helper.make_node("Identity", [_onnx_network(g, settings, n_features, weights)], ["probabilities"]))
     sizes = {"frames": (T.FLOAT, ["batch", "time", n_features]), "mask": (T.BOOL, ["batch", "time"])}
     graph = helper.make_graph(g.nodes, "ser_nb", [helper.make_tensor_value_info(n, *v) for n, v in sizes.items()],
                               [helper.make_tensor_value_info("probabilities", T.FLOAT, ["batch", n_classes])],
@@ -404,10 +454,10 @@ def _blank(model):
     return copy, sizes
 
 def check_onnx(
-    data: bytes,              # of an ONNX file
-    settings: ModelSettings,  # the architecture that it must have
-    n_features: int,          # columns of a frame
-    n_classes: int,           # emotions
+    data: bytes,      # of an ONNX file
+    settings,         # `ModelSettings` or `Ensemble` that it must have
+    n_features: int,  # columns of a frame
+    n_classes: int,   # emotions
 ) -> bytes:  # the same, if it is this network with finite weights
     "Refuse an ONNX file that is anything but the network of these settings."
     from google.protobuf.message import DecodeError

@@ -26,7 +26,7 @@ from .data import (MAX_RATE, MIN_RATE, AudioError, CorpusError, _check_sound, _r
                          load_audio, replace_file)
 from .dataset import Normaliser, SplitError
 from .features import FeatureError, FeatureSettings, clip_features
-from .model import ModelError, ModelSettings, OnnxNetwork, check_onnx, from_json
+from .model import ModelError, OnnxNetwork, check_onnx, network_settings
 from .train import TrainError, calibrated, clip_facts, outside, predict_rows, run_folder
 
 # %% auto #0
@@ -140,6 +140,7 @@ def _from_zip(path: Path) -> dict:
     try:
         with zipfile.ZipFile(path) as z:
             homes = {name.removesuffix("run.json") for name in z.namelist() if name.split("/")[-1] == "run.json"}
+            homes = {h for h in homes if not any(h != outer and h.startswith(outer) for outer in homes)}
             if len(homes) != 1: raise PredictError(f"it holds {len(homes)} runs (run.json), one is needed")
             there, found = {m.filename: m for m in z.infolist()}, {}
             for name in LIMITS:
@@ -193,8 +194,7 @@ def _check_settings(run) -> tuple:  # labels, feature settings, model settings
     if not (isinstance(labels, list) and 2 <= len(labels) <= 1000 and len(set(labels)) == len(labels)
             and all(isinstance(name, str) and 0 < len(name) < 100 for name in labels)): raise ValueError("labels")
     if features["n_fft"] * max(features["n_mels"], features["n_chroma"]) > 2**24: raise ValueError("features too large")
-    return (tuple(labels), FeatureSettings.from_json(json.dumps(features)),
-            from_json(ModelSettings, json.dumps(run["model"])))
+    return tuple(labels), FeatureSettings.from_json(json.dumps(features)), network_settings(run["model"])
 
 def _check_calibration(files, hashes) -> tuple:  # temperature, threshold
     if "calibration.json" not in files: return 1.0, 0.0
@@ -291,8 +291,8 @@ def probabilities(
     buckets = sorted({*range(8, need + 8, 8), longest})
     try: return predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
                              min(batch_size, len(frames)))
-    except SplitError: raise PredictError("the run scales each speaker by itself: name this one's clips with "
-                                          "adapt first, or train with normalise='train'") from None
+    except SplitError: raise PredictError("the run scales each speaker by itself: give recordings of this one (adapt, "
+                                          "or --speaker FOLDER), or train with normalise='level'") from None
 
 # %% ../nbs/06_predict.ipynb #bf542f4e
 UNITS = {"level": "dB", "bandwidth": "Hz", "duration": "s", "distance": "deviations"}
@@ -359,6 +359,15 @@ def predict(
     return _judge(self, {Path(_name(sound)).name: self.frames(sound, sr)})[0]
 
 # %% ../nbs/06_predict.ipynb #910f50dd
+def _hears_speakers(recognizer):
+    mode = recognizer.normaliser.mode
+    if mode != "speaker":
+        raise PredictError(f"the run was trained with normalise={mode!r}, which needs no clips of the speaker: "
+                           "leave them out, or train with normalise='speaker'")
+
+def _on_scale(recognizer, frames) -> Recognizer:
+    return replace(recognizer, normaliser=recognizer.normaliser.adapt("", frames))
+
 @patch
 def adapt(
     self: Recognizer,
@@ -366,10 +375,9 @@ def adapt(
     sr: int | None = None,     # rate in Hz, of recordings that are samples
 ) -> Recognizer:  # another one, for this speaker
     "Set the scale of a new voice, for runs trained with normalise='speaker'."
-    mode = self.normaliser.mode
-    if mode != "speaker": raise PredictError(f"normalise={mode!r} has one scale for all: there is nothing to adapt")
+    _hears_speakers(self)
     sounds = audio_files(sounds) if isinstance(sounds, (str, Path)) else sounds
-    return replace(self, normaliser=self.normaliser.adapt("", [self.frames(sound, sr) for sound in sounds]))
+    return _on_scale(self, [self.frames(sound, sr) for sound in sounds])
 
 # %% ../nbs/06_predict.ipynb #09d9b3fe
 def _answers(recognizer, sounds: list) -> list:
@@ -666,7 +674,8 @@ def _by_tensorflow(run, path):
 def _zip_run(folder: Path, path: Path):
     "A zip of a run folder, with the same bytes for the same files."
     import zipfile
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith((".", "epoch-")))
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith((".", "epoch-"))
+                   and f.relative_to(folder).parts[0] != "members")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
         for f in files: z.writestr(zipfile.ZipInfo(f"{folder.name}/{f.relative_to(folder).as_posix()}"), f.read_bytes(),
                                    zipfile.ZIP_DEFLATED)
@@ -723,10 +732,22 @@ def _timelines(recognizer, sounds) -> Predictions:
 FORMATS = {"table": str, "json": Predictions.to_json, "csv": lambda table: table.to_csv().rstrip("\n")}
 
 # %% ../nbs/06_predict.ipynb #8fe357a5
-def _predict_command(clips, run, format, timeline) -> int:
+def _adapted(recognizer, folder) -> Recognizer:
+    "A recognizer for the speaker of a folder; what can't be used there is named and left out."
+    _hears_speakers(recognizer)
+    good = []
+    for sound in audio_files(folder):
+        try: good.append(recognizer.frames(sound))
+        except (AudioError, FeatureError) as e:
+            print(f"ser_predict: {sound} says nothing of the speaker: {_reason(e)}", file=sys.stderr)
+    if not good: raise PredictError(f"{folder}: none of its recordings can be used")
+    return _on_scale(recognizer, good)
+
+def _predict_command(clips, run, format, timeline, speaker="") -> int:
     "What `ser_predict` does; gives the exit code."
     try:
         recognizer, sounds = Recognizer.load(run), _collect(clips)
+        if speaker: recognizer = _adapted(recognizer, speaker)
         found = _timelines(recognizer, sounds) if timeline else recognizer.predict_many(sounds)
         print(FORMATS[format](found), flush=True)
         failed = Predictions(p for p in found.failed if p.error != "silent" or not timeline)
@@ -738,12 +759,14 @@ def _predict_command(clips, run, format, timeline) -> int:
     except KeyboardInterrupt: print("ser_predict: stopped", file=sys.stderr)
     return 2
 
+# %% ../nbs/06_predict.ipynb #a8131a4c
 @call_parse
 def ser_predict(
     clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
     run: str = "checkpoints/ser_lstm",  # run folder or zip of one, or the .h5 or .keras file beside it, from ser_train
     format: Param("what to print", str, choices=["table", "json", "csv"]) = "table",
     timeline: bool = False,  # windows along each recording instead of one answer
+    speaker: str = "",  # folder of recordings of the one who speaks, for runs trained with normalise=speaker
 ):
     "Say the emotion in recordings. Exit code: 0 all have an answer, 1 some have not, 2 nothing could be done."
-    sys.exit(_predict_command(clips, run, format, timeline))
+    sys.exit(_predict_command(clips, run, format, timeline, speaker))

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,8 +27,8 @@ from .dataset import (MODES, Normaliser, SplitError, another_voice, audit, bucke
                             split_speakers, split_words, train_batches, verdict)
 from .features import (FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
-from .model import (ModelError, ModelSettings, OnnxNetwork, band_shares, build_model, compile_model, from_json,
-                          import_keras, make_loss, named_weights, onnx_model)
+from .model import (Ensemble, ModelError, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
+                          compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
@@ -40,7 +41,8 @@ __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 
            'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
            'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold',
            'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run', 'run_folder', 'run_features',
-           'save_model_file', 'load_run', 'make_split', 'one_line', 'command_settings', 'ser_train']
+           'save_model_file', 'load_run', 'many_speakers', 'ensemble_members', 'make_split', 'one_line',
+           'command_settings', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -70,6 +72,7 @@ class TrainSettings:
     voices: float | None = 0.0    # strength of `another_voice`, log-mel frames only; None: by the number of speakers
     crop: int = 0                 # frames: of a longer clip a stretch of so many is shown each time; 0: all of it
     fit: str = "all"              # weights that are learnt; readout: those of the last layer, from all epochs at once
+    members: int = 1              # networks of an ensemble; of voices many and various as many untrained ones besides
 
     def __post_init__(self):
         for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", SAMPLINGS),
@@ -80,6 +83,7 @@ class TrainSettings:
         for name in ("batch_size", "learning_rate", "plateau", "patience", "n_buckets"):
             if not getattr(self, name) > 0: raise TrainError(f"{name}={getattr(self, name)!r}: must be above 0")
         if self.fit == "readout" and not self.epochs: raise TrainError("fit='readout' needs a number of epochs")
+        if not 1 <= self.members <= 50: raise TrainError(f"members={self.members!r}: must be from 1 to 50")
         if self.crop < 0: raise TrainError(f"crop={self.crop!r}: must be 0 or more")
         if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
 
@@ -394,7 +398,7 @@ def versions() -> dict:  # name -> version
 def describe_run(
     features,                     # `Features`
     split: pd.DataFrame,
-    model_settings: ModelSettings,
+    model_settings,               # `ModelSettings` or `Ensemble`
     train_settings: TrainSettings,
 ) -> dict:  # what goes into run.json
     "All that decides the result of a run."
@@ -423,6 +427,7 @@ def _open_folder(out_dir, run, split, overwrite) -> pd.DataFrame:  # the history
                                    " give another folder, or --overwrite")
         if (out_dir / "history.csv").exists():
             return read_history(out_dir)
+    else: shutil.rmtree(out_dir / "members", ignore_errors=True)
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in (*SEALED, "hashes.json", "calibration.json"): (out_dir / name).unlink(missing_ok=True)
     for old in out_dir.glob("epoch-*.weights.h5"): old.unlink()
@@ -467,7 +472,7 @@ def _finish(model, out_dir, history, run, normaliser, monitor):
     best = best_epoch(history, monitor)
     if _epoch_file(out_dir, best).exists():
         load_weights(model, _epoch_file(out_dir, best))
-        bare = build_model(from_json(ModelSettings, json.dumps(run["model"])), *_sizes(run))
+        bare = build_network(network_settings(run["model"]), *_sizes(run))
         bare.set_weights(model.get_weights())
         save_weights(bare, Path(out_dir) / "best.weights.h5")
     _write_json(Path(out_dir) / "run.json", {**run, "finished": True, "epochs_run": len(history), "best_epoch": best,
@@ -636,8 +641,7 @@ SEALED = ("run.json", "split.csv", "audit.csv", "normaliser.json", "history.csv"
 
 def _write_onnx(model, run, path, features, rows, normaliser, buckets):
     "Write the network for onnxruntime, having compared it with keras on the validation clips."
-    settings = from_json(ModelSettings, json.dumps(run["model"]))
-    data = onnx_model(settings, *_sizes(run), named_weights(model)).SerializeToString()
+    data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
     if not worst <= 1e-4: raise TrainError(f"{path}: onnxruntime and keras differ by {worst:.2g}: please report this")
@@ -653,7 +657,7 @@ def seal_run(
     folder = Path(run_dir)
     if (folder / "hashes.json").exists(): return folder
     run, normaliser = json.loads((folder / "run.json").read_text()), Normaliser.load(folder / "normaliser.json")
-    model = model or build_model(from_json(ModelSettings, json.dumps(run["model"])), *_sizes(run))
+    model = model or build_network(network_settings(run["model"]), *_sizes(run))
     load_weights(model, folder / "best.weights.h5")
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
     buckets = train_buckets(features, rows["train"], TrainSettings(**run["train"]))
@@ -682,7 +686,7 @@ def _train_on(model, features, split, run, out_dir, s, history, progress):
     weights = class_weights(y, n)[y] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
     with tqdm(total=s.epochs * steps, initial=len(history) * steps, disable=not progress, unit="batch",
-              desc=run["protocol"], mininterval=0.5) as bar:
+              desc=run["protocol"] if progress is True else progress, mininterval=0.5) as bar:
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
@@ -707,9 +711,9 @@ def train(
     model_settings: ModelSettings = ModelSettings(),
     train_settings: TrainSettings = TrainSettings(),
     overwrite: bool = False,                          # remove another run that is there
-    progress: bool = True,                            # a bar with the time left
+    progress: bool | str = True,                      # a bar with the time left; a text: its name
 ) -> Path:  # the run folder
-    "Train a network, or go on with training it, and leave a run folder."
+    "Train a network, or several, or go on with training, and leave a run folder."
     out_dir = Path(out_dir)
     check_split(split)
     s = for_split(train_settings, split)
@@ -718,6 +722,7 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
+    if s.members > 1: return _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress)
     model_settings = for_frames(model_settings, features.settings, s)
     run = describe_run(features, split, model_settings, s)
     history = _open_folder(out_dir, run, split, overwrite)
@@ -738,17 +743,22 @@ def plot_curves(
 ):  # the figure
     "Loss, accuracy, UAR and learning rate over the epochs of a run."
     import matplotlib.pyplot as plt
-    run, h = read_run(run_dir), read_history(run_dir)
+    run = read_run(run_dir)
+    all_of = [read_history(f.parent) for f in sorted(Path(run_dir).glob("members/*/history.csv"))]
+    curves = [h for h in all_of if len(h) > 1] or [read_history(run_dir)]
     fig, axes = plt.subplots(1, 3, figsize=(9, 2.8), dpi=80)
-    axes[0].plot(h["epoch"], h["loss"], label="training")
-    axes[0].plot(h["epoch"], h["val_loss"], label="validation")
-    for name in ("accuracy", "val_accuracy", "val_uar"): axes[1].plot(h["epoch"], h[name], label=name.replace("_", " "))
-    axes[2].semilogy(h["epoch"], h["learning_rate"], color="gray")
+    for i, h in enumerate(curves):
+        for ax, names in zip(axes, (("loss", "val_loss"), ("accuracy", "val_accuracy", "val_uar"))):
+            for k, name in enumerate(names):
+                label = {"loss": "training", "val_loss": "validation"}.get(name, name.replace("_", " "))
+                ax.plot(h["epoch"], h[name], f"C{k}", label="" if i else label, lw=1.5 if len(curves) == 1 else 0.8)
+        axes[2].semilogy(h["epoch"], h["learning_rate"], color="gray")
+        for ax in axes: ax.axvline(best_epoch(h, run["train"]["monitor"]), color="k", lw=0.6, ls=":")
     for ax, title, y in zip(axes, ("Loss", "Share right", "Learning rate"), ("cross-entropy", "0 to 1", "Adam's rate")):
-        ax.axvline(best_epoch(h, run["train"]["monitor"]), color="k", lw=0.6, ls=":")
         ax.set(title=title, xlabel="epoch", ylabel=y)
     for ax in axes[:2]: ax.legend(fontsize=8)
-    fig.suptitle(f"{', '.join(run['corpus'])}, {run['protocol']}", fontsize=10)
+    many = f", {len(curves)} trained networks" if len(curves) > 1 else ""
+    fig.suptitle(f"{', '.join(run['corpus'])}, {run['protocol']}{many}", fontsize=10)
     fig.tight_layout()
     return fig
 
@@ -784,9 +794,73 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     folder = run_folder(path)
     run = read_run(folder)
     if not run.get("finished"): raise TrainError(f"{folder}: training is not finished: call ser_train again to go on")
-    model = build_model(from_json(ModelSettings, json.dumps(run["model"])), *_sizes(run))
+    model = build_network(network_settings(run["model"]), *_sizes(run))
     load_weights(model, path if path.is_file() else folder / "best.weights.h5")
     return model, run, Normaliser.load(folder / "normaliser.json")
+
+# %% ../nbs/04_train.ipynb #f410b2c0
+def many_speakers(
+    speakers,  # one name a training clip
+    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
+) -> bool:
+    "Whether untrained networks shall join the trained ones."
+    return voices_for(speakers) ** -2 >= enough - 1e-6
+
+def ensemble_members(
+    model: ModelSettings,     # of the trained ones
+    settings: TrainSettings,  # of the ensemble
+    frames,                   # `FeatureSettings`
+    speakers,                 # one name a training clip
+) -> dict:  # name -> its `ModelSettings` and `TrainSettings`
+    "The networks of an ensemble."
+    s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
+    found = {f"trained-{seed}": (model, replace(s, seed=seed, members=1)) for seed in seeds}
+    heard = list(frames.families) in (["logmel"], ["logmel", "pitch"]) and s.normalise != "none"
+    if not (heard and s.fit == "all" and many_speakers(speakers)): return found
+    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm)
+    how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,
+                  sampling="speaker" if model.speaker_norm else "shuffle")
+    return found | {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+
+# %% ../nbs/04_train.ipynb #07f965e7
+def _even_out(layer, labels, settings):
+    "Take the shares of the training clips' emotions out of a last layer."
+    if settings.fit == "readout" or settings.class_weights or settings.sampling == "balanced": return
+    kernel, bias = layer.get_weights()
+    n = np.bincount(labels, minlength=len(bias))
+    layer.set_weights([kernel, bias - np.where(n, np.log(np.maximum(n, 1) * len(n) / n.sum()), 0)])
+
+def _joined(run, folders, labels):
+    "The network that gives the mean of some runs."
+    model = build_network(network_settings(run["model"]), *_sizes(run))
+    for i, folder in enumerate(folders):
+        part = model.get_layer(f"member_{i}")
+        load_weights(part, folder / "best.weights.h5")
+        _even_out(part.get_layer("emotion"), labels, TrainSettings(**read_run(folder)["train"]))
+    return model
+
+def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress):
+    "Train each network by itself, and leave their mean as the run."
+    rows = {part: part_rows(features, split, part) for part in ("train", "val")}
+    members = ensemble_members(model_settings, s, features.settings, features.index["speaker"].iloc[rows["train"]])
+    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
+    run = describe_run(features, split, networks, s)
+    _open_folder(out_dir, run, split, overwrite)
+    if json.loads((out_dir / "run.json").read_text()).get("finished"): return seal_run(out_dir, features, split)
+    names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
+    folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
+               for name, (key, how) in zip(names, members.items())]
+    labels = {part: label_ids(features.index["emotion"].iloc[r], run["labels"]) for part, r in rows.items()}
+    model, normaliser = _joined(run, folders, labels["train"]), Normaliser.load(folders[0] / "normaliser.json")
+    val = predict_rows(model, features, rows["val"], normaliser, train_buckets(features, rows["train"], s))
+    save_weights(model, out_dir / "best.weights.h5")
+    normaliser.save(out_dir / "normaliser.json")
+    row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
+    history = pd.DataFrame([{**row, **val_scores(val, labels["val"])}])
+    with replace_file(out_dir / "history.csv") as f: history.to_csv(f, index=False, na_rep="nan")
+    _write_json(out_dir / "run.json", {**run, "finished": True, "best_epoch": 0, "normaliser": normaliser.note,
+                                       "epochs_run": max(read_run(f)["epochs_run"] for f in folders)})
+    return seal_run(out_dir, features, split, model)
 
 # %% ../nbs/04_train.ipynb #1f90e339
 def make_split(
@@ -842,6 +916,7 @@ def ser_train(
     dropout: float = None,                       # after each LSTM
     normalise: str = None,                       # train, utterance, level, speaker or none
     voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
+    members: int = None,                         # networks whose answers are averaged: 3 understand new voices better
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
 ):
@@ -855,12 +930,14 @@ def ser_train(
         except ValueError: raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
         network = dict(conv=conv, units=sizes, bidirectional=bidirectional or None, pooling=pooling, dropout=dropout)
         training = dict(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                        normalise=normalise, voices=voices)
+                        normalise=normalise, voices=voices, members=members)
         frames, *how = command_settings(table.settings, classic, network, training)
         folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
         run, h = read_run(folder), read_history(folder)
         fake = "SYNTHETIC DATA. " if run["synthetic"] else ""
-        print(f"{fake}{run['protocol']}: epoch {run['best_epoch'] + 1} of {run['epochs_run']}, validation UAR "
+        what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
+                f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
+        print(f"{fake}{run['protocol']}: {what}, validation UAR "
               f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
     one_line(work)

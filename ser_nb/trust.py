@@ -23,7 +23,8 @@ from fastcore.script import call_parse
 
 from .data import file_sha256, is_synthetic, load_audio, load_corpus, replace_file, say
 from .dataset import clip_table, draw_clips, label_ids, load_split, part_rows
-from .evaluate import SYNTHETIC_NOTE, _embed, _page, _png, interval, per_class, predictions, say_interval, scores
+from .evaluate import (SYNTHETIC_NOTE, _embed, _page, _png, interval, per_class, plural, predictions,
+                             say_interval, scores)
 from .features import FeatureError, FeatureSettings, clip_features, trim
 from .train import (TrainError, TrainSettings, calibrated, clear_unfinished, fit_calibration, fit_temperature,
                           load_run, one_line, pick_threshold, predict_rows, read_run, risk_coverage, run_features,
@@ -837,6 +838,15 @@ def limits(facts: dict) -> list:  # facts: of `gather`
                "What it says changes with the loudness of the recording.")
     return say
 
+# %% ../nbs/08_trust.ipynb #9d379b41
+def _how_made(run: dict) -> list:  # of run.json -> pairs of a name and settings
+    "All settings of a run; of an ensemble those of each kind of network once."
+    networks, kinds = run["model"].get("members", [run["model"]]), []
+    for settings in networks:
+        if settings not in kinds: kinds.append(settings)
+    names = ["model"] if len(networks) == 1 else [plural(networks.count(s), "network") for s in kinds]
+    return [("features", run["features"]), *zip(names, kinds), *((k, run[k]) for k in ("train", "versions"))]
+
 # %% ../nbs/08_trust.ipynb #e5cd454d
 def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of `gather`
     "What stands on a model card."
@@ -867,8 +877,8 @@ def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of 
                                 tables["sexes"]]),
             ("What it listens to", [Path("importance.png"), "Families that tell the same share the credit."]),
             ("How it was made", [pd.DataFrame(
-                [(f"{k}.{name}", json.dumps(v)) for k in ("features", "model", "train", "versions")
-                 for name, v in run[k].items()], columns=["setting", "value"])])]
+                [(f"{k}.{name}", json.dumps(v)) for k, settings in _how_made(run) for name, v in settings.items()],
+                columns=["setting", "value"])])]
 
 # %% ../nbs/08_trust.ipynb #b3cc2f75
 def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> png bytes

@@ -15,8 +15,8 @@ import numpy as np
 from .dataset import Normaliser, label_ids, load_split, part_rows, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
-                          by_speaker, change_clips, fit_readout, for_split, load_run, predict_rows, read_run,
-                          seed_dropout, train, train_buckets, train_epoch, val_scores, voices_for)
+                          by_speaker, change_clips, fit_readout, for_split, load_run, many_speakers, predict_rows,
+                          read_run, seed_dropout, train, train_buckets, train_epoch, val_scores)
 
 pd = lazy.load("pandas")
 
@@ -121,10 +121,9 @@ def member_probabilities(
 # %% ../nbs/07_unseen_voices.ipynb #be840272
 def kinds_for(
     speakers,  # one name a training clip
-    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
 ) -> tuple:  # of `KINDS`
     "Which kinds of network answer together."
-    return tuple(KINDS) if voices_for(speakers) ** -2 >= enough else ("voices",)
+    return tuple(KINDS) if many_speakers(speakers) else ("voices",)
 
 def train_ensemble(
     features,              # `Features` with `VOICE_FRAMES`
