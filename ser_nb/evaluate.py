@@ -926,7 +926,7 @@ def ser_run(
     protocols: str = "all",                   # some of random, words, speakers; or cross: from corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
-    members: int = None,                      # networks whose answers are averaged: 3 understand new voices better
+    members: int = None,                      # networks whose answers are averaged; by default 3, classic: 1
     epochs: int = None,                       # by default so many that 20,000 clips are shown; classic: 40 at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = None,                    # train, utterance, level, speaker or none

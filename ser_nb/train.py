@@ -34,11 +34,11 @@ pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'TrainSettings', 'epochs_for', 'voices_for',
-           'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate',
-           'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands',
-           'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions',
-           'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
+           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'MEMBERS', 'TrainError', 'TrainSettings', 'epochs_for',
+           'voices_for', 'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop',
+           'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames',
+           'draw_bands', 'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout',
+           'versions', 'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
            'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold',
            'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run', 'run_folder', 'run_features',
            'save_model_file', 'load_run', 'many_speakers', 'ensemble_members', 'make_split', 'one_line',
@@ -801,10 +801,10 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
 # %% ../nbs/04_train.ipynb #f410b2c0
 def many_speakers(
     speakers,  # one name a training clip
-    enough: float = 4,  # effective speakers; TESS with EmoDB has three, EmoDB nine
+    enough: float = 3.5,  # effective speakers, so that four are enough; TESS with EmoDB has 3, EmoDB 9
 ) -> bool:
     "Whether untrained networks shall join the trained ones."
-    return voices_for(speakers) ** -2 >= enough - 1e-6
+    return voices_for(speakers) ** -2 >= enough
 
 def ensemble_members(
     model: ModelSettings,     # of the trained ones
@@ -885,6 +885,8 @@ def one_line(command):  # a function of no arguments
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
 
 # %% ../nbs/04_train.ipynb #d6bc9c95
+MEMBERS = 3  # networks that a command trains; 07 was measured with so many
+
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
     classic: bool,
@@ -893,7 +895,7 @@ def command_settings(
 ) -> tuple:  # frames, network, training
     "What a command trains, and on which families of its frames."
     new = frames.logmel and not classic
-    base = (only_voice(frames, frames.pitch), VOICE_NETWORK, VOICE_TRAINING) if new else (
+    base = (only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)) if new else (
         frames, ModelSettings(), TrainSettings())
     given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
@@ -916,7 +918,7 @@ def ser_train(
     dropout: float = None,                       # after each LSTM
     normalise: str = None,                       # train, utterance, level, speaker or none
     voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
-    members: int = None,                         # networks whose answers are averaged: 3 understand new voices better
+    members: int = None,                         # networks whose answers are averaged; by default 3, classic: 1
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
 ):

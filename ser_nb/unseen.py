@@ -226,13 +226,15 @@ def self_train(
 def interval(
     values,              # one figure a seed
     level: float = 0.95,
+    least: float = 0.0,  # what such a figure can be; -1 for a difference of two
+    most: float = 1.0,
 ) -> tuple:  # mean, deviation, lower and upper end
     "Mean over the seeds with Student's interval."
     from scipy.stats import t
     v = np.asarray(values, float)
     s = v.std(ddof=1) if len(v) > 1 else np.nan
     half = t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * s / np.sqrt(len(v))
-    return float(v.mean()), float(s), float(np.maximum(v.mean() - half, 0)), float(np.minimum(v.mean() + half, 1))
+    return float(v.mean()), float(s), float(np.maximum(v.mean() - half, least)), float(np.minimum(v.mean() + half, most))
 
 # %% ../nbs/07_unseen_voices.ipynb #6494e70e
 def seed_figures(
@@ -342,6 +344,6 @@ def ablation(
         if not both: continue
         u, v = (np.array([r["averaged"] for r in sorted(x, key=lambda r: (r["speaker"], r["seed"]))
                           if (r["speaker"], r["seed"]) in both]) for x in (full, changed))
-        table.append((NAMES[task], variant, u.mean(), v.mean(), *(v - u).mean(keepdims=True),
-                      (v - u).std(ddof=1) if len(u) > 1 else np.nan, len(u)))
-    return pd.DataFrame(table, columns=["test", "variant", "full", "changed", "difference", "deviation", "pairs"])
+        table.append((NAMES[task], variant, u.mean(), v.mean(), *interval(v - u, least=-1), len(u)))
+    return pd.DataFrame(table, columns=["test", "variant", "full", "changed", "difference", "deviation", "from", "to",
+                                        "pairs"])

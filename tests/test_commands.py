@@ -55,7 +55,7 @@ def test_seed_commands(home):
     again = run(sys.executable, "-m", "ser_nb.features", "--data_dir", "data/demo", "--out_dir", "data/features", cwd=home)
     assert done.stdout and again.stdout
     run(BIN / "ser_train", "--features", "data/features", "--model_out", "checkpoints/ser_lstm.h5", "--epochs", "3",
-        "--units", "16", cwd=home)
+        "--units", "16", "--members", "1", cwd=home)
     assert (home / "checkpoints/ser_lstm.h5").exists() and (home / "checkpoints/ser_lstm/run.json").exists()
     for command in ([BIN / "ser_evaluate"], [sys.executable, "-m", "ser_nb.train"]):
         run(*command, "--help", cwd=home)
@@ -71,7 +71,8 @@ def test_seed_commands(home):
 def test_new_voices_and_classic(home):
     clip = max((home / "data/demo").rglob("*_bar_fear.wav"))
     run(BIN / "ser_features", "--data_dir", "data/demo", "--out_dir", "data/voices", "--new_voices", cwd=home)
-    for features, out, more in (("data/voices", "voices", []), ("data/features", "picked", []),
+    for features, out, more in (("data/voices", "voices", ["--units", "8"]),
+                                ("data/features", "picked", ["--members", "1"]),
                                 ("data/features", "classic", ["--classic", "--units", "8"])):
         run(BIN / "ser_train", "--features", features, "--model_out", f"checkpoints/{out}.h5", "--split", "speakers",
             "--epochs", "2", *more, cwd=home)
@@ -80,8 +81,10 @@ def test_new_voices_and_classic(home):
                             cwd=home).stdout
     made = {out: json.loads((home / f"checkpoints/{out}/run.json").read_text()) for out in
             ("voices", "picked", "classic")}
-    for out in ("voices", "picked"):
-        assert made[out]["model"]["bidirectional"] and 0 < made[out]["train"]["voices"] < 1
+    assert len(made["voices"]["model"]["members"]) == made["voices"]["train"]["members"] == 3
+    assert len(list((home / "checkpoints/voices/members").iterdir())) == 3
+    for out, network in (("voices", made["voices"]["model"]["members"][0]), ("picked", made["picked"]["model"])):
+        assert network["bidirectional"] and 0 < made[out]["train"]["voices"] < 1
         assert made[out]["train"]["epochs"] == 2
     assert made["voices"]["features"]["pitch"] and not made["picked"]["features"]["pitch"]
     assert made["picked"]["features"]["n_mfcc"] == 0 and made["classic"]["features"]["n_mfcc"] == 20
@@ -89,7 +92,7 @@ def test_new_voices_and_classic(home):
     run(BIN / "ser_card", "--run", "checkpoints/picked", "--features", "data/features", "--max_clips", "10", cwd=home)
     for out, more in (("all", []), ("old", ["--classic"])):
         run(BIN / "ser_run", "--data_dir", "data/demo", "--out_dir", out, "--protocols", "speakers", "--words", "6",
-            "--epochs", "1", *more, cwd=home)
+            "--epochs", "1", "--members", "1", *more, cwd=home)
         summary = json.loads((home / out / "summary.json").read_text())
         assert {r["protocol"] for r in summary["runs"]} == {"unseen speakers"}
         run_made = json.loads((home / out / summary["runs"][0]["run"] / "run.json").read_text())

@@ -16,7 +16,7 @@ KILLS = 4
 
 def train(features, out):
     return [sys.executable, "-m", "ser_nb.train", "--features", str(features), "--model_out", str(out), "--epochs", "6",
-            "--units", "16", "--split", "words"]
+            "--units", "16", "--split", "words", "--members", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,6 @@ def test_killed_training_ends_the_same(features, tmp_path):
         work.wait()
     assert kills, "it was never killed, so nothing was tested"
     subprocess.run(train(features, tmp_path / "killed.h5"), check=True, capture_output=True)
-    for name in ("history.csv", "normaliser.json", "split.csv", "run.json"):
+    for name in ("history.csv", "normaliser.json", "split.csv", "run.json", "model.onnx"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == sorted(p.name for p in (tmp_path / "whole").iterdir())
