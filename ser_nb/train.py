@@ -901,6 +901,15 @@ def command_settings(
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
 
 # %% ../nbs/04_train.ipynb #fb3087b8
+def _say_run(folder) -> str:
+    "What `ser_train` says at the end."
+    run, h = read_run(folder), read_history(folder)
+    what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
+            f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
+    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, validation UAR "
+            f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
+
+# %% ../nbs/04_train.ipynb #07b2587c
 @call_parse
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
@@ -936,10 +945,5 @@ def ser_train(
         frames, *how = command_settings(table.settings, classic, network, training)
         folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
-        run, h = read_run(folder), read_history(folder)
-        fake = "SYNTHETIC DATA. " if run["synthetic"] else ""
-        what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
-                f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
-        print(f"{fake}{run['protocol']}: {what}, validation UAR "
-              f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
+        print(_say_run(folder))
     one_line(work)

@@ -234,7 +234,8 @@ def interval(
     v = np.asarray(values, float)
     s = v.std(ddof=1) if len(v) > 1 else np.nan
     half = t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * s / np.sqrt(len(v))
-    return float(v.mean()), float(s), float(np.maximum(v.mean() - half, least)), float(np.minimum(v.mean() + half, most))
+    low, high = np.maximum(v.mean() - half, least), np.minimum(v.mean() + half, most)
+    return float(v.mean()), float(s), float(low), float(high)
 
 # %% ../nbs/07_unseen_voices.ipynb #6494e70e
 def seed_figures(
