@@ -17,7 +17,8 @@ from ser_nb.model import ModelSettings, build_model, compile_model, import_keras
 from ser_nb.train import load_weights, save_weights, seed_everything
 
 pooling, weights, out = sys.argv[1:]
-unseen = {"conv": 6, "speaker_norm": True, "label_smoothing": 0.1} if pooling == "deviation" else {}
+voices = {"wide": 2, "n_mels": 4, "conv": 6, "speaker_norm": True, "label_smoothing": 0.1}
+unseen = voices if pooling == "deviation" else {}
 s = ModelSettings(units=(12, 8), dense=8, pooling=pooling, bidirectional=pooling != "last", **unseen)
 rng = np.random.default_rng(0)
 x = {"frames": rng.normal(size=(8, 24, 5)).astype("float32"), "mask": np.arange(24) < rng.integers(1, 25, 8)[:, None]}
