@@ -23,8 +23,8 @@ from ser_nb.data import load_corpus, replace_file
 from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import VOICE_FRAMES, extract
 from ser_nb.model import ModelSettings, from_json
-from ser_nb.train import make_split, read_run, val_scores
-from ser_nb.unseen import kinds_for, learnt_shares, member_probabilities, self_train, train_ensemble
+from ser_nb.train import learnt_shares, make_split, read_run, val_scores
+from ser_nb.unseen import kinds_for, member_probabilities, self_train, train_ensemble
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),

@@ -359,7 +359,7 @@ def predict(
     return _judge(self, {Path(_name(sound)).name: self.frames(sound, sr)})[0]
 
 # %% ../nbs/06_predict.ipynb #910f50dd
-def _hears_speakers(recognizer):
+def _check_by_speaker(recognizer):
     mode = recognizer.normaliser.mode
     if mode != "speaker":
         raise PredictError(f"the run was trained with normalise={mode!r}, which needs no clips of the speaker: "
@@ -375,7 +375,7 @@ def adapt(
     sr: int | None = None,     # rate in Hz, of recordings that are samples
 ) -> Recognizer:  # another one, for this speaker
     "Set the scale of a new voice, for runs trained with normalise='speaker'."
-    _hears_speakers(self)
+    _check_by_speaker(self)
     sounds = audio_files(sounds) if isinstance(sounds, (str, Path)) else sounds
     return _on_scale(self, [self.frames(sound, sr) for sound in sounds])
 
@@ -734,12 +734,14 @@ FORMATS = {"table": str, "json": Predictions.to_json, "csv": lambda table: table
 # %% ../nbs/06_predict.ipynb #8fe357a5
 def _adapted(recognizer, folder) -> Recognizer:
     "A recognizer for the speaker of a folder; what can't be used there is named and left out."
-    _hears_speakers(recognizer)
-    good = []
-    for sound in audio_files(folder):
-        try: good.append(recognizer.frames(sound))
-        except (AudioError, FeatureError) as e:
-            print(f"ser_predict: {sound} says nothing of the speaker: {_reason(e)}", file=sys.stderr)
+    _check_by_speaker(recognizer)
+    sounds, good = audio_files(folder), []
+    with _bar(len(sounds), None) as bar:
+        for sound in sounds:
+            try: good.append(recognizer.frames(sound))
+            except (AudioError, FeatureError) as e:
+                print(f"ser_predict: {sound} says nothing of the speaker: {_reason(e)}", file=sys.stderr)
+            bar.update(1)
     if not good: raise PredictError(f"{folder}: none of its recordings can be used")
     return _on_scale(recognizer, good)
 

@@ -41,8 +41,8 @@ __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 
            'versions', 'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
            'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold',
            'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run', 'run_folder', 'run_features',
-           'save_model_file', 'load_run', 'many_speakers', 'ensemble_members', 'make_split', 'one_line',
-           'command_settings', 'ser_train']
+           'save_model_file', 'load_run', 'many_speakers', 'ensemble_members', 'even_odds', 'learnt_shares',
+           'make_split', 'one_line', 'command_settings', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 class TrainError(ValueError):
@@ -51,6 +51,7 @@ class TrainError(ValueError):
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
 SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
 
+# %% ../nbs/04_train.ipynb #a553a978
 @dataclass(frozen=True)
 class TrainSettings:
     "How the network is trained."
@@ -822,21 +823,35 @@ def ensemble_members(
                   sampling="speaker" if model.speaker_norm else "shuffle")
     return found | {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
 
-# %% ../nbs/04_train.ipynb #07f965e7
-def _even_out(layer, labels, settings):
-    "Take the shares of the training clips' emotions out of a last layer."
-    if settings.fit == "readout" or settings.class_weights or settings.sampling == "balanced": return
-    kernel, bias = layer.get_weights()
-    n = np.bincount(labels, minlength=len(bias))
-    layer.set_weights([kernel, bias - np.where(n, np.log(np.maximum(n, 1) * len(n) / n.sum()), 0)])
+# %% ../nbs/04_train.ipynb #353f0035
+def _excess(shares): return np.where(shares > 0, shares * len(shares), 1)
 
-def _joined(run, folders, labels):
-    "The network that gives the mean of some runs."
+def even_odds(
+    p: np.ndarray,       # [n, emotions]
+    shares: np.ndarray,  # [emotions], of the training clips
+) -> np.ndarray:  # [n, emotions], rows sum to 1
+    "Probabilities as they would be if all emotions were as frequent."
+    q = p / _excess(shares)
+    return q / q.sum(1, keepdims=True)
+
+def learnt_shares(
+    folder: str | Path,  # a run folder
+) -> np.ndarray:  # [emotions], sum 1
+    "The shares of the emotions that a network has learnt from."
+    run, split = read_run(folder), load_split(Path(folder) / "split.csv")
+    seen = split["emotion"][split["part"] == "train"].value_counts().reindex(run["labels"], fill_value=0)
+    s = TrainSettings(**run["train"])
+    if s.fit == "readout" or s.class_weights or s.sampling == "balanced": seen[:] = 1
+    return (seen / seen.sum()).to_numpy()
+
+# %% ../nbs/04_train.ipynb #07f965e7
+def _joined(run, folders):
+    "The network that gives the mean of some runs, each with even odds."
     model = build_network(network_settings(run["model"]), *_sizes(run))
     for i, folder in enumerate(folders):
-        part = model.get_layer(f"member_{i}")
-        load_weights(part, folder / "best.weights.h5")
-        _even_out(part.get_layer("emotion"), labels, TrainSettings(**read_run(folder)["train"]))
+        part = load_weights(model.get_layer(f"member_{i}"), folder / "best.weights.h5")
+        kernel, bias = part.get_layer("emotion").get_weights()
+        part.get_layer("emotion").set_weights([kernel, bias - np.log(_excess(learnt_shares(folder)))])
     return model
 
 def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress):
@@ -850,13 +865,13 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
     folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
                for name, (key, how) in zip(names, members.items())]
-    labels = {part: label_ids(features.index["emotion"].iloc[r], run["labels"]) for part, r in rows.items()}
-    model, normaliser = _joined(run, folders, labels["train"]), Normaliser.load(folders[0] / "normaliser.json")
+    model, normaliser = _joined(run, folders), Normaliser.load(folders[0] / "normaliser.json")
     val = predict_rows(model, features, rows["val"], normaliser, train_buckets(features, rows["train"], s))
+    labels = label_ids(features.index["emotion"].iloc[rows["val"]], run["labels"])
     save_weights(model, out_dir / "best.weights.h5")
     normaliser.save(out_dir / "normaliser.json")
     row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
-    history = pd.DataFrame([{**row, **val_scores(val, labels["val"])}])
+    history = pd.DataFrame([{**row, **val_scores(val, labels)}])
     with replace_file(out_dir / "history.csv") as f: history.to_csv(f, index=False, na_rep="nan")
     _write_json(out_dir / "run.json", {**run, "finished": True, "best_epoch": 0, "normaliser": normaliser.note,
                                        "epochs_run": max(read_run(f)["epochs_run"] for f in folders)})

@@ -12,20 +12,20 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
-from .dataset import Normaliser, label_ids, load_split, part_rows, train_batches
+from .dataset import Normaliser, label_ids, part_rows, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
-                          by_speaker, change_clips, fit_readout, for_split, load_run, many_speakers, predict_rows,
-                          read_run, seed_dropout, train, train_buckets, train_epoch, val_scores)
+                          by_speaker, change_clips, even_odds, fit_readout, for_split, learnt_shares, load_run,
+                          many_speakers, predict_rows, read_run, seed_dropout, train, train_buckets, train_epoch,
+                          val_scores)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'UnseenError', 'settings_for', 'halves',
-           'predict_speakers', 'train_members', 'even_odds', 'learnt_shares', 'load_member', 'member_probabilities',
-           'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval',
-           'seed_figures', 'read_looks', 'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices',
-           'ablation']
+           'predict_speakers', 'train_members', 'load_member', 'member_probabilities', 'kinds_for', 'train_ensemble',
+           'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks',
+           'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 class UnseenError(ValueError):
@@ -85,23 +85,6 @@ def train_members(
                   progress=False) for seed in seeds]
 
 # %% ../nbs/07_unseen_voices.ipynb #c906a97f
-def even_odds(
-    p: np.ndarray,       # [n, emotions]
-    shares: np.ndarray,  # [emotions], of the training clips
-) -> np.ndarray:  # [n, emotions], rows sum to 1
-    "Probabilities as they would be if all emotions were as frequent."
-    q = p / np.maximum(shares, 1e-9)
-    return q / q.sum(1, keepdims=True)
-
-def learnt_shares(
-    folder: str | Path,  # a run folder
-) -> np.ndarray:  # [emotions], sum 1
-    "The shares of the emotions that a member has learnt from; even for a readout, whose weights make them so."
-    run, split = read_run(folder), load_split(Path(folder) / "split.csv")
-    seen = split["emotion"][split["part"] == "train"].value_counts().reindex(run["labels"], fill_value=0)
-    if run["train"]["fit"] == "readout": seen[:] = 1
-    return (seen / seen.sum()).to_numpy()
-
 def load_member(
     folder: str | Path,  # a run folder
 ) -> tuple:  # model, run, normaliser and `learnt_shares`
