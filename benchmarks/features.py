@@ -192,12 +192,12 @@ def corpus_times(corpus, rounds):
     return {"clips": len(corpus), "one process": best[1], "two processes": best[2], "ratio": best[1] / best[2]}
 
 
-def command_time(data_dir):
+def command_time(data_dir, *options):
     "Seconds of the whole command, from its start to its exit."
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "ser_nb.features", "--data_dir", data_dir, "--out_dir", f"{folder}/f"],
-                       check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "ser_nb.features", "--data_dir", data_dir, "--out_dir", f"{folder}/f",
+                        *options], check=True, capture_output=True)
         return time.perf_counter() - start
 
 
@@ -251,14 +251,16 @@ def main():
               "seconds a clip": float(np.mean([len(y) for y in clips]) / SR),
               "ms a clip, one thread": ms, "ratios": ratios(ms), "batch": batch_times(clips, args.rounds),
               "cold start, s": cold_times(paths[0], 3), "whole corpus, s": corpus_times(corpus, 3),
-              "whole corpus by the command, s": command_time(args.data_dir), "machine": machine()}
+              "whole corpus by the command, s": {"with pitch": command_time(args.data_dir),
+                                                 "without pitch": command_time(args.data_dir, "--pitch", "0")},
+              "machine": machine()}
     table(f"ms a clip, one thread, {len(clips)} clips of {result['corpus']}", ms, "ms")
     table("Ratios", result["ratios"], "")
     for name, values in result["batch"].items():
         table(f"A batch, {name}", values, "")
     table("Cold start: from starting Python to the first clip's features", result["cold start, s"], "s")
     table("From wav files to a feature folder", result["whole corpus, s"], "")
-    table("The same by the command", {"ser_features": result["whole corpus by the command, s"]}, "s")
+    table("The same by the command", result["whole corpus by the command, s"], "s")
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     with replace_file(Path(args.out)) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

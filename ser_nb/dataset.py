@@ -11,8 +11,8 @@ __all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', '
            'split_words', 'split_speakers', 'kfold', 'leave_one_speaker_out', 'save_split', 'load_split', 'split_hash',
            'part_rows', 'frame_stats', 'Normaliser', 'names_hash', 'check_normaliser', 'bucket_lengths',
            'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order',
-           'class_weights', 'train_batches', 'n_batches', 'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames',
-           'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
+           'class_weights', 'train_batches', 'n_batches', 'ahead', 'eval_batches', 'gather_rows', 'mask_frames',
+           'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
@@ -758,6 +758,19 @@ def n_batches(features, rows: Sequence[int],
     pieces = _pieces(features, rows, np.zeros(len(rows)), batch_size, buckets, hop)[0]
     group = _speakers(features)[pieces.row] if sampling == "speaker" else np.zeros(len(pieces.row))
     return sum(ceil(n / batch_size) for n in np.unique(group, return_counts=True)[1])
+
+# %% ../nbs/02_dataset.ipynb #6798c072
+def ahead(
+    items: Iterable,  # such as `train_batches`
+) -> Iterator:  # the same
+    "Items, each made by a thread while the one before it is used."
+    from concurrent.futures import ThreadPoolExecutor
+    items, end = iter(items), object()
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = maker.submit(next, items, end)
+            yield item
 
 # %% ../nbs/02_dataset.ipynb #a00a8542
 def eval_batches(features,                     # `Features`, or a list of arrays [T, F]

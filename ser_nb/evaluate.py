@@ -926,11 +926,11 @@ def ser_run(
     protocols: str = "all",                   # some of random, words, speakers; or cross: from corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
-    members: int = None,                      # networks whose answers are averaged; by default 3, classic: 1
+    members: int = None,                      # networks whose answers are averaged; by default 3, demo and classic: 1
     epochs: int = None,                       # by default so many that 20,000 clips are shown; classic: 40 at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = None,                    # train, utterance, level, speaker or none
-    classic: bool = False,                    # all families and two LSTMs, not what understands new voices best
+    classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
@@ -940,8 +940,9 @@ def ser_run(
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross": wanted_protocols(protocols)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
+        several = 1 if members is None and not data_dir else members
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
-                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=members))
+                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=several))
         features = _ready(data_dir, folder, words, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty()}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)

@@ -39,7 +39,7 @@ from typing import NamedTuple
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import call_parse
+from fastcore.script import Param, call_parse
 
 from .data import (AudioError, CorpusError, file_sha256, is_synthetic, load_audio, load_corpus, read_table,
                          replace_file)
@@ -373,7 +373,7 @@ def from_json(
 
 # %% ../nbs/01_features.ipynb #53af8b9a
 def _padded(y: np.ndarray, n: int) -> np.ndarray:
-    "Samples between n zeros and n zeros; np.pad takes ten times as long."
+    "Samples between n zeros and n zeros, without the overhead of np.pad."
     padded = np.zeros(len(y) + 2 * n, y.dtype)
     padded[n : n + len(y)] = y
     return padded
@@ -1398,8 +1398,8 @@ def ser_features(
     n_mfcc: int = 20,  # cepstral coefficients; 0: none
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
-    pitch: bool = False,  # also pitch, voicing and harmonicity
-    new_voices: bool = False,  # log-mel bands and pitch alone: faster, and what ser_train looks at
+    pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1) = 1,
+    new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
     engine: str = "loky",  # dask or ray: workers of a cluster that sees the same disk
@@ -1412,7 +1412,7 @@ def ser_features(
     try:
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
                                    vad=None if vad < 0 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
-                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch)
+                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0)
         if new_voices: settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             features = extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,

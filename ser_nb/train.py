@@ -21,10 +21,10 @@ import numpy as np
 from fastcore.script import call_parse
 
 from .data import AudioError, CorpusError, command, file_sha256, is_synthetic, read_table, replace_file
-from .dataset import (MODES, Normaliser, SplitError, another_voice, audit, bucket_lengths, check_normaliser,
-                            check_split, class_names, class_weights, cut_frames, eval_batches, label_ids,
-                            load_split, mask_frames, n_batches, part_rows, save_split, split_hash, split_random,
-                            split_speakers, split_words, train_batches, verdict)
+from .dataset import (MODES, Normaliser, SplitError, ahead, another_voice, audit, bucket_lengths,
+                            check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
+                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split, split_hash,
+                            split_random, split_speakers, split_words, train_batches, verdict)
 from .features import (FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelError, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
@@ -210,7 +210,7 @@ def train_epoch(
 ) -> dict:  # mean loss and accuracy
     "Show the network each batch once."
     total, seen, eye = {"loss": 0.0, "accuracy": 0.0}, 0.0, np.eye(n_classes, dtype=np.float32)
-    for b in batches:
+    for b in ahead(batches):
         model.reset_metrics()
         logs = model.train_on_batch({"frames": b.frames, "mask": b.mask}, eye[b.label], sample_weight=b.weight,
                                     return_dict=True)
@@ -319,7 +319,7 @@ def seen_by(
 ) -> tuple:  # values [n, d]; label, weight and row [n], filler left out
     "What a part of a network makes of each clip that it is shown."
     found = []
-    for b in batches:
+    for b in ahead(batches):
         value = np.asarray(part.predict_on_batch({"frames": b.frames, "mask": b.mask}))
         found.append((value, b.label, b.weight, b.row))
         if tick: tick()
@@ -911,7 +911,7 @@ def command_settings(
     "What a command trains, and on which families of its frames."
     new = frames.logmel and not classic
     base = (only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)) if new else (
-        frames, ModelSettings(), TrainSettings())
+        replace(frames, pitch=False), ModelSettings(), TrainSettings())
     given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
 
@@ -931,7 +931,7 @@ def ser_train(
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
     split: str = "random",                       # random, words, speakers, or a split saved as csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
-    classic: bool = False,                       # all families and two LSTMs, not what understands new voices best
+    classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most
     batch_size: int = TrainSettings.batch_size,  # clips
     learning_rate: float = TrainSettings.learning_rate,  # of Adam
