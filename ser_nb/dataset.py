@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'SplitError', 'clip_table', 'leaders',
-           'audit', 'verdict', 'check_split', 'draw_clips', 'draw_groups', 'class_names', 'label_ids', 'split_random',
+__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'clip_table', 'leaders', 'audit',
+           'verdict', 'check_split', 'draw_clips', 'draw_groups', 'class_names', 'label_ids', 'split_random',
            'split_words', 'split_speakers', 'kfold', 'leave_one_speaker_out', 'save_split', 'load_split', 'split_hash',
            'part_rows', 'frame_stats', 'Normaliser', 'names_hash', 'check_normaliser', 'bucket_lengths',
            'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order',
@@ -28,13 +28,11 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
-from .data import EMOTIONS, load_audio, read_table, replace_file
+from .lib.audio import load_audio
+from .lib.corpora import EMOTIONS
+from .lib.files import SplitError, read_table, replace_file
 
 pd = lazy.load("pandas")
-
-# %% ../nbs/02_dataset.ipynb #7e8dcaed
-class SplitError(ValueError):
-    "A split, a normaliser or a batch that cannot be made from what was given."
 
 # %% ../nbs/02_dataset.ipynb #7f0071aa
 PARTS = ("train", "val", "test")

@@ -20,27 +20,31 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.script import call_parse
 
-from .data import (AudioError, CorpusError, corpus_paths, demo, is_synthetic, load_audio, load_corpus,
-                         read_table, replace_file)
-from .dataset import (SplitError, audit, check_normaliser, kfold, label_ids, load_split,
+from .lib.audio import load_audio
+from .lib.command import command, one_line, plural
+from .lib.corpora import is_synthetic
+from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, read_table,
+                              replace_file)
+from .lib.finding import corpus_paths, load_corpus
+from .data import demo
+from .dataset import (audit, check_normaliser, kfold, label_ids, load_split,
                             part_rows, split_random, split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
-from .train import (TrainError, TrainSettings, clear_unfinished, command, command_settings, load_run, one_line,
-                          plot_curves, predict_rows, read_history, read_run, run_features, run_folder, train,
-                          train_buckets, val_scores, versions)
+from .train import (TrainSettings, clear_unfinished, command_settings, load_run, plot_curves, predict_rows,
+                          read_history, read_run, run_features, run_folder, train, train_buckets, val_scores, versions)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'RATE', 'SPAN', 'HOW', 'predictions', 'confusion', 'per_class', 'scores',
-           'per_speaker', 'EvaluateError', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap', 't_interval',
-           'interval', 'plural', 'say_interval', 'plot_confusion', 'most_confident', 'plot_spectrograms', 'report',
-           'read_predictions', 'same_clips', 'mcnemar', 'swap_test', 'compare', 'protocol_splits', 'why_absent',
-           'wanted_protocols', 'run_protocols', 'summary', 'find_twins', 'twins_across', 'check_run', 'pooled_verdict',
-           'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card', 'cross_validate', 'choose',
-           'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus', 'plot_cross', 'write_cross',
-           'ser_evaluate', 'ser_run']
+           'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap', 't_interval', 'interval',
+           'say_interval', 'plot_confusion', 'most_confident', 'plot_spectrograms', 'png_bytes', 'embedded',
+           'html_page', 'report', 'read_predictions', 'same_clips', 'mcnemar', 'swap_test', 'compare',
+           'protocol_splits', 'why_absent', 'wanted_protocols', 'run_protocols', 'summary', 'find_twins',
+           'twins_across', 'check_run', 'pooled_verdict', 'make_card', 'show_card', 'plot_card', 'write_summary',
+           'report_card', 'cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split',
+           'cross_corpus', 'plot_cross', 'write_cross', 'ser_evaluate', 'ser_run']
 
 # %% ../nbs/05_evaluate.ipynb #52b1cb10
 def predictions(
@@ -94,9 +98,6 @@ def per_speaker(pred: pd.DataFrame) -> pd.DataFrame:  # row: speaker; UAR, accur
     return pd.DataFrame({who or "(unknown)": scores(part) for who, part in pred.groupby("speaker")}).T
 
 # %% ../nbs/05_evaluate.ipynb #1d843643
-class EvaluateError(TrainError):
-    "A run, a table or a corpus that can't be judged as asked."
-
 FEW = 6  # clusters: with 5, swapping them can't show anything at p < 0.05, since 2 / 2**5 = 0.06
 
 def _text(column): return column.fillna("").astype(str).str.strip().str.casefold()
@@ -169,10 +170,6 @@ def interval(
     low, high = t_interval(value, bootstrap(right, clips), G, n, level) if G > 1 else (0.0, 1.0)
     return {"value": value, "low": float(low), "high": float(high), "by": by, "clusters": G}
 
-def plural(n: int, thing: str) -> str:  # 10, speaker -> 10 speakers
-    "A number of things."
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"
-
 def say_interval(found: dict) -> str:  # of `interval`
     "An interval in words."
     return f"95 % interval {found['low']:.3f} to {found['high']:.3f}, over {plural(found['clusters'], found['by'])}"
@@ -221,14 +218,14 @@ def plot_spectrograms(table: pd.DataFrame):  # rows of `most_confident` -> the f
     return fig
 
 # %% ../nbs/05_evaluate.ipynb #c90552e8
-def _png(fig) -> bytes:
+def png_bytes(fig) -> bytes:
     import matplotlib.pyplot as plt
     out = io.BytesIO()
     fig.savefig(out, format="png", metadata={"Software": None})
     plt.close(fig)
     return out.getvalue()
 
-def _embed(data: bytes, kind: str) -> str: return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def embedded(data: bytes, kind: str) -> str: return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 def _players(table) -> str:
     "A list of audio players."
@@ -238,7 +235,7 @@ def _players(table) -> str:
         y, sr = load_audio(r.path)
         out = io.BytesIO()
         sf.write(out, y, sr, format="WAV", subtype="PCM_16")
-        sound = f"<audio controls src='{_embed(out.getvalue(), 'audio/wav')}'></audio>"
+        sound = f"<audio controls src='{embedded(out.getvalue(), 'audio/wav')}'></audio>"
         rows.append(f"<li>{html.escape(r.clip)}: {html.escape(r.emotion)}, said {html.escape(r.predicted)} "
                     f"({r.confidence:.0%})<br>{sound}</li>")
     return f"<ul>{''.join(rows)}</ul>"
@@ -248,7 +245,7 @@ table{border-collapse:collapse}
 td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
 img{max-width:100%}.note{background:#fff4d6;padding:.6rem 1rem}pre{background:#f6f6f6;padding:.6rem;overflow:auto}"""
 
-def _page(title: str, parts: list) -> str:  # parts: html
+def html_page(title: str, parts: list) -> str:  # parts: html
     "One self-contained html page."
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
             f"<link rel='icon' href='data:,'><style>{_STYLE}</style>"
@@ -273,7 +270,7 @@ def report(
     title, surest = f"{', '.join(run['corpus'])}: {run['protocol']}", most_confident(pred)
     pictures = {"confusion": plot_confusion(pred, title), "curves": plot_curves(run_folder(run_dir)),
                 "surest": plot_spectrograms(surest)}
-    pictures = {name: _png(fig) for name, fig in pictures.items()}
+    pictures = {name: png_bytes(fig) for name, fig in pictures.items()}
     found = {**scores(pred), "interval": interval(pred), "part": part, "per_class": per_class(pred).to_dict("index"),
              "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
              "run": run}
@@ -287,8 +284,8 @@ def report(
 
 def _report_page(title, found, pred, pictures, surest) -> str:
     "The html of a report."
-    run, img = found["run"], {k: f"<img alt='{k}' src='{_embed(v, 'image/png')}'>" for k, v in pictures.items()}
-    return _page(title, [
+    run, img = found["run"], {k: f"<img alt='{k}' src='{embedded(v, 'image/png')}'>" for k, v in pictures.items()}
+    return html_page(title, [
         _note(SYNTHETIC_NOTE) if run["synthetic"] else "", _note(run["audit"]),
         f"<p>UAR <b>{found['UAR']:.3f}</b> ({say_interval(found['interval'])}; chance {1 / len(run['labels']):.3f}), "
         f"accuracy {found['accuracy']:.3f}, on {found['clips']} clips of the {found['part']} part. "
@@ -662,7 +659,7 @@ def write_summary(
     "Write summary.html, summary.json and summary.png, and return the card as text."
     out_dir, index, told = Path(out_dir), features.index, show_card(card)
     corpus, n, fake = ", ".join(sorted(set(index["corpus"]))), index["emotion"].nunique(), is_synthetic(index)
-    png = _png(plot_card(card, n, corpus))
+    png = png_bytes(plot_card(card, n, corpus))
     value = {"corpus": corpus, "synthetic": fake, "chance": 1 / n, "level": 0.95, "data_hash": features.data_hash,
              "card": json.loads(card.reset_index().to_json(orient="records")),
              "protocols": json.loads(summary(table).to_json(orient="index")), "runs": table.to_dict("records"),
@@ -670,8 +667,8 @@ def write_summary(
     says = {line: r["verdict"] for line, r in card.iterrows() if line == r["protocol"]}
     links = "".join(f"<li><a href='{r.run}/report/report.html'>{html.escape(r.run)}</a>: UAR {r.UAR:.3f}. "
                     f"{html.escape(r.scale)}. {html.escape(r.audit)}</li>" for r in table.itertuples())
-    page = _page(f"{corpus}: how far it can be trusted", [
-        _note(SYNTHETIC_NOTE) if fake else "", f"<img alt='UAR by protocol' src='{_embed(png, 'image/png')}'>",
+    page = html_page(f"{corpus}: how far it can be trusted", [
+        _note(SYNTHETIC_NOTE) if fake else "", f"<img alt='UAR by protocol' src='{embedded(png, 'image/png')}'>",
         told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
         f"<h2>Each run</h2><ul>{links}</ul>"])
@@ -864,15 +861,15 @@ def write_cross(
 ) -> str:  # the text that is printed
     "Write cross.html, cross.json and cross.png, and return the table as text."
     emotions, out_dir, fake = shared_emotions(features.index), Path(out_dir), is_synthetic(features.index)
-    png, told = _png(plot_cross(found, len(emotions))), found.drop(columns=["verdict", "runs"]).round(3)
+    png, told = png_bytes(plot_cross(found, len(emotions))), found.drop(columns=["verdict", "runs"]).round(3)
     value = {"emotions": emotions, "chance": 1 / len(emotions), "synthetic": fake, "data_hash": features.data_hash,
              "pairs": json.loads(found.to_json(orient="records")), "versions": versions()}
     about = (f"Over {', '.join(emotions)}, which all have; chance is {1 / len(emotions):.3f}. Intervals are at 95 %, "
              "over the clusters in the column over. Where train and test are the same, the speakers are others.")
     links = "".join(f"<li><a href='{run}/report/report.html'>{html.escape(run)}</a>. {html.escape(r.verdict)}</li>"
                     for r in found.drop_duplicates(["train", "verdict"]).itertuples() for run in r.runs)
-    page = _page("Across corpora", [_note(SYNTHETIC_NOTE) if fake else "", f"<p>{html.escape(about)}</p>",
-                                    f"<img alt='UAR of each pair' src='{_embed(png, 'image/png')}'>",
+    page = html_page("Across corpora", [_note(SYNTHETIC_NOTE) if fake else "", f"<p>{html.escape(about)}</p>",
+                                    f"<img alt='UAR of each pair' src='{embedded(png, 'image/png')}'>",
                                     told.to_html(border=0, index=False), f"<h2>Each run</h2><ul>{links}</ul>"])
     for name, data in (("cross.png", png), ("cross.html", page.encode()),
                        ("cross.json", json.dumps(value, indent=1).encode())):
@@ -902,7 +899,7 @@ def ser_evaluate(
         for says in check_run(model, frames)["says"]:
             if says: print(says)
         print(f"Report: {Path(out_dir or run_folder(model) / 'report') / 'report.html'}")
-    one_line(work)
+    one_line(work, "ser_evaluate")
 
 # %% ../nbs/05_evaluate.ipynb #3dce596e
 def _ready(data_dir, folder, words, jobs, settings):
@@ -948,4 +945,4 @@ def ser_run(
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
         else: found = report_card(features, folder, protocols, *how, seeds, **also)
         print(found.attrs["text"])
-    one_line(work)
+    one_line(work, "ser_run")

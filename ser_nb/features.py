@@ -9,13 +9,13 @@ from __future__ import annotations
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
            'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
            'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'VOICE_FRAMES', 'FAMILY_FIELDS',
-           'FeatureError', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands',
-           'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms',
-           'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta',
-           'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames',
-           'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features',
-           'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard', 'Features', 'open_features',
-           'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features']
+           'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights',
+           'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span',
+           'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma',
+           'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
+           'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features', 'plot_family',
+           'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
+           'only_voice', 'FeatureView', 'pick_families', 'ser_features']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -41,14 +41,13 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 
-from .data import (AudioError, CorpusError, file_sha256, is_synthetic, load_audio, load_corpus, read_table,
-                         replace_file)
+from .lib.audio import load_audio
+from .lib.command import one_line
+from .lib.corpora import is_synthetic
+from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file
+from .lib.finding import load_corpus
 
 pd = lazy.load("pandas")
-
-# %% ../nbs/01_features.ipynb #acd1ddab
-class FeatureError(ValueError):
-    "Settings, a clip or a feature folder that cannot be used; the message says what and what to do."
 
 # %% ../nbs/01_features.ipynb #67d32a2c
 def _constant(array: np.ndarray) -> np.ndarray:
@@ -1409,18 +1408,17 @@ def ser_features(
     import time
 
     start = time.perf_counter()
-    try:
+
+    def work():
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
                                    vad=None if vad < 0 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
                                    tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0)
         if new_voices: settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            features = extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,
-                               address=address or None)
-    except (AudioError, CorpusError, FeatureError, OSError) as error:
-        sys.exit(f"ser_features: {error}")
-    except ModuleNotFoundError as error:
-        sys.exit(f"ser_features: this needs the package {error.name}; pip install 'ser_nb[train]'")
+            return extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,
+                           address=address or None)
+
+    features = one_line(work, "ser_features")
     for row in features.rejected.itertuples():
         print(f"rejected {row.clip}: {row.reason}", file=sys.stderr)
     print(summary(features, time.perf_counter() - start))

@@ -11,16 +11,15 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+from .lib.files import ModelError
+
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'ModelError', 'import_keras', 'ModelSettings', 'to_json', 'from_json',
-           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
-           'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
-           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'ModelSettings', 'to_json', 'from_json', 'masked_mean',
+           'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front', 'build_model',
+           'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model', 'weight_shapes',
+           'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #02d608b1
-class ModelError(ValueError):
-    "Settings or weights that no network can be built from."
-
 def _refuse(bad, name, value, wanted):
     if bad: raise ModelError(f"{name}={value!r}: must be {wanted}")
 

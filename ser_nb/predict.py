@@ -10,7 +10,6 @@ import hashlib
 import html
 import io
 import json
-import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,22 +21,20 @@ import soundfile as sf
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 
-from .data import (MAX_RATE, MIN_RATE, AudioError, CorpusError, _check_sound, _read_bytes, _whole, audio_files,
-                         load_audio, replace_file)
-from .dataset import Normaliser, SplitError
-from .features import FeatureError, FeatureSettings, clip_features
-from .model import ModelError, OnnxNetwork, check_onnx, network_settings
-from .train import TrainError, calibrated, clip_facts, outside, predict_rows, run_folder
+from .lib.audio import (array_samples, audio_files, check_rate, check_sound, cut, file_blocks, load_audio,
+                              mono, read_bytes, resampled)
+from .lib.files import (AudioError, CorpusError, FeatureError, ModelError, PredictError, SplitError,
+                              TrainError, replace_file)
+from .dataset import Normaliser
+from .features import FeatureSettings, clip_features
+from .model import OnnxNetwork, check_onnx, network_settings
+from .train import calibrated, clip_facts, outside, predict_rows, run_folder
 
 # %% auto #0
-__all__ = ['UNSURE', 'NEEDED', 'LIMITS', 'UNITS', 'FORMATS', 'PredictError', 'Prediction', 'Predictions', 'Recognizer', 'mono',
-           'cut', 'resampled', 'file_blocks', 'export', 'ser_predict']
+__all__ = ['UNSURE', 'NEEDED', 'LIMITS', 'UNITS', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'export', 'ser_predict']
 
 # %% ../nbs/06_predict.ipynb #eb6f9475
 UNSURE = "unsure"
-
-class PredictError(ValueError):
-    "A run that cannot be used, or something that it cannot do; the message says what and what to do."
 
 @dataclass(frozen=True)
 class Prediction:
@@ -251,33 +248,6 @@ def load(
         why = f"a value is missing or wrong ({type(e).__name__}: {str(e)[:80]})"
     raise PredictError(f"{run}: {why.removeprefix(f'{run}: ')}")
 
-# %% ../nbs/06_predict.ipynb #2e5a8feb
-def mono(
-    y,                    # samples [n], [n, channels] or [channels, n], floats or integers
-    name: str = "array",  # for messages
-) -> np.ndarray:  # float32 [n], mean of the channels
-    "Samples of any kind as one channel."
-    try: y = np.asarray(y)
-    except ValueError: y = np.array(None)
-    if y.dtype.kind not in "fiu" or y.ndim not in (1, 2) or y.ndim == 2 and min(y.shape) > 32:
-        raise AudioError(name, "not samples", f"{y.dtype} of shape {y.shape}; numbers [n] or [n, channels] are needed")
-    if y.dtype.kind in "iu":
-        y = (y.astype(np.float64) - (128 if y.dtype == np.uint8 else 0)) / 2.0 ** (8 * y.itemsize - 1)
-    with np.errstate(over="ignore"): y = y.astype(np.float32)
-    return y if y.ndim == 1 else y.mean(axis=int(np.argmin(y.shape)), dtype=np.float32)
-
-def _check_rate(rate, name):
-    number = isinstance(rate, (int, float, np.number)) and MIN_RATE <= rate <= MAX_RATE
-    if not number: raise AudioError(name, "absurd rate", f"{rate} Hz; from {MIN_RATE:,} to {MAX_RATE:,} are needed")
-    return rate
-
-def _array_samples(y, rate, sr) -> np.ndarray:
-    y = mono(y)
-    _check_sound(y, _check_rate(rate, "array"), 0.1, "array")
-    if rate == sr: return y
-    import soxr
-    return soxr.resample(y, rate, sr)
-
 # %% ../nbs/06_predict.ipynb #2f89eb0d
 @patch
 def probabilities(
@@ -326,7 +296,7 @@ def _name(sound) -> str:
 def _check_header(sound, settings):
     "Raise for a file that is too long; what else may be wrong with it is found when it is read."
     if hasattr(sound, "read"):
-        data, name = io.BytesIO(_read_bytes(sound, _name(sound))), _name(sound)
+        data, name = io.BytesIO(read_bytes(sound, _name(sound))), _name(sound)
         data.name, sound = name, data
     try: info = sf.info(sound if hasattr(sound, "read") else str(sound))
     except (sf.SoundFileError, ValueError, TypeError): info = None
@@ -345,7 +315,7 @@ def frames(
     "From a sound to frames."
     rate = self.settings.sr
     if _is_file(sound): y = load_audio(_check_header(sound, self.settings), rate)[0]
-    else: y = _array_samples(sound, rate if sr is None else sr, rate)
+    else: y = array_samples(sound, rate if sr is None else sr, rate)
     _check_length(len(y) / rate, self.settings, _name(sound))
     return clip_features(y, self.settings)
 
@@ -425,85 +395,11 @@ class _NoBar:
     def __exit__(self, *_): pass
     def update(self, n): pass
 
-# %% ../nbs/06_predict.ipynb #4480515d
-def cut(
-    blocks: Iterable[np.ndarray],  # samples [n] of any number each
-    length: int,                   # samples of a window
-    hop: int,                      # samples from one window to the next
-) -> Iterator[tuple]:  # (start, samples), as soon as a window is full
-    "Cut samples that come in blocks into windows that cover all of them."
-    parts, first, start, seen, done = [], 0, 0, 0, 0
-    for block in blocks:
-        parts.append(block)
-        seen += len(block)
-        if start + length > seen: continue
-        held = np.concatenate(parts)
-        while start + length <= seen:
-            yield start, held[start - first : start - first + length]
-            done, start = start + length, start + hop
-        keep = min(start, seen - length)
-        parts, first = [held[keep - first :]], keep
-    last = max(0, seen - length)
-    if done < seen: yield last, np.concatenate(parts)[last - first :]
-
-# %% ../nbs/06_predict.ipynb #ea1ee078
-def resampled(
-    blocks: Iterable[np.ndarray],  # float32 [n] each
-    rate: int,                     # Hz that they have
-    sr: int,                       # Hz that they get
-) -> Iterator[np.ndarray]:  # float32 [n] each
-    "Resample blocks of one signal."
-    if rate == sr: return (yield from blocks)
-    import soxr
-    stream = soxr.ResampleStream(rate, sr, 1, dtype="float32")
-    for block in blocks: yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-
-# %% ../nbs/06_predict.ipynb #128357b4
-def _check_whole(path: Path):
-    "The path, or its repaired bytes for a wav that was written to a pipe; AudioError if it is cut off."
-    if not path.is_file() or not path.stat().st_size: _read_bytes(path, str(path))
-    try:
-        with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            whole = _whole(data, str(path))
-            return str(path) if whole is data else io.BytesIO(whole)
-    except (OSError, ValueError) as e:
-        if isinstance(e, AudioError): raise
-        raise AudioError(str(path), "unreadable", f"{e}; check the path and the disk") from None
-
-def file_blocks(
-    path: str | Path,     # an audio file of any length
-    sr: int = 16000,      # Hz to return
-    seconds: float = 10,  # of a block, which bounds the memory
-) -> Iterator[np.ndarray]:  # float32 [n] each, mean of the channels
-    "Read a file in blocks at the asked rate."
-    name = str(path)
-    try:
-        with sf.SoundFile(_check_whole(Path(path))) as f:
-            if f.frames >= 2**62: raise AudioError(name, "no length", "it was written to a pipe; convert it first")
-            rate = _check_rate(f.samplerate, name)
-            yield from resampled(_native_blocks(f, int(seconds * rate), name), rate, sr)
-    except sf.SoundFileError as e:
-        reason = str(e).partition(": ")[2].strip(" .") or str(e)
-        raise AudioError(name, "not audio", f"{reason}; convert it to wav or flac, for example with ffmpeg") from None
-
-def _native_blocks(f, size, name) -> Iterator[np.ndarray]:
-    "Blocks at the file's own rate; AudioError where decoding breaks off."
-    got = 0
-    try:
-        while len(block := f.read(size, dtype="float32", always_2d=True)):
-            got += len(block)
-            yield block.mean(axis=1) if f.channels > 1 else block[:, 0]
-    except sf.SoundFileError as e:
-        raise AudioError(name, "truncated", f"decoding breaks off ({str(e)[-60:]}); copy it again") from None
-    if got < f.frames and f.format != "MP3":
-        raise AudioError(name, "truncated", f"{got:,} of {f.frames:,} frames are there; copy it again")
-
 # %% ../nbs/06_predict.ipynb #2b26b7a9
 def _window_frames(recognizer, y, name):
     "Frames of one window, or why there are none."
     try:
-        _check_sound(y, recognizer.settings.sr, 0.1, name)
+        check_sound(y, recognizer.settings.sr, 0.1, name)
         return clip_features(y, recognizer.settings), ""
     except AudioError as e:
         if e.problem != "silent": raise
@@ -546,7 +442,7 @@ def stream(
     hop: float | None = None,      # seconds from one to the next; None: half a window
 ) -> Iterator[Prediction]:  # as soon as each window is full
     "The emotions of samples that are still coming in."
-    rate = self.settings.sr if sr is None else _check_rate(sr, "stream")
+    rate = self.settings.sr if sr is None else check_rate(sr, "stream")
     blocks = (mono(chunk, "stream") for chunk in chunks)
     return _judged(self, resampled(blocks, rate, self.settings.sr), window, hop, 1, "stream")
 

@@ -10,7 +10,6 @@ import math
 import os
 import platform
 import shutil
-import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,34 +19,33 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.script import call_parse
 
-from .data import AudioError, CorpusError, command, file_sha256, is_synthetic, read_table, replace_file
-from .dataset import (MODES, Normaliser, SplitError, ahead, another_voice, audit, bucket_lengths,
+from .lib.command import one_line
+from .lib.corpora import is_synthetic
+from .lib.files import TrainError, file_sha256, replace_file
+from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
                             label_ids, load_split, mask_frames, n_batches, part_rows, save_split, split_hash,
                             split_random, split_speakers, split_words, train_batches, verdict)
-from .features import (FeatureError, FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
+from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
-from .model import (Ensemble, ModelError, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
+from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
                           compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'MEMBERS', 'TrainError', 'TrainSettings', 'epochs_for',
-           'voices_for', 'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop',
-           'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames',
-           'draw_bands', 'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout',
-           'versions', 'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
+           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'MEMBERS', 'TrainSettings', 'epochs_for', 'voices_for',
+           'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate',
+           'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands',
+           'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions',
+           'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
            'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold',
            'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run', 'run_folder', 'run_features',
            'save_model_file', 'load_run', 'many_speakers', 'ensemble_members', 'even_odds', 'learnt_shares',
-           'make_split', 'one_line', 'command_settings', 'ser_train']
+           'make_split', 'command_settings', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
-class TrainError(ValueError):
-    "A setting, a folder or a file that training cannot go on from."
-
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
 SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
 
@@ -891,14 +889,6 @@ def make_split(
     names = [n for n in test_speakers.split(",") if n] or sorted(set(table["speaker"]) - {""})[-1:]
     return split_speakers(table, test=names, seed=seed)
 
-def one_line(command):  # a function of no arguments
-    "Run a command; what a user can cause becomes one line and exit code 1."
-    try: return command()
-    except (AudioError, CorpusError, FeatureError, SplitError, ModelError, TrainError) as e: sys.exit(f"error: {e}")
-    except ModuleNotFoundError as e: sys.exit(f"error: this needs {e.name}: pip install \"ser_nb[train]\"")
-    except OSError as e: sys.exit(f"error: {e.strerror or e}: {e.filename or ''}")
-    except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
-
 # %% ../nbs/04_train.ipynb #d6bc9c95
 MEMBERS = 3  # networks that a command trains; 07 was measured with so many
 
@@ -961,4 +951,4 @@ def ser_train(
         folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
         print(_say_run(folder))
-    one_line(work)
+    one_line(work, "ser_train")

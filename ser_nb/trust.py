@@ -9,7 +9,6 @@ import html
 import io
 import json
 import math
-import sys
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -21,22 +20,27 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.script import call_parse
 
-from .data import file_sha256, is_synthetic, load_audio, load_corpus, replace_file, say
+from .lib.audio import load_audio
+from .lib.command import one_line, plural
+from .lib.corpora import is_synthetic
+from .lib.files import FeatureError, TrainError, TrustError, file_sha256, replace_file
+from .lib.finding import load_corpus
+from .data import say
 from .dataset import clip_table, draw_clips, label_ids, load_split, part_rows
-from .evaluate import (SYNTHETIC_NOTE, _embed, _page, _png, interval, per_class, plural, predictions,
+from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, predictions,
                              say_interval, scores)
-from .features import FeatureError, FeatureSettings, clip_features, trim
-from .train import (TrainError, TrainSettings, calibrated, clear_unfinished, fit_calibration, fit_temperature,
-                          load_run, one_line, pick_threshold, predict_rows, read_run, risk_coverage, run_features,
+from .features import FeatureSettings, clip_features, trim
+from .train import (TrainSettings, calibrated, clear_unfinished, fit_calibration, fit_temperature,
+                          load_run, pick_threshold, predict_rows, read_run, risk_coverage, run_features,
                           run_folder, train_buckets)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MP3_RATES', 'DEGRADATIONS', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'TrustError', 'answers', 'reliability',
-           'ece', 'classwise_ece', 'plot_reliability', 'aurc', 'plot_risk_coverage', 'calibrate', 'read_calibration',
-           'mix', 'add_noise', 'make_babble', 'gain', 'telephone', 'mp3', 'room_response', 'reverberate', 'speed',
-           'stretch', 'shift_pitch', 'Degradation', 'Clips', 'in_memory', 'listener', 'draw_rows', 'uar', 'robustness',
+__all__ = ['pd', 'MP3_RATES', 'DEGRADATIONS', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'reliability', 'ece',
+           'classwise_ece', 'plot_reliability', 'aurc', 'plot_risk_coverage', 'calibrate', 'read_calibration', 'mix',
+           'add_noise', 'make_babble', 'gain', 'telephone', 'mp3', 'room_response', 'reverberate', 'speed', 'stretch',
+           'shift_pitch', 'Degradation', 'Clips', 'in_memory', 'listener', 'draw_rows', 'uar', 'robustness',
            'plot_robustness', 'level_free', 'wilson', 'with_sex', 'group_recall', 'group_uar', 'gap_test',
            'gap_sentence', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude', 'plot_occlusion',
            'licence_of', 'unseen_beside', 'protocol_note', 'calibration_facts', 'headline', 'can_do', 'gather',
@@ -44,9 +48,6 @@ __all__ = ['pd', 'MP3_RATES', 'DEGRADATIONS', 'LICENCES', 'INTENDED', 'NOT_INTEN
            'ser_card']
 
 # %% ../nbs/08_trust.ipynb #4b3df487
-class TrustError(TrainError):
-    "A run, a threshold or a page that can't be had from what was given."
-
 def answers(
     pred: pd.DataFrame,  # of `predictions`
 ) -> tuple:  # labels [K]; p float64 [n, K], rows sum to 1; y int [n], the true class
@@ -801,12 +802,12 @@ def to_html(title: str, sections: list, pictures: dict) -> str:  # pictures: ste
     "The same card as one html page, with the pictures inside."
     def part(block):
         if isinstance(block, Path):
-            return f"<img alt='{block.stem}' src='{_embed(pictures[block.stem], 'image/png')}'>"
+            return f"<img alt='{block.stem}' src='{embedded(pictures[block.stem], 'image/png')}'>"
         if isinstance(block, str): return f"<p>{html.escape(block)}</p>"
         head, *rows = _cells(block)
         row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
         return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
-    return _page(title, [f"<h2>{html.escape(name)}</h2>{''.join(map(part, blocks))}" for name, blocks in sections])
+    return html_page(title, [f"<h2>{html.escape(name)}</h2>{''.join(map(part, blocks))}" for name, blocks in sections])
 
 # %% ../nbs/08_trust.ipynb #ab5fbb64
 INTENDED = ("Research and teaching on how acted emotions sound, and as a start for networks of one's own. It names "
@@ -892,7 +893,7 @@ def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFra
                "risk": plot_risk_coverage(after, facts["calibration"]["threshold"]),
                "robustness": plot_robustness(tables["robustness"], len(run["labels"]), title),
                "fairness": plot_fairness(pred, title), "importance": plot_importance(tables["importance"], title)}
-    return {name: _png(fig) for name, fig in figures.items()}
+    return {name: png_bytes(fig) for name, fig in figures.items()}
 
 # %% ../nbs/08_trust.ipynb #5ad6da68
 def model_card(
@@ -970,4 +971,4 @@ def ser_card(
               f"{wrong}.")
         for gap in card["gaps"].values(): print(gap_sentence(gap))
         print(f"Card: {Path(out_dir or run_folder(run) / 'card') / 'card.html'}")
-    one_line(work)
+    one_line(work, "ser_card")

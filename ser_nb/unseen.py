@@ -12,6 +12,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
+from .lib.files import UnseenError
 from .dataset import Normaliser, label_ids, part_rows, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
@@ -22,15 +23,12 @@ from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VO
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'UnseenError', 'settings_for', 'halves',
-           'predict_speakers', 'train_members', 'load_member', 'member_probabilities', 'kinds_for', 'train_ensemble',
-           'share_out', 'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks',
-           'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
+__all__ = ['pd', 'KINDS', 'TRACKS', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'settings_for', 'halves', 'predict_speakers',
+           'train_members', 'load_member', 'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out',
+           'pseudo_labels', 'learn_on', 'self_train', 'interval', 'seed_figures', 'read_looks', 'read_results',
+           'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
-class UnseenError(ValueError):
-    "A track or corpus that the protocol does not know."
-
 KINDS = {"voices": (VOICE_NETWORK, VOICE_TRAINING), "readout": (READOUT_NETWORK, READOUT_TRAINING)}
 TRACKS = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
           "adapted": {"normalise": "speaker", "sampling": "speaker"}}

@@ -16,8 +16,8 @@ import pytest
 import requests
 import soundfile as sf
 
-from ser_nb import data
-from ser_nb.data import CorpusError, Source, download, fetch
+from ser_nb.lib.files import CorpusError
+from ser_nb.more.fetch import Source, download, fetch, unpack
 
 BIN = Path(sys.executable).parent
 NUMBERS = np.random.default_rng(0).bytes(1_000_000)
@@ -301,7 +301,7 @@ def test_link_in_dest_is_not_followed_out(tmp_path):
     (tmp_path / "outside").mkdir(), (tmp_path / "dest").mkdir()
     (tmp_path / "dest" / "door").symlink_to(tmp_path / "outside")
     with pytest.raises(CorpusError, match="would leave"):
-        data.unpack(packed, tmp_path / "dest")
+        unpack(packed, tmp_path / "dest")
     assert names(tmp_path / "outside") == []
 
 
@@ -313,7 +313,7 @@ def test_link_in_dest_is_not_followed_out(tmp_path):
 def test_damaged_zip(published, server, tmp_path, spoil):
     (tmp_path / "some.zip").write_bytes(spoil(server.files["/all.zip"]))
     with pytest.raises(CorpusError, match="could not be unpacked"):
-        data.unpack(tmp_path / "some.zip", tmp_path / "dest")
+        unpack(tmp_path / "some.zip", tmp_path / "dest")
     assert names(tmp_path / "dest") == []
 
 
@@ -322,7 +322,7 @@ def test_zip_where_a_file_is_a_folder_too(tmp_path):
         zipped.writestr("a", b"file")
         zipped.writestr("a/b", b"in a folder")
     with pytest.raises(CorpusError, match="could not be unpacked"):
-        data.unpack(tmp_path / "some.zip", tmp_path / "dest")
+        unpack(tmp_path / "some.zip", tmp_path / "dest")
 
 
 def test_commands():

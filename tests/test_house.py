@@ -9,13 +9,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-MODULES = sorted(p for p in (ROOT / "ser_nb").glob("*.py") if not p.name.startswith("_"))
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parent.name.startswith("."))
+MODULES = sorted(p for p in (ROOT / "ser_nb").rglob("*.py") if not p.name.startswith("_"))
 HEAVY = ("keras.src", "jax._src", "pandas.core", "matplotlib.artist", "seaborn.utils", "sklearn.base", "scipy._lib", "numba.core",
          "librosa.core", "joblib.parallel", "pooch.core", "IPython.core")
 
+
+
+def module_name(path):
+    "lib.audio of ser_nb/lib/audio.py"
+    return ".".join(path.relative_to(ROOT / "ser_nb").with_suffix("").parts)
+
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
-each_module = pytest.mark.parametrize("path", MODULES, ids=[p.stem for p in MODULES])
+each_module = pytest.mark.parametrize("path", MODULES, ids=[module_name(p) for p in MODULES])
 
 
 def cells(path, kind="code"):
@@ -110,13 +117,45 @@ def test_no_pickle(path):
     assert not unsafe, f"allow_pickle on line {unsafe}"
 
 
+def imports(path):
+    "Full names of the modules of ser_nb that a module imports, with the names that it takes from each."
+    package = ["ser_nb", *path.relative_to(ROOT / "ser_nb").parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *filter(None, [node.module])])
+            if name.split(".")[0] == "ser_nb":
+                yield name, [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names if alias.name.split(".")[0] == "ser_nb")
+
+
+def floor(module):
+    "0 for a room below the chapters, 1 for a chapter, 2 for what is built upon chapters."
+    return {"lib": 0, "more": 2}.get(module.removeprefix("ser_nb.").split(".")[0], 1)
+
+
+@each_module
+def test_arrows_run_one_way(path):
+    "A room of lib imports no chapter, and neither imports what is built upon chapters."
+    own = floor(module_name(path))
+    wrong = [name for name, _ in imports(path) if floor(name) > own]
+    assert not wrong, f"imports from above: {', '.join(wrong)}"
+
+
+@each_module
+def test_private_names_stay_at_home(path):
+    private = [f"{module}.{name}" for module, names in imports(path) for name in names if name.startswith("_")]
+    assert not private, f"private names of other modules: {', '.join(private)}"
+
+
 def loaded_by(*names):
     "The heavy libraries that a new Python has loaded after importing `names`."
     code = f"import sys, {', '.join(names)}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
 
 
-@pytest.mark.parametrize("module", ["ser_nb", *(f"ser_nb.{p.stem}" for p in MODULES)])
+@pytest.mark.parametrize("module", ["ser_nb", *(f"ser_nb.{module_name(p)}" for p in MODULES)])
 def test_import_is_light(module):
     assert not loaded_by(module), f"`import {module}` loads heavy libraries"
 
@@ -128,7 +167,7 @@ def test_heavy_libraries_are_seen():
 
 def test_sidebar_is_complete():
     listed = re.findall(r"^\s*- (\S+\.ipynb)$", (ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"), re.M)
-    assert sorted(listed) == [p.name for p in NOTEBOOKS], "nbs/sidebar.yml is out of step: run `nbdev_sidebar`"
+    assert sorted(listed) == sorted(p.relative_to(ROOT / "nbs").as_posix() for p in NOTEBOOKS), "nbs/sidebar.yml is out of step: run `nbdev_sidebar`"
 
 
 def test_readme_in_step():

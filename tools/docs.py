@@ -64,7 +64,7 @@ def process(project):
     except Exception as error:
         reasons = re.findall(r"^\w+(?:Error|Exception)\b.*", str(error.__cause__), re.M)
         raise DocsError("\n".join([str(error), *reasons[:1]])) from error
-    lost = {p.name for p in notebooks} - {p.name for p in pages.glob("*.ipynb")}
+    lost = {p.name for p in notebooks} - {p.name for p in pages.rglob("*.ipynb")}
     if lost or not notebooks:
         raise DocsError(f"nbdev made no page of {', '.join(sorted(lost)) or 'anything: there are no notebooks'}")
     return pages
@@ -78,7 +78,7 @@ def no_links_in_code(text):
 
 def plain_names(pages):
     "NN_x.ipynb becomes x.ipynb, in the folder, the sidebar and the notebooks' links, as nbdev names pages for Quarto."
-    for path in sorted(pages.glob("*.ipynb")):
+    for path in sorted(pages.rglob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
