@@ -7,13 +7,14 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'NAMINGS', 'OWN_NAMES',
-           'emotion_of', 'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key', 'listed_sexes',
-           'hash_index', 'index_key']
+           'emotion_of', 'identity', 'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key',
+           'listed_sexes', 'hash_index', 'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
 import io
 import os
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def emotion_of(
 ) -> str:  # the word that this project uses, or the label itself where it has none
     "The vocabulary's word for a label."
     return EMOTION_OF.get(re.sub(r"[\s-]+", "_", label.strip().lower()), label.strip())
+
+# %% ../../nbs/lib/corpora.ipynb #1feb8659
+def identity(
+    name: str,  # of a speaker, or a text that is spoken
+) -> str:  # equal for all spellings of one name
+    "A name without what spelling adds: case, spaces, composed or decomposed accents."
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", " ".join(name.split())).casefold())
 
 # %% ../../nbs/lib/corpora.ipynb #af813352
 COLUMNS = ["clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus"]
