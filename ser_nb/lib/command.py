@@ -84,5 +84,8 @@ def one_line(
     except BrokenPipeError:  # who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (Exception, KeyboardInterrupt) as error:
-        print(f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}", file=sys.stderr)
+        said = f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}"
+        if code == 1:  # that of an exit with a text
+            raise SystemExit(said) from None
+        print(said, file=sys.stderr)
         raise SystemExit(code) from None
