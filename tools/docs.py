@@ -206,12 +206,12 @@ def even_headings(text):
 
 
 LABELS = [  # what smalldocs leaves without a name for who hears a page
-    (r'(<nav class="navbar\b)', r'\1" aria-label="Main'),
-    (r'(<nav class="quarto-secondary-nav)', r'\1" aria-label="Section'),
+    (r'<nav class="navbar\b', '<nav aria-label="Main" class="navbar'),
+    (r'<nav class="quarto-secondary-nav', '<nav aria-label="Section" class="quarto-secondary-nav'),
     (r'(<nav id="quarto-sidebar")', r'\1 aria-label="Chapters and rooms"'),
     (r'(<nav id="TOC")', r'\1 aria-label="On this page"'),
     (r'(<nav id="TOC-body")', r'\1 aria-label="On this page, in the text"'),
-    (r'(<nav class="page-navigation)', r'\1" aria-label="Next and previous page'),
+    (r'<nav class="page-navigation', '<nav aria-label="Next and previous page" class="page-navigation'),
     (r'(<a class="sidebar-item-(?:text|toggle)[^>]*) role="navigation"', r'\1 role="button" tabindex="0"'),
     (r'<div class="toc-actions">', '<div class="toc-actions" role="navigation" aria-label="This page">'),
     (r'(<i class="bi bi-[^"]*") role="img">', r'\1 aria-hidden="true">'),
