@@ -166,7 +166,7 @@ def test_heavy_libraries_are_seen():
 
 
 def test_sidebar_is_complete():
-    listed = re.findall(r"^\s*- (\S+\.ipynb)$", (ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"), re.M)
+    listed = re.findall(r"^\s*(?:- |href: )(\S+\.ipynb)$", (ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(listed) == sorted(p.relative_to(ROOT / "nbs").as_posix() for p in NOTEBOOKS), "nbs/sidebar.yml is out of step: run `nbdev_sidebar`"
 
 
