@@ -73,9 +73,9 @@ def _check_names(members):
     for name in names:
         if name[:1] == "/" or name[1:2] == ":" or "\\" in name or "\0" in name or ".." in name.split("/"):
             raise PredictError(f"a file in it is named {name[:80]!r}, which lies outside: zip the run folder again")
-    (name, n), *_ = [*Counter(names).most_common(1), ("", 0)]
-    if n > 1:
-        raise PredictError(f"{name[:80]} is in it {n:,} times: zip the run folder again")
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise PredictError(f"{twice[0][:80]} is in it more than once: zip the run folder again")
 
 
 def _home(names) -> str:
