@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ISSUES', 'command', 'plural', 'printable', 'what_happened', 'one_line']
+__all__ = ['ISSUES', 'EVERY', 'command', 'plural', 'printable', 'what_happened', 'one_line', 'say', 'span', 'Progress',
+           'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
+import contextlib
 import os
 import sys
 import tempfile
+import threading
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -73,12 +78,16 @@ def what_happened(
     return _fault(error)
 
 # %% ../../nbs/lib/command.ipynb #8005a9fd
+_commands = []  # names of the commands that are at work
+
+
 def one_line(
     work: Callable,   # of no arguments, what the command does
     name: str = "",   # of the command; that of the program if empty
     code: int = 1,    # exit code where something goes wrong
 ):
     "Run a command; whatever goes wrong becomes one line on standard error."
+    _commands.append(name)
     try:
         return work()
     except BrokenPipeError:  # who reads has seen enough
@@ -86,3 +95,110 @@ def one_line(
     except (Exception, KeyboardInterrupt) as error:
         print(f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}", file=sys.stderr)
         raise SystemExit(code) from None
+    finally:
+        _commands.pop()
+
+# %% ../../nbs/lib/command.ipynb #2c65470d
+def say(
+    text: str,  # one line
+) -> None:
+    "Tell who waits, at once; a full disk or a closed window under the log is no reason to stop the work."
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def span(
+    seconds: float,
+) -> str:  # 12 s, 3 min, 2 h 5 min
+    "A time as one says it."
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+# %% ../../nbs/lib/command.ipynb #95e11cd6
+EVERY = 30.0  # seconds from one log line to the next: a page in half an hour
+
+
+class Progress:
+    "How far a work is; `progress` makes one."
+
+    def __init__(self, total: int | None, what: str, unit: str, done: int, tell: Callable, clock: Callable):
+        self.total, self.what, self.unit, self.first, self.done = total, what, unit, done, done
+        self.tell, self.clock, self.start, self.bar = tell, clock, clock(), None
+        self.told = self.start
+
+    def update(self, n: int = 1, note: str = "") -> None:
+        "Count n more; `note` says how it goes."
+        self.done += n
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(n)
+        elif (now := self.clock()) - self.told >= EVERY:
+            self.told = now
+            self.tell(", ".join(filter(None, [f"{self.what}: {self.so_far()}", self.left(now), note])))
+
+    def so_far(self) -> str:
+        "3 of 20 clips"
+        whole = self.total in (None, self.done)
+        return plural(self.done, self.unit) if whole else f"{self.done:,} of {plural(self.total, self.unit)}"
+
+    def left(self, now: float) -> str:
+        "about 40 s left; nothing where that can't be known"
+        new, more = self.done - self.first, (self.total or 0) - self.done
+        return f"about {span((now - self.start) / new * more)} left" if new > 0 and more > 0 else ""
+
+# %% ../../nbs/lib/command.ipynb #c4e18537
+def _at_terminal() -> bool:
+    "Whether someone sits before standard error."
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def _is_command() -> bool:
+    "Whether a command is at work, and not as a function in a notebook."
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return bool(_commands) and shell is None
+
+
+@contextlib.contextmanager
+def progress(
+    total: int | None,  # things to do in all; None: not known
+    what: str,  # is done, as in "features"
+    unit: str = "clip",  # one of the things
+    done: int = 0,  # of them by an earlier run
+    quiet: bool | None = None,  # say nothing; None: speak at a terminal, or where a command is at work
+    clock: Callable[[], float] = time.monotonic,  # seconds
+) -> Iterator[Progress]:
+    "Say what is planned, how far it is and how long it takes: a bar at a terminal, lines in a log."
+    terminal = _at_terminal()
+    lines = not terminal and (_is_command() if quiet is None else not quiet)
+    state = Progress(total, what, unit, done, say if lines else lambda text: None, clock)
+    if terminal and not quiet:
+        from tqdm import tqdm
+
+        with tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True) as state.bar:
+            return (yield state)
+    state.tell(f"{what}: {'' if total is None else plural(total, unit)}{f', {done:,} done before' if done else ''}")
+    yield state
+    state.tell(f"{what}: {state.so_far()} in {span(clock() - state.start)}")
+
+# %% ../../nbs/lib/command.ipynb #cb89adcb
+def end_with(
+    parent: int,  # number of the process that started this one
+) -> None:
+    "End this process soon after its parent, however that ended."
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end_with", daemon=True).start()
+
+
+@contextlib.contextmanager
+def own_processes() -> Iterator[None]:
+    "Within, the processes that joblib starts end with this one."
+    from joblib import parallel_config
+
+    with parallel_config("loky", initializer=end_with, initargs=(os.getpid(),)):
+        yield
