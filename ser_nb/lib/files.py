@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'TEXT_COLUMNS', 'ROWS_AT_ONCE', 'replace_file', 'write_file', 'clear_unfinished', 'read_table', 'file_sha256',
+__all__ = ['pd', 'FORMULA', 'PLAIN', 'TEXT_COLUMNS', 'NUMBERS', 'ROWS_AT_ONCE', 'replace_file', 'write_file', 'clear_unfinished',
            'SerError', 'AudioError', 'CorpusError', 'FeatureError', 'SplitError', 'ModelError', 'TrainError',
            'EvaluateError', 'TrustError', 'PredictError', 'UnseenError', 'BusyError', 'parsing', 'json_object',
-           'json_bytes', 'locked']
+           'json_bytes', 'locked', 'guarded', 'unguarded', 'write_table', 'read_table', 'file_sha256']
 
 # %% ../../nbs/lib/files.ipynb #50fc2099
 import errno
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -84,37 +85,6 @@ def clear_unfinished(
     "Remove what a killed program had begun to write."
     for left in Path(folder).glob(".writing-*"):
         left.unlink(missing_ok=True)
-
-# %% ../../nbs/lib/files.ipynb #fb0d734f
-TEXT_COLUMNS = {
-    "clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus", "source", "sha256", "shard",
-    "part", "protocol", "reason", "file", "kind", "problem", "detail", "intensity",
-}
-
-
-ROWS_AT_ONCE = 8192  # a long table read whole would need four times its memory while it is read
-
-
-def read_table(
-    path: str | Path,  # a csv file
-) -> pd.DataFrame:  # columns of `TEXT_COLUMNS` as text ("" where empty), all others as pandas reads them
-    "Read a csv table, keeping the text columns as text."
-    names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-    text = {name: str for name in names if name in TEXT_COLUMNS}
-    parts = pd.read_csv(path, dtype=text, encoding="utf-8-sig", keep_default_na=False, chunksize=ROWS_AT_ONCE,
-                        na_values={name: ["", "nan"] for name in names if name not in text})
-    return pd.concat(parts, ignore_index=True)
-
-# %% ../../nbs/lib/files.ipynb #45fddf76
-def file_sha256(
-    path: str | Path,  # any file
-) -> str:  # 64 hexadecimal digits; "" if it cannot be read
-    "The hash of a file's bytes."
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 # %% ../../nbs/lib/files.ipynb #f5fc5714
 class SerError(ValueError):
@@ -270,3 +240,88 @@ def _flock(file) -> bool:
     except (ImportError, OSError):
         pass
     return True
+
+# %% ../../nbs/lib/files.ipynb #53d0f13e
+FORMULA = r"'*[=+\-@\t\r\n]"  # how text begins that a spreadsheet takes for more than text
+PLAIN = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"  # a number
+
+
+def guarded(column: pd.Series) -> pd.Series:
+    "Text with an apostrophe before what a spreadsheet would run."
+    return column.str.replace(rf"^(?!{PLAIN})(?={FORMULA})", "'", regex=True)
+
+
+def unguarded(column: pd.Series) -> pd.Series:
+    "Text as it was before `guarded`."
+    return column.str.replace(rf"^'(?={FORMULA})", "", regex=True) if column.str.startswith("'").any() else column
+
+
+def write_table(
+    table: pd.DataFrame,
+    path: str | Path,  # of the csv file
+    **how,  # for `DataFrame.to_csv`
+) -> None:
+    "Write a csv table, all or nothing, in which no text is a formula."
+    text = [name for name in table if pd.api.types.is_string_dtype(table[name])]
+    with replace_file(path) as temporary:
+        table.assign(**{name: guarded(table[name]) for name in text}).to_csv(temporary, index=False, **how)
+
+# %% ../../nbs/lib/files.ipynb #fb0d734f
+TEXT_COLUMNS = {
+    "clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus", "source", "sha256", "shard",
+    "part", "protocol", "reason", "file", "kind", "problem", "detail", "intensity",
+}
+NUMBERS = {  # table -> pattern of its columns of numbers
+    "index.csv": "duration|n_frames|start",
+    "split.csv": "fold",
+    "audit.csv": "clips|of|share|known",
+    "predictions.csv": "confidence|p_.*",
+}
+
+
+ROWS_AT_ONCE = 8192  # a long table read whole would need four times its memory while it is read
+
+
+def read_table(
+    path: str | Path,  # a csv file
+    numbers: str | None = None,  # pattern of the columns that are numbers; None: by the file's name, see `NUMBERS`
+) -> pd.DataFrame:  # all other columns as text, "" where empty
+    "Read a csv table, guessing nothing."
+    pattern = NUMBERS.get(Path(path).name, "") if numbers is None else numbers
+    try:
+        names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
+        kept = [name for name in names if re.fullmatch(pattern, name)]
+        parts = pd.read_csv(path, dtype={name: str for name in names if name not in kept}, encoding="utf-8-sig",
+                            keep_default_na=False, chunksize=ROWS_AT_ONCE,
+                            na_values={name: ["", "nan"] for name in kept})
+        table = pd.concat(map(_straight, parts), ignore_index=True)
+    except ValueError as error:
+        raise SerError(f"{path}: damaged ({str(error).splitlines()[0]}); make it again") from None
+    _check_numbers(table, kept, path)
+    return table.assign(**{name: unguarded(table[name]) for name in names if name not in kept})
+
+
+def _straight(rows: pd.DataFrame) -> pd.DataFrame:
+    "The same rows; ValueError where a row has more fields than there are columns."
+    if not isinstance(rows.index, pd.RangeIndex):
+        raise ValueError("more fields than columns")
+    return rows
+
+
+def _check_numbers(table: pd.DataFrame, names: list[str], path) -> None:
+    "Raise SerError at a value that is no number in a column of numbers."
+    for name in names:
+        if len(table) and table[name].dtype.kind not in "iuf":
+            odd = table[name][pd.to_numeric(table[name].astype(str), errors="coerce").isna() & table[name].notna()]
+            raise SerError(f"{path}: column {name}: {next(iter(odd), '')!r} is no number; make the table again")
+
+# %% ../../nbs/lib/files.ipynb #45fddf76
+def file_sha256(
+    path: str | Path,  # any file
+) -> str:  # 64 hexadecimal digits; "" if it cannot be read
+    "The hash of a file's bytes."
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
