@@ -11,14 +11,13 @@ __all__ = ['pd', 'Names', 'LIKE_A_SPEAKER', 'ORDINALS', 'is_emotion', 'find_emot
 
 # %% ../../nbs/lib/roles.ipynb #a1c07004
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
 import lazy_loader as lazy
 
-from .command import plural, printable
+from .command import plural, printable, say
 from .corpora import SYNONYMS, emotion_of, folder_says, identity, is_word
 from .files import CorpusError
 
@@ -323,7 +322,7 @@ def say_roles(
     lines, told = [], corpus.attrs.get("told", {})
     for name, part in corpus.groupby("corpus", sort=False):
         own = told.get(name, {})
-        said = [say(part, own) for say in (_say_speakers, _say_emotions, _say_texts, _say_part)]
+        said = [tell(part, own) for tell in (_say_speakers, _say_emotions, _say_texts, _say_part)]
         sex = f"sex{_from(own, 'sex')}" if own.get("sex") else ""
         line = "; ".join(filter(None, [*said, sex, *own.get("notes", [])]))
         lines.append(f"{name}: {line}" if corpus["corpus"].nunique() > 1 else line)
@@ -335,4 +334,4 @@ def tell_roles(
 ) -> None:
     "Print what was taken for what to standard error."
     for line in corpus.attrs.get("roles", "").splitlines():
-        print(printable(line), file=sys.stderr, flush=True)
+        say(line)

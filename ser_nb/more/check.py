@@ -19,9 +19,9 @@ import lazy_loader as lazy
 import numpy as np
 
 from ..lib.audio import load_audio, read_bytes
-from ..lib.command import command, one_line, printable
+from ..lib.command import command, one_line, printable, progress
 from ..lib.corpora import hash_index, index_key
-from ..lib.files import AudioError, CorpusError, for_people, replace_file
+from ..lib.files import AudioError, CorpusError, write_table
 from ..lib.finding import load_corpus
 from ..lib.roles import tell_roles
 
@@ -52,11 +52,13 @@ def _examine(path: str) -> dict:
 def _examine_all(corpus: pd.DataFrame, jobs: int) -> pd.DataFrame:
     "The corpus with the facts of each file, on all cores."
     from joblib import Parallel, delayed
-    from tqdm import tqdm
 
-    facts = Parallel(jobs, return_as="generator", batch_size=32)(delayed(_examine)(os.path.abspath(path))
-                                                              for path in corpus["path"])
-    facts = list(tqdm(facts, "check", len(corpus), unit="clip", disable=None))
+    facts, found = [], Parallel(jobs, return_as="generator", batch_size=32)(
+        delayed(_examine)(os.path.abspath(path)) for path in corpus["path"])
+    with progress(len(corpus), "check") as state:
+        for fact in found:
+            facts.append(fact)
+            state.update()
     return pd.concat([corpus[["clip", "path", "corpus"]], pd.DataFrame(facts)], axis=1)
 
 # %% ../../nbs/more/check.ipynb #29141ede
@@ -136,8 +138,7 @@ def _say_problems(problems: pd.DataFrame) -> None:
 def _write_problems(problems: pd.DataFrame, out: str) -> None:
     "Write the table of problems, if it is wanted."
     if out:
-        with replace_file(out) as temporary:
-            for_people(problems).to_csv(temporary, index=False)
+        write_table(problems, out)
 
 # %% ../../nbs/more/check.ipynb #006396ba
 @command
