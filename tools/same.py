@@ -112,7 +112,7 @@ def commit(code) -> str:
     "The commit of the code that is looked at, with a + where it was changed since."
     told = [subprocess.run(["git", "-C", str(code), *words], capture_output=True, text=True).stdout.strip()
             for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "ser_nb"])]
-    return told[0] + "+" * bool(told[1])
+    return (told[0] or "no commit") + "+" * bool(told[1])
 
 
 def corpora(names, data, folder) -> dict:
@@ -151,7 +151,8 @@ def look_at_features(record, name, corpus, folder) -> dict:
         told = index[["clip", "emotion", "speaker", "text", "corpus"]].to_csv(index=False)
         sizes = index[["clip", "sha256", "duration", "n_frames", "shard", "start"]].to_csv(index=False)
         record.put(f"{name}: {kind} features", here={"index": digest(sizes), "data_hash": features.data_hash},
-                   anywhere={"settings": json.loads(settings.to_json()), "hash": settings.hash, "names": digest(settings.names),
+                   anywhere={"settings": json.loads(settings.to_json()), "hash": settings.hash,
+                             "names": digest(settings.names),
                              "families": {k: [c.start, c.stop] for k, c in settings.families.items()},
                              "index": digest(told), "rejected": len(features.rejected)})
         record.put(f"{name}: {kind} frames", here=digest(np.concatenate([features[i] for i in range(len(features))])))
@@ -340,7 +341,7 @@ def compare(old: dict, new: dict) -> int:
         print("\n".join([f"{'DIFFERENT' if found else 'same':<9}  {name}", *(f"{'':11}{line}" for line in found)]))
     left = [name for name in old["corpora"] if name not in new["corpora"]]
     print(f"{old['commit']} and {new['commit']}: {len(names) - wrong} of {len(names)} results are the same"
-          + (f"; {', '.join(left)} is not here and was not looked at" if left else ""))
+          + (f"; {', '.join(left)} not looked at" if left else ""))
     return int(wrong > 0 or not names)
 
 
