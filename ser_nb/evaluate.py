@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+import math
 import re
 import sys
 import textwrap
@@ -26,17 +27,18 @@ from fastcore.script import call_parse
 from .lib.audio import load_audio
 from .lib.command import command, one_line, plural, printable, progress, say, span
 from .lib.corpora import identity, is_synthetic
-from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, read_table,
-                              replace_file, write_table)
+from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
+                              json_bytes, locked, parsing, read_table, table_text, write_file)
 from .lib.finding import corpus_paths, load_corpus
+from .lib.runs import Report, read_history, read_run, run_folder
 from .data import demo
-from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold, label_ids, load_split,
-                            obstacles, one_spelling, part_rows, say_doubles, speakers_of, split_folders,
-                            split_random, split_speakers, split_words, verdict)
+from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold, label_ids, obstacles,
+                            one_spelling, part_rows, say_doubles, speakers_of, split_folders, split_random,
+                            split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
-from .train import (TrainSettings, clear_unfinished, command_settings, load_run, plot_curves, predict_rows,
-                          read_history, read_run, run_features, run_folder, train, train_buckets, val_scores, versions)
+from .train import (TrainSettings, command_settings, load_run, plot_curves, predict_rows, run_features, run_split,
+                          train, train_buckets, val_scores, versions)
 
 pd = lazy.load("pandas")
 
@@ -59,7 +61,7 @@ def predictions(
 ) -> pd.DataFrame:  # clip, path, speaker, text, (sex,) emotion, predicted, confidence, p_<emotion>...
     "What a run says of the clips of one part of its split."
     model, run, normaliser = load_run(run_dir)
-    split = load_split(run_folder(run_dir) / "split.csv")
+    split = run_split(run_dir)
     if features.settings.hash != FeatureSettings.from_json(json.dumps(run["features"])).hash:
         raise TrainError(f"{features.folder}: features made with other settings than those of the run: extract again")
     rows = part_rows(features, split, part)
@@ -308,8 +310,6 @@ def report(
     "Judge a run and leave a report folder."
     run, pred = read_run(run_folder(run_dir)), predictions(run_dir, features, part)
     out_dir = Path(out_dir or run_folder(run_dir) / "report")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    clear_unfinished(out_dir)
     title, surest = f"{', '.join(run['corpus'])}: {run['protocol']}", most_confident(pred)
     sounds = hear(surest)
     lost = {clip: why for clip, why in sounds.items() if isinstance(why, str)}
@@ -320,20 +320,23 @@ def report(
     found = {**scores(pred), "interval": interval(pred), "part": part, "per_class": per_class(pred).to_dict("index"),
              "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
              **({"no_player": lost} if lost else {}), "run": run}
-    page = _report_page(title, found, pred, pictures, surest, sounds)
-    write_table(pred, out_dir / "predictions.csv")
-    _write_bytes(out_dir, {**{f"{name}.png": data for name, data in pictures.items()},
-                           "report.json": _json(found).encode(), "report.html": page.encode()})
+    files = {**{f"{name}.png": data for name, data in pictures.items()},
+             "predictions.csv": table_text(pred).encode(), "report.json": json_bytes(_plain(found)),
+             "report.html": _report_page(title, found, pred, pictures, surest, sounds).encode()}
+    _write_report(out_dir, files)
     return found
 
-def _json(value) -> str:
-    "Json with null for what is no number."
-    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda name: None), indent=1)
+def _plain(value):
+    "What json can hold, with nothing for what is no number."
+    return json.loads(json.dumps(value), parse_constant=lambda name: None)
 
-def _write_bytes(folder, files):
-    "Write some files, each whole or not at all."
-    for name, data in files.items():
-        with replace_file(Path(folder) / name) as f: Path(f).write_bytes(data)
+def _write_report(out_dir, files: dict):  # name -> bytes
+    "Write the files of a report with their hashes, while no other program writes there."
+    with locked(out_dir, wait=math.inf):
+        clear_unfinished(out_dir)
+        report = Report(out_dir)
+        for name, data in files.items(): report.write(name, data)
+        report.store()
 
 def _report_page(title, found, pred, pictures, surest, sounds) -> str:
     "The html of a report."
@@ -360,7 +363,8 @@ def read_predictions(
     for folder in [run] if isinstance(run, (str, Path)) else run:
         file = run_folder(folder) / "report" / "predictions.csv"
         if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
-        tables.append(read_table(file))
+        file = Report.open(file.parent).checked("predictions.csv")
+        with parsing(file, "judge the run again with ser_evaluate", EvaluateError): tables.append(read_table(file))
         lacking = {"clip", "speaker", "text", "emotion", "predicted", "confidence"} - set(tables[-1])
         if lacking: raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
@@ -698,7 +702,7 @@ def check_run(
     twins: pd.DataFrame | None = None,  # of `find_twins`, which reads the recordings; None: not looked for
 ) -> pd.DataFrame:  # row: split, twins, scale, stopping; ok and says
     "Look for leaks in a finished run."
-    split = load_split(run_folder(run_dir) / "split.csv")
+    split = run_split(run_dir)
     normaliser, found, says = load_run(run_dir)[2], audit(split), {}
     leaks = (~found["allowed"] & (found["clips"] > 0)).any()
     says["split"] = verdict(found) if leaks else ""
@@ -726,7 +730,7 @@ def _card_row(name, runs, out_dir, twins) -> dict:
     sure, right = interval(pred), interval(pred, "accuracy")
     by_seed = {seed: scores(read_predictions([Path(out_dir) / run for run in own["run"]]))["UAR"]
                for seed, own in runs.groupby("seed")}
-    splits = [load_split(Path(out_dir) / run / "split.csv") for run in runs["run"]]
+    splits = [run_split(Path(out_dir) / run) for run in runs["run"]]
     return {"protocol": runs["protocol"].iloc[0], "line": name, "UAR": sure["value"], "low": sure["low"],
             "high": sure["high"], "accuracy": right["value"], "accuracy_low": right["low"],
             "accuracy_high": right["high"], "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,
@@ -823,7 +827,8 @@ def write_summary(
         told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
         f"<h2>Each run</h2><ul>{links}</ul>"])
-    _write_bytes(out_dir, {"summary.png": png, "summary.html": page.encode(), "summary.json": _json(value).encode()})
+    files = {"summary.png": png, "summary.html": page.encode(), "summary.json": json_bytes(_plain(value))}
+    for name, data in files.items(): write_file(out_dir / name, data)
     return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), told.rename_axis(None).to_string(), "",
                       *(f"{line}: {text}" for line, text in says.items()), HOW, "",
                       f"Report: {out_dir / 'summary.html'}"])
@@ -1071,7 +1076,8 @@ def write_cross(
     page = html_page("Across corpora", [_note(SYNTHETIC_NOTE) if fake else "", f"<p>{html.escape(about)}</p>",
                                     f"<img alt='UAR of each pair' src='{embedded(png, 'image/png')}'>",
                                     told.to_html(border=0, index=False), f"<h2>Each run</h2><ul>{links}</ul>"])
-    _write_bytes(out_dir, {"cross.png": png, "cross.html": page.encode(), "cross.json": _json(value).encode()})
+    files = {"cross.png": png, "cross.html": page.encode(), "cross.json": json_bytes(_plain(value))}
+    for name, data in files.items(): write_file(out_dir / name, data)
     return "\n".join([*([SYNTHETIC_NOTE] if fake else []), told.to_string(index=False), about, "",
                       f"Report: {out_dir / 'cross.html'}"])
 
