@@ -33,7 +33,7 @@ from fastcore.basics import patch
 from .lib.audio import load_audio
 from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity
-from .lib.files import SerError, SplitError, read_table, replace_file, write_table
+from .lib.files import SplitError, read_table, replace_file, write_table
 
 pd = lazy.load("pandas")
 
@@ -506,7 +506,7 @@ def save_split(split: pd.DataFrame, # a split
                path: str | Path,    # of the csv file
     ) -> Path:                      # where it was written
     "Write a split, all or nothing."
-    write_table(_in_order(split), path, lineterminator="\n")
+    write_table(_in_order(split), path)
     return Path(path)
 
 def load_split(path: str | Path, # of the csv file
