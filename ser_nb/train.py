@@ -23,7 +23,7 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.script import call_parse
 
-from .lib.command import one_line
+from .lib.command import command, one_line
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
