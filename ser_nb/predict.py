@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import html
 import io
 import json
@@ -25,10 +24,11 @@ from .lib.audio import (array_samples, audio_files, check_rate, check_sound, cut
                               mono, read_bytes, resampled)
 from .lib.files import (AudioError, CorpusError, FeatureError, ModelError, PredictError, SplitError,
                               TrainError, replace_file)
+from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
 from .model import OnnxNetwork, check_onnx, network_settings
-from .train import calibrated, clip_facts, outside, predict_rows, run_folder
+from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
 __all__ = ['UNSURE', 'NEEDED', 'LIMITS', 'UNITS', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'export', 'ser_predict']
@@ -164,10 +164,12 @@ def _check_files(files):
     if not run.get("finished"): raise PredictError("training is not finished: call ser_train again to go on")
     lacking = [name for name in NEEDED if name not in files]
     if lacking: raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
-    hashes = _parse(files, "hashes.json")
-    for name in NEEDED:
-        if name != "hashes.json" and hashlib.sha256(files[name]).hexdigest() != hashes.get(name):
-            raise PredictError(f"{name} is not the file that training left (its hash differs): copy the run again")
+    hashes = parse_hashes(files["hashes.json"], "hashes.json", Run.names)
+    if "calibration.json" in hashes and "calibration.json" not in files:
+        raise PredictError("calibration.json is missing: copy the whole folder, or run ser_card again")
+    for name in LIMITS:
+        if name in files and name != "hashes.json" and (name in NEEDED or name in hashes):
+            check_bytes(files[name], name, hashes, name, TODO.get(name, COPY))
     return run, hashes
 
 # %% ../nbs/06_predict.ipynb #a9e93d6c

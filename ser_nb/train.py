@@ -23,7 +23,7 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.script import call_parse
 
-from .lib.command import one_line
+from .lib.command import command, one_line
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
@@ -458,8 +458,9 @@ def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
     class InMemory(real):
         "A file of that name in memory, any other as it is."
         def __init__(self, path, mode="r", **more):
-            self.__dict__["in_memory"] = str(path) == str(name)
-            super().__init__(path, mode, **more, **({"driver": "core", "backing_store": False} if self.in_memory else {}))
+            self.in_memory = str(path) == str(name)
+            more |= {"driver": "core", "backing_store": False} if self.in_memory else {}
+            super().__init__(path, mode, **more)
         def close(self):
             if self and self.in_memory:
                 self.flush()
@@ -661,7 +662,7 @@ def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
     data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4: raise TrainError(f"model.onnx: onnxruntime and keras differ by {worst:.2g}: please report this")
+    if not worst <= 1e-4: raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
 
 def seal_run(
@@ -810,16 +811,17 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     "The trained network of a run, with its description and scale, each file as training left it."
     path, files = Path(path), Run.open(run_folder(path))
     files.verify(but=("calibration.json",))
+    beside = path.suffix if path != files.folder and path.is_file() else ""
+    if beside in files.hashes: files.read(beside)
     run = read_run(files.folder)
     model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
-    if path != files.folder and path.is_file(): _check_beside(path, files, model, run)
+    if beside and beside not in files.hashes: _compare_weights(path, files, model, run)
     with parsing(files.where("normaliser.json"), COPY, TrainError):
         return model, run, Normaliser.load(files.where("normaliser.json"))
 
 # %% ../nbs/04_train.ipynb #4fa15edd
-def _check_beside(path, files, model, run):
+def _compare_weights(path, files, model, run):
     "Raise unless a model file has the weights of its run."
-    if path.suffix in files.hashes: return files.read(path.suffix)
     other = load_weights(_network_of(run, files.folder), path)
     if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights())):
         raise TrainError(f"{path}: its weights are not those of {files.folder}: remove it, or call ser_train again")
