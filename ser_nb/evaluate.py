@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+import math
 import re
 import sys
 import warnings
@@ -23,16 +24,17 @@ from fastcore.script import call_parse
 from .lib.audio import load_audio
 from .lib.command import command, one_line, plural
 from .lib.corpora import is_synthetic
-from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, read_table,
-                              replace_file)
+from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
+                              json_bytes, locked, parsing, read_table, replace_file)
 from .lib.finding import corpus_paths, load_corpus
+from .lib.runs import Report, read_history, read_run, run_folder
 from .data import demo
-from .dataset import (audit, check_normaliser, kfold, label_ids, load_split,
+from .dataset import (audit, check_normaliser, kfold, label_ids,
                             part_rows, split_random, split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
-from .train import (TrainSettings, clear_unfinished, command_settings, load_run, plot_curves, predict_rows,
-                          read_history, read_run, run_features, run_folder, train, train_buckets, val_scores, versions)
+from .train import (TrainSettings, command_settings, load_run, plot_curves, predict_rows, run_features, run_split,
+                          train, train_buckets, val_scores, versions)
 
 pd = lazy.load("pandas")
 
@@ -54,7 +56,7 @@ def predictions(
 ) -> pd.DataFrame:  # clip, path, speaker, text, (sex,) emotion, predicted, confidence, p_<emotion>...
     "What a run says of the clips of one part of its split."
     model, run, normaliser = load_run(run_dir)
-    split = load_split(run_folder(run_dir) / "split.csv")
+    split = run_split(run_dir)
     if features.settings.hash != FeatureSettings.from_json(json.dumps(run["features"])).hash:
         raise TrainError(f"{features.folder}: features made with other settings than those of the run: extract again")
     rows = part_rows(features, split, part)
@@ -265,8 +267,6 @@ def report(
     "Judge a run and leave a report folder."
     run, pred = read_run(run_folder(run_dir)), predictions(run_dir, features, part)
     out_dir = Path(out_dir or run_folder(run_dir) / "report")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    clear_unfinished(out_dir)
     title, surest = f"{', '.join(run['corpus'])}: {run['protocol']}", most_confident(pred)
     pictures = {"confusion": plot_confusion(pred, title), "curves": plot_curves(run_folder(run_dir)),
                 "surest": plot_spectrograms(surest)}
@@ -274,13 +274,19 @@ def report(
     found = {**scores(pred), "interval": interval(pred), "part": part, "per_class": per_class(pred).to_dict("index"),
              "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
              "run": run}
-    for name, data in pictures.items():
-        with replace_file(out_dir / f"{name}.png") as f: Path(f).write_bytes(data)
-    with replace_file(out_dir / "predictions.csv") as f: pred.to_csv(f, index=False)
-    with replace_file(out_dir / "report.json") as f: Path(f).write_text(json.dumps(found, indent=1))
-    with replace_file(out_dir / "report.html") as f:
-        Path(f).write_text(_report_page(title, found, pred, pictures, surest), encoding="utf-8")
+    files = {**{f"{name}.png": data for name, data in pictures.items()},
+             "predictions.csv": pred.to_csv(index=False).encode(), "report.json": json_bytes(found),
+             "report.html": _report_page(title, found, pred, pictures, surest).encode()}
+    _write_report(out_dir, files)
     return found
+
+def _write_report(out_dir, files: dict):  # name -> bytes
+    "Write the files of a report with their hashes, while no other program writes there."
+    with locked(out_dir, wait=math.inf):
+        clear_unfinished(out_dir)
+        report = Report(out_dir)
+        for name, data in files.items(): report.write(name, data)
+        report.store()
 
 def _report_page(title, found, pred, pictures, surest) -> str:
     "The html of a report."
@@ -306,7 +312,8 @@ def read_predictions(
     for folder in [run] if isinstance(run, (str, Path)) else run:
         file = run_folder(folder) / "report" / "predictions.csv"
         if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
-        tables.append(read_table(file))
+        file = Report.open(file.parent).checked("predictions.csv")
+        with parsing(file, "judge the run again with ser_evaluate", EvaluateError): tables.append(read_table(file))
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
     return pd.concat(tables, ignore_index=True)
 
@@ -548,7 +555,7 @@ def check_run(
     twins: pd.DataFrame | None = None,  # of `find_twins`, which reads the recordings; None: not looked for
 ) -> pd.DataFrame:  # row: split, twins, scale, stopping; ok and says
     "Look for leaks in a finished run."
-    split = load_split(run_folder(run_dir) / "split.csv")
+    split = run_split(run_dir)
     normaliser, found, says = load_run(run_dir)[2], audit(split), {}
     leaks = (~found["allowed"] & (found["clips"] > 0)).any()
     says["split"] = verdict(found) if leaks else ""
@@ -575,7 +582,7 @@ def _card_row(name, runs, out_dir, twins) -> dict:
     sure, right = interval(pred), interval(pred, "accuracy")
     by_seed = {seed: scores(read_predictions([Path(out_dir) / run for run in own["run"]]))["UAR"]
                for seed, own in runs.groupby("seed")}
-    splits = [load_split(Path(out_dir) / run / "split.csv") for run in runs["run"]]
+    splits = [run_split(Path(out_dir) / run) for run in runs["run"]]
     return {"protocol": runs["protocol"].iloc[0], "line": name, "UAR": sure["value"], "low": sure["low"],
             "high": sure["high"], "accuracy": right["value"], "accuracy_low": right["low"],
             "accuracy_high": right["high"], "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,

@@ -132,18 +132,46 @@ class Page:
             raise RuntimeError(f"{method}: {message['error']['message']}")
         return message["result"]
 
-    def visit(self, url):
-        "What the probe found on the page at `url`, and the events until it was quiet."
+    def evaluate(self, expression):
+        "The value of an expression on the page."
+        result = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(f"the check itself failed: {result['exceptionDetails']}")
+        return result["result"].get("value")
+
+    def open(self, url):
+        "Load the page at `url`."
         self.events.clear()
         loader = self.send("Page.navigate", url=url)["loaderId"]
         while not any(p.get("loaderId") == loader and p.get("name") == "load" for _, p in self.events):
             self.receive()
-        result = self.send("Runtime.evaluate", expression=PROBE, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in result:
-            raise RuntimeError(f"the check itself failed on {url}: {result['exceptionDetails']}")
-        found = result["result"]["value"]
-        self.send("Runtime.evaluate", expression="new Promise(r => setTimeout(r, 200))", awaitPromise=True)
+
+    def visit(self, url):
+        "What the probe found on the page at `url`, and the events until it was quiet."
+        self.open(url)
+        found = self.evaluate(PROBE)
+        self.evaluate("new Promise(r => setTimeout(r, 200))")
         return found, list(self.events)
+
+
+LOOKS = {"wide": (1400, "light"), "wide, dark": (1400, "dark"), "phone": (390, "light"), "phone, dark": (390, "dark")}
+AXE = """axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}).then(r =>
+  r.violations.map(v => [v.id, v.nodes.length, v.nodes.slice(0, 2).map(n => n.target.join(' ') + ' ' + n.html.slice(0, 90)).join(' | ')]))"""
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def look_problems(page, url, axe):
+    "What axe-core finds on a page at two widths, in light and dark, and whether a phone has to scroll sideways."
+    for look, (width, scheme) in LOOKS.items():
+        page.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+        page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        page.open(url)
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        page.evaluate(axe)
+        for rule, n, where in page.evaluate(AXE):
+            yield f"{look}: {rule}, {n} times, such as {where}"
+        if width < 500 and (wide := page.evaluate(OVERFLOW)) > 1:
+            yield f"{look}: {wide} pixels wider than the screen"
 
 
 def is_icon(url):
@@ -186,8 +214,8 @@ def link_problems(found, site, folder, ids):
             yield f"broken anchor: {written}"
 
 
-def check(folder):
-    "All problems as {page: [problem...]}, and the probe's findings as {page: ...}."
+def check(folder, axe=""):
+    "All problems as {page: [problem...]}, and the probe's findings as {page: ...}; `axe` is the text of axe-core."
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
     problems, found = {}, {}
     with served(folder) as site, browser() as socket:
@@ -195,6 +223,9 @@ def check(folder):
         for name in names:
             found[name], events = page.visit(site + name)
             problems[name] = list(dict.fromkeys(event_problems(events, site)))
+            if axe:
+                problems[name] += look_problems(page, site + name, axe)
+                page.send("Emulation.clearDeviceMetricsOverride")
         ids = {name: set(f["ids"]) for name, f in found.items()}
         for name, f in found.items():
             problems[name] += [f"missing picture: {src}" for src in f["broken"]]
@@ -207,12 +238,13 @@ def check(folder):
 @call_parse
 def main(
     folder: str = "_docs",  # the built site; relative to the project
+    axe: str = "",  # axe.min.js of axe-core, for the rules of accessibility; empty: these are not looked at
 ):
     "Open every page of the built site in headless Chromium; exit with 1 where anything is wrong."
     folder = (ROOT / folder).resolve()
     if not (folder / "index.html").is_file():
         sys.exit(f"there is no site in {folder}: build it with `python tools/docs.py`")
-    problems, found = check(folder)
+    problems, found = check(folder, Path(axe).read_text(encoding="utf-8") if axe else "")
     for name, f in found.items():
         print(f"{name}: {f['pictures']} pictures, {f['formulas']} formulas, {len(f['links'])} links, {len(problems[name])} problems")
         for problem in problems[name]:

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['STREAMED', 'MIN_RATE', 'MAX_RATE', 'SUFFIXES', 'read_bytes', 'tone', 'as_file', 'tone_files', 'whole_bytes', 'decode',
-           'check_sound', 'load_audio', 'audio_files', 'mono', 'check_rate', 'array_samples', 'cut', 'resampled',
-           'file_blocks']
+__all__ = ['STREAMED', 'MIN_RATE', 'MAX_RATE', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'CONTAINERS', 'ARCHIVES', 'BESIDE',
+           'read_bytes', 'tone', 'as_file', 'tone_files', 'whole_bytes', 'decode', 'check_sound', 'load_audio',
+           'decoder', 'how_to_decode', 'container', 'head_of', 'why_left_out', 'find_sounds', 'audio_files', 'mono',
+           'check_rate', 'array_samples', 'cut', 'resampled', 'file_blocks']
 
 # %% ../../nbs/lib/audio.ipynb #1950e40c
+import importlib.util
 import io
 import mmap
 import os
+import re
+import shlex
+import shutil
+import stat
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from .command import plural, printable
 from .files import AudioError, CorpusError
 
 # %% ../../nbs/lib/audio.ipynb #86c1521e
@@ -192,28 +199,173 @@ def load_audio(
     return soxr.resample(y, rate, sr), sr
 
 # %% ../../nbs/lib/audio.ipynb #0d042e5e
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
+SUFFIXES = {  # of what libsndfile reads
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff",
+    ".aifc", ".au", ".snd", ".caf", ".sph", ".voc",
+}
+ENCODED = {  # of what needs a decoder; a video's sound is one, too
+    ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".3gp", ".3gpp", ".3g2", ".3ga", ".aac", ".adts", ".amr", ".awb",
+    ".webm", ".weba", ".mka", ".mkv", ".wma", ".wmv", ".asf", ".avi", ".flv", ".mpg", ".mpeg", ".mts", ".m2ts", ".vob",
+    ".ogv", ".spx", ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".dff", ".ra", ".rm", ".alac",
+}
+HEADERLESS = {".raw", ".pcm", ".gsm", ".vox", ".g722", ".g729"}  # nothing in them says what their bytes are
 
-# %% ../../nbs/lib/audio.ipynb #592830ca
-def audio_files(
-    root: str | Path,  # a folder
-) -> list[Path]:  # its audio files at any depth, the least deep first; hidden ones are left out
-    "List the audio files below a folder."
-    root, found = Path(root), []
-    if not root.is_dir():
-        raise CorpusError(f"{root}: there is no such folder; check the path, or fetch the corpus first")
+# %% ../../nbs/lib/audio.ipynb #da39cce7
+def decoder() -> str:  # path of ffmpeg; else av, which is PyAV; else nothing
+    "What decodes the formats that libsndfile does not know."
+    return shutil.which("ffmpeg") or ("av" if importlib.util.find_spec("av") else "")
+
+
+def how_to_decode(
+    name: str,  # of a file
+) -> str:
+    "What to do where no decoder is there."
+    path = Path(printable(name))
+    line = shlex.join(["ffmpeg", "-i", path.name, path.with_suffix(".wav").name])
+    return f"install ffmpeg, or pip install 'ser_nb[formats]', or convert it: {line}"
+
+# %% ../../nbs/lib/audio.ipynb #c6ecd112
+CONTAINERS = {  # suffix -> what a recording's first bytes look like
+    "wav": rb"RIF[FX]....WAVE|RF64....WAVE",
+    "aiff": rb"FORM....AIF[FC]",
+    "flac": rb"fLaC",
+    "ogg": rb"OggS",
+    "mp3": rb"ID3[\x02-\x04]",
+    "caf": rb"caff\x00\x01",
+    "au": rb"\.snd\x00",
+    "w64": rb"riff\x2e\x91\xcf\x11",
+    "sph": rb"NIST_1A\n",
+    "m4a": rb"....ftyp(?!heic|heix|hevc|heim|heis|mif1|msf1|avif|avis|crx )",  # those are pictures
+    "webm": rb"\x1a\x45\xdf\xa3",
+    "wma": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "amr": rb"#!AMR",
+    "avi": rb"RIFF....AVI ",
+    "flv": rb"FLV\x01",
+    "ape": rb"MAC ..\x00\x00",
+    "wv": rb"wvpk",
+    "rm": rb"\.RMF\x00",
+    "mpg": rb"\x00\x00\x01\xba",
+}
+
+
+def container(
+    head: bytes,  # the first bytes of a file; 16 are enough
+) -> str:  # key of `CONTAINERS`; nothing where they are no recording
+    "The format of a recording."
+    return next((name for name, pattern in CONTAINERS.items() if re.match(pattern, head, re.DOTALL)), "")
+
+# %% ../../nbs/lib/audio.ipynb #12a42944
+ARCHIVES = {".zip", ".gz", ".tgz", ".bz2", ".xz", ".tar", ".7z", ".rar"}
+BESIDE = ARCHIVES | {  # of what lies beside recordings and is none
+    ".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".md", ".lab", ".textgrid", ".pdf", ".doc", ".docx", ".xlsx",
+    ".py", ".ipynb", ".npy", ".png", ".jpg", ".jpeg", ".mid",
+}
+
+
+def head_of(
+    path: str | Path,
+    n: int = 16,  # bytes
+) -> bytes:  # nothing where it is no file that can be read
+    "The first bytes of a file, without waiting for a pipe."
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            return file.read(n)
+    except OSError:
+        return b""
+
+# %% ../../nbs/lib/audio.ipynb #14e6c96d
+def _what_else(mode: int) -> str:
+    "What it is that is no file; nothing for a file."
+    kinds = (stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket")
+    return next((f"it is a {kind}, no file; copy its sound into one" for is_kind, kind in kinds if is_kind(mode)), "")
+
+
+def _unnamed_sound(path: Path, suffix: str) -> str | None:
+    "Why a file whose suffix promises no sound may be one all the same."
+    if path.name.startswith("."):
+        waits = Path(path.stem).suffix.lower() in SUFFIXES | ENCODED
+        return "it is still in iCloud; download it first" if waits else None
+    if not suffix and not path.exists():
+        return "a link that leads nowhere; mend or delete it"
+    inside = "" if suffix in BESIDE else container(head_of(path))
+    return f"there is {inside} inside; rename it to end in .{inside}, or delete it" if inside else None
+
+
+def why_left_out(
+    path: Path,
+    decodes: bool,  # whether there is a `decoder`
+) -> str | None:  # nothing for what is read; None for what is no recording
+    "Why a file is not among the recordings."
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES | ENCODED | HEADERLESS:
+        return _unnamed_sound(path, suffix)
+    try:
+        if other := _what_else(os.stat(path).st_mode):
+            return other
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    except OSError as error:
+        return "a link that leads nowhere; mend or delete it" if path.is_symlink() else f"{error.strerror}"
+    if suffix in HEADERLESS:
+        return f"{suffix} has no header; say what it holds: ffmpeg -f s16le -ar 16000 -ac 1 -i IN{suffix} OUT.wav"
+    return f"{suffix} needs a decoder: {how_to_decode(path.name)}" if suffix in ENCODED and not decodes else ""
+
+# %% ../../nbs/lib/audio.ipynb #9c2fc86e
+def _walk(root: Path, closed: dict) -> Iterator[Path]:
+    "All files below a folder that may be recordings; `closed` gets the folders that can't be opened."
     seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def note(error: OSError) -> None:
+        closed[Path(error.filename)] = error.strerror
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=note):
         if (real := os.path.realpath(folder)) in seen:  # a link to where we were
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        found += [Path(folder, name) for name in files
-                  if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES]
+        yield from (Path(folder, name) for name in files if not name.startswith(".") or name.endswith(".icloud"))
+
+
+def _nothing_found(root: Path, left_out: dict, packed: bool) -> str:
+    "What to say of a folder without a recording that is read."
+    if left_out:
+        clip, reason = [*left_out.items()][0]
+        return f"{root}: none of {plural(len(left_out), 'recording')} can be read; the first, {clip}: {reason}"
+    advice = "unpack the archives in it" if packed else "check the path, or fetch the corpus first"
+    return f"{root}: no audio files in it; {advice}"
+
+# %% ../../nbs/lib/audio.ipynb #1d96f206
+def find_sounds(
+    root: str | Path,  # a folder
+) -> tuple[list[Path], dict[str, str]]:  # files, the least deep first; those left out, printable and relative: reason
+    "The recordings below a folder, and what looks like one and is not read."
+    root, decodes, found, closed, packed = Path(root), bool(decoder()), [], {}, False
+    if not root.is_dir():
+        raise CorpusError(f"{root}: there is no such folder; check the path, or fetch the corpus first")
+    reasons = {}
+    for path in _walk(root, closed):
+        packed |= path.suffix.lower() in ARCHIVES
+        reason = why_left_out(path, decodes)
+        if reason == "":
+            found.append(path)
+        elif reason:
+            reasons[path] = reason
+    reasons |= {path: f"the folder can't be opened: {why}; check its permissions" for path, why in closed.items()}
+    left_out = {printable(path.relative_to(root).as_posix()): reasons[path] for path in sorted(reasons)}
     if not found:
-        raise CorpusError(f"{root}: no audio files in it; check the path, or fetch the corpus first")
-    return sorted(found, key=lambda path: (len(path.parts), path.as_posix()))
+        raise CorpusError(_nothing_found(root, left_out, packed))
+    return sorted(found, key=lambda path: (len(path.parts), path.as_posix())), left_out
+
+
+def audio_files(
+    root: str | Path,  # a folder
+) -> list[Path]:  # the least deep first
+    "The recordings below a folder."
+    return find_sounds(root)[0]
 
 # %% ../../nbs/lib/audio.ipynb #2e5a8feb
 def mono(

@@ -6,31 +6,75 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ISSUES', 'EVERY', 'command', 'plural', 'printable', 'what_happened', 'one_line', 'say', 'span', 'Progress', 'note',
-           'progress', 'end_with', 'own_processes']
+__all__ = ['ISSUES', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened', 'one_line',
+           'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
+import importlib
+import io
 import os
 import sys
 import tempfile
 import threading
 import time
 import traceback
+import unicodedata
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Callable
 
 from .files import SerError
 
+# %% ../../nbs/lib/command.ipynb #6ecdc690
+def printable(
+    text: str,
+) -> str:  # one line; control characters as escapes such as \\x1b
+    "Text that a terminal shows and does not obey."
+    shown = str(text).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
+                   for c in shown)
+
 # %% ../../nbs/lib/command.ipynb #444422ac
+def arguments(
+    function: Callable,  # of typed parameters, with a comment on each
+) -> dict:  # name of a parameter -> its value
+    "What the command line says."
+    from fastcore.script import anno_parser
+
+    parser = anno_parser(function, prog=function.__name__)
+    parser.error = lambda text: parser.exit(
+        2, f"{parser.prog}: {printable(text)[:500]}; {parser.prog} --help lists what there is\n")
+    said = vars(parser.parse_args())
+    return {name: value for name, value in said.items() if name not in ("pdb", "xtra")}
+
+# %% ../../nbs/lib/command.ipynb #38196c82
+def _is_program(frame) -> bool:
+    "Whether a frame is the body of a file that was started, as a console script is."
+    names = frame.f_globals
+    return frame.f_locals is names and names.get("__name__") == "__main__" and "__file__" in names
+
+
 def command(
     function: Callable,  # of typed parameters
 ) -> Callable:
-    "A console command; `python -m` starts none that was made so, and a notebook calls it as a plain function."
-    from fastcore.script import call_parse
+    "A console command, which looks at the command line only where it is one."
+    @wraps(function)
+    def start(*args, **kwargs):
+        asked = not args and not kwargs and _is_program(sys._getframe(1))
+        return function(**arguments(function)) if asked else function(*args, **kwargs)
 
-    return function if function.__module__ == "__main__" else call_parse(function)
+    return function if function.__module__ == "__main__" else start
+
+
+def main_command(
+    function: Callable,  # of typed parameters
+) -> Callable:
+    "The console command that `python -m` starts too."
+    if function.__module__ == "__main__":
+        function(**arguments(function))
+    return command(function)
 
 # %% ../../nbs/lib/command.ipynb #a9bedcb2
 def plural(
@@ -40,13 +84,19 @@ def plural(
     "A number of things."
     return f"{n:,} {thing}" + "s" * (n != 1)
 
-# %% ../../nbs/lib/command.ipynb #6ecdc690
-def printable(
-    text: str,
-) -> str:  # one line; control characters as escapes such as \\x1b
-    "Text that a terminal shows and does not obey."
-    shown = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+# %% ../../nbs/lib/command.ipynb #e34a4dca
+def need(
+    module: str,             # such as matplotlib.pyplot
+    extra: str,              # of ser_nb that brings it along
+    error: type = SerError,  # to raise
+):  # the module
+    "Import what may not be installed."
+    package = module.split(".")[0]
+    try:
+        importlib.import_module(package)
+        return importlib.import_module(module)
+    except ImportError as why:
+        raise error(f"this needs {package} ({why}): pip install \"ser_nb[{extra}]\"") from None
 
 # %% ../../nbs/lib/command.ipynb #9cdeefd8
 ISSUES = "https://github.com/ser-nb/ser_nb/issues"
@@ -54,10 +104,14 @@ ISSUES = "https://github.com/ser-nb/ser_nb/issues"
 
 def _fault(error: Exception) -> str:
     "Write the traceback to a file, and say where it is."
-    handle, name = tempfile.mkstemp(prefix="ser_nb-fault-", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-        traceback.print_exception(error, file=file)
-    return f"a fault of ser_nb ({type(error).__name__}: {str(error)[:80]}); please report it at {ISSUES} with {name}"
+    what = f"a fault of ser_nb ({type(error).__name__}: {str(error)[:80]}); please report it at {ISSUES}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="ser_nb-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return what
+    return f"{what} with {name}"
 
 
 def what_happened(
@@ -78,6 +132,24 @@ def what_happened(
     return _fault(error)
 
 # %% ../../nbs/lib/command.ipynb #8005a9fd
+def _let_go(stream) -> None:
+    "Write out what is left; where nobody takes it, no more is said of it when Python ends."
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _done(work):
+    "What the work gives; any text can be printed meanwhile, and all of it is out in the end."
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    found = work()
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return found
+
+
 _commands = []  # names of the commands that are at work
 
 
@@ -89,11 +161,16 @@ def one_line(
     "Run a command; whatever goes wrong becomes one line on standard error."
     _commands.append(name)
     try:
-        return work()
+        return _done(work)
     except BrokenPipeError:  # who reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(sys.stdout)
     except (Exception, KeyboardInterrupt) as error:
-        print(f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}", file=sys.stderr)
+        if sys.stdout is not None:
+            _let_go(sys.stdout)
+        said = f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}"
+        if code == 1:  # that of an exit with a text
+            raise SystemExit(said) from None
+        print(said, file=sys.stderr)
         raise SystemExit(code) from None
     finally:
         _commands.pop()
