@@ -524,6 +524,8 @@ class OnnxNetwork:
 
     def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}
         "Probabilities [batch, n_classes]."
+        if not np.isfinite(batch["frames"][batch["mask"]]).all():  # onnxruntime would hide it in a gate
+            raise ModelError("the network's input is no number: the scale of the run is damaged, or its frames are")
         p = self.session.run(None, batch)[0]
         if not np.isfinite(p).all(): raise ModelError("the network's answer is no number: its weights are damaged")
         return p
