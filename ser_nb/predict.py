@@ -121,7 +121,8 @@ def to_json(self: Predictions) -> str:  # a list of objects, null where there is
 
 def _cell(value):
     "A value of a csv table, which no terminal and no spreadsheet obeys."
-    if not isinstance(value, str): return value
+    if not isinstance(value, str):
+        return value
     text = printable(value)
     return f"'{text}" if re.match(FORMULA, text) and not re.match(PLAIN, text) else text
 
@@ -137,12 +138,16 @@ def to_csv(self: Predictions) -> str:  # with a header; empty where there is no 
 # %% ../nbs/06_predict.ipynb #c33179f7
 def _check_files(files):
     "Raise where a file of the run is missing, or is not as training left it."
-    if "run.json" not in files: raise PredictError("no run folder (run.json is missing): make one with ser_train")
+    if "run.json" not in files:
+        raise PredictError("no run folder (run.json is missing): make one with ser_train")
     run = parse_object(files["run.json"], "run.json")
-    if not {"labels", "features", "model"} <= set(run): raise PredictError("run.json is not one of ser_nb")
-    if not run.get("finished"): raise PredictError("training is not finished: call ser_train again to go on")
+    if not {"labels", "features", "model"} <= set(run):
+        raise PredictError("run.json is not one of ser_nb")
+    if not run.get("finished"):
+        raise PredictError("training is not finished: call ser_train again to go on")
     lacking = [name for name in NEEDED if name not in files]
-    if lacking: raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
+    if lacking:
+        raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
     hashes = parse_object(files["hashes.json"], "hashes.json")
     for name in NEEDED:
         if name != "hashes.json" and hashlib.sha256(files[name]).hexdigest() != hashes.get(name):
@@ -158,10 +163,13 @@ def _check_reference(reference, features) -> dict:
     numbers(reference["deviation"], (n,), LEAST)
     numbers(reference["median_duration"], (), 0, 1e6)
     longest = reference["max_frames"]
-    if not (isinstance(longest, int) and 0 < longest <= 2**17): raise ValueError("max_frames")
-    facts = {"duration": True, "distance": True, "level": families & {"rms", "logmel"}, "bandwidth": "logmel" in families}
+    if not (isinstance(longest, int) and 0 < longest <= 2**17):
+        raise ValueError("max_frames")
+    facts = {"duration": True, "distance": True, "level": families & {"rms", "logmel"},
+             "bandwidth": families & {"logmel"}}
     for name, ends in reference["known"].items():
-        if not facts.get(name): raise ValueError("known")
+        if not facts.get(name):
+            raise ValueError("known")
         numbers(ends, (2,))
     return reference
 
@@ -170,18 +178,22 @@ def _check_normaliser(data, n_features) -> Normaliser:
     for mean, deviation in normaliser.stats.values():
         numbers(mean, (n_features,))
         numbers(deviation, (n_features,), LEAST)
-    if normaliser.mode in ("train", "level") and "" not in normaliser.stats: raise ValueError("stats")
+    if normaliser.mode in ("train", "level") and "" not in normaliser.stats:
+        raise ValueError("stats")
     return normaliser
 
 def _check_settings(run) -> tuple:  # labels, feature settings, model settings
     labels, features = run["labels"], run["features"]
     if not (isinstance(labels, list) and 2 <= len(labels) <= 1000 and len(set(labels)) == len(labels)
-            and all(isinstance(name, str) and 0 < len(name) < 100 for name in labels)): raise ValueError("labels")
-    if features["n_fft"] * max(features["n_mels"], features["n_chroma"]) > 2**24: raise ValueError("features too large")
+            and all(isinstance(name, str) and 0 < len(name) < 100 for name in labels)):
+        raise ValueError("labels")
+    if features["n_fft"] * max(features["n_mels"], features["n_chroma"]) > 2**24:
+        raise ValueError("features too large")
     return tuple(labels), FeatureSettings.from_json(json.dumps(features)), network_settings(run["model"])
 
 def _check_calibration(files, hashes) -> tuple:  # temperature, threshold
-    if "calibration.json" not in files: return 1.0, 0.0
+    if "calibration.json" not in files:
+        return 1.0, 0.0
     found = parse_object(files["calibration.json"], "calibration.json")
     if found["weights"] != hashes.get("best.weights.h5"):
         raise PredictError("calibration.json belongs to another training: run ser_card again, or delete it")
@@ -213,8 +225,10 @@ def _network_of(path, run, features, model) -> bytes:
 def _files_of(path) -> dict:  # name -> bytes
     "What a run folder, a zip of one, or the folder beside a model file holds."
     suffix = path.suffix.lower()
-    if suffix == ".zip" and path.is_file(): return read_zip(path)
-    if path.is_file() and suffix not in (".h5", ".keras"): raise PredictError("a file that is no run: give a run folder")
+    if suffix == ".zip" and path.is_file():
+        return read_zip(path)
+    if path.is_file() and suffix not in (".h5", ".keras"):
+        raise PredictError("a file that is no run: give a run folder or a zip of one")
     return read_folder(run_folder(path))
 
 def _answering(network, n_features) -> OnnxNetwork:
@@ -246,10 +260,14 @@ def load(
     run: str | Path,  # a run folder, a zip of one, or the .h5 or .keras file beside one
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
-    try: return _load(Path(run))
-    except SerError as e: why = str(e)
-    except ImportError as e: why = f"this needs {e.name}: pip install \"ser_nb[train]\", or give the run folder"
-    except OSError as e: why = f"{Path(os.fsdecode(e.filename or '')).name}: {e.strerror or e}".removeprefix(": ")
+    try:
+        return _load(Path(run))
+    except SerError as e:
+        why = str(e)
+    except ImportError as e:
+        why = f"this needs {e.name}: pip install \"ser_nb[train]\", or give the run folder"
+    except OSError as e:
+        why = f"{Path(os.fsdecode(e.filename or '')).name}: {e.strerror or e}".removeprefix(": ")
     except Exception as e:  # of many kinds: these files may be anything
         why = f"a value is missing or wrong ({type(e).__name__}: {str(e)[:80]})"
     raise PredictError(f"{run}: {why.removeprefix(f'{run}: ')}")
@@ -257,7 +275,8 @@ def load(
 # %% ../nbs/06_predict.ipynb #d4055b04
 def _said_of_network(model, n_features, n_classes) -> str:
     "What a network is, in words."
-    if model is None: return "a network"
+    if model is None:
+        return "a network"
     members = getattr(model, "members", (model,))
     units = " and ".join(map(str, members[0].units))
     kind = f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
@@ -290,16 +309,20 @@ def probabilities(
     batch_size: int = 32,     # clips at a time
 ) -> np.ndarray:  # [n, n_classes], before calibration
     "What the network says of some clips."
-    if not len(frames): return np.zeros((0, len(self.labels)), np.float32)
+    if not len(frames):
+        return np.zeros((0, len(self.labels)), np.float32)
     _check_frames(frames, self.settings.n_features)
     longest = self.reference["max_frames"]
     need = min(max(map(len, frames)), longest)
     buckets = sorted({*range(8, need + 8, 8), longest})
-    try: return _check_answers(predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
-                                            min(batch_size, len(frames))))
-    except ModelError as e: raise NoAnswer(f"{self.source}: {e}; train again, or copy the run again") from None
-    except SplitError: raise PredictError("the run scales each speaker by itself: give recordings of this one (adapt, "
-                                          "or --speaker FOLDER), or train with normalise='level'") from None
+    try:
+        return _check_answers(predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
+                                           min(batch_size, len(frames))))
+    except ModelError as e:
+        raise NoAnswer(f"{self.source}: {e}; train again, or copy the run again") from None
+    except SplitError:
+        raise PredictError("the run scales each speaker by itself: give recordings of this one (adapt, "
+                           "or --speaker FOLDER), or train with normalise='level'") from None
 
 # %% ../nbs/06_predict.ipynb #bf542f4e
 UNITS = {"level": "dB", "bandwidth": "Hz", "duration": "s", "distance": "deviations"}
@@ -328,37 +351,52 @@ def _opened(data, name):
 
 def _sound(sound):
     "A path, an open file, or numbers; what was left out before is raised."
-    if isinstance(sound, AudioError): raise sound
-    if isinstance(sound, memoryview) and sound.format not in ("B", "b", "c"): return np.asarray(sound)
-    if isinstance(sound, (bytes, bytearray, memoryview)): return _opened(sound, "bytes")
-    if isinstance(sound, os.PathLike): return Path(os.fsdecode(sound))
-    if isinstance(sound, str) or hasattr(sound, "read"): return sound
-    try: return np.asarray(sound.detach().cpu() if hasattr(sound, "detach") else sound)
+    if isinstance(sound, AudioError):
+        raise sound
+    if isinstance(sound, memoryview) and sound.format not in ("B", "b", "c"):
+        return np.asarray(sound)
+    if isinstance(sound, (bytes, bytearray, memoryview)):
+        return _opened(sound, "bytes")
+    if isinstance(sound, os.PathLike):
+        return Path(os.fsdecode(sound))
+    if isinstance(sound, str) or hasattr(sound, "read"):
+        return sound
+    try:
+        return np.asarray(sound.detach().cpu() if hasattr(sound, "detach") else sound)
     except Exception as e:  # of many kinds: it may be anything
-        raise AudioError("array", "not samples", f"{type(sound).__name__} ({str(e)[:80]}); a path, bytes, an open file, "
-                         "or numbers [n] or [n, channels] are needed, their rate as sr") from None
+        raise AudioError("array", "not samples", f"{type(sound).__name__} ({str(e)[:80]}); a path, bytes, an open file "
+                         "or numbers [n] or [n, channels] are needed, with their rate as sr") from None
 
 def _is_file(sound) -> bool: return isinstance(sound, (str, Path)) or hasattr(sound, "read")
 
 def _check_length(seconds, settings, name):
     cells = seconds * settings.sr / settings.hop_length * max(settings.n_fft // 2 + 1, settings.n_features)
-    if cells > 2**25: raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
+    if cells > 2**25:
+        raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
 
 def _name(sound) -> str:
-    if isinstance(sound, AudioError): return sound.name
-    if hasattr(sound, "read"): return str(getattr(sound, "name", "audio stream"))
-    if isinstance(sound, (bytes, bytearray)): return "bytes"
+    if isinstance(sound, AudioError):
+        return sound.name
+    if hasattr(sound, "read"):
+        return str(getattr(sound, "name", "audio stream"))
+    if isinstance(sound, (bytes, bytearray)):
+        return "bytes"
     return os.fsdecode(sound) if isinstance(sound, (str, os.PathLike)) else "array"
 
 def _check_header(sound, settings):
     "Raise for a file that is too long; what else may be wrong with it is found when it is read."
-    if hasattr(sound, "read"): sound = _opened(read_bytes(sound, _name(sound)), _name(sound))
-    elif not os.path.isfile(sound): return sound
-    try: info = sf.info(sound if hasattr(sound, "read") else str(sound))
-    except (sf.SoundFileError, ValueError, TypeError): info = None
+    if hasattr(sound, "read"):
+        sound = _opened(read_bytes(sound, _name(sound)), _name(sound))
+    elif not os.path.isfile(sound):
+        return sound
+    try:
+        info = sf.info(sound if hasattr(sound, "read") else str(sound))
+    except (sf.SoundFileError, ValueError, TypeError):
+        info = None
     if info and info.samplerate and info.frames < 2**62:
         _check_length(info.frames / info.samplerate, settings, _name(sound))
-    if hasattr(sound, "read"): sound.seek(0)
+    if hasattr(sound, "read"):
+        sound.seek(0)
     return sound
 
 # %% ../nbs/06_predict.ipynb #c43d1a3a
@@ -370,8 +408,10 @@ def frames(
 ) -> np.ndarray:  # [T, n_features], as in training
     "From a sound to frames."
     rate, sound = self.settings.sr, _sound(sound)
-    if _is_file(sound): y = load_audio(_check_header(sound, self.settings), rate)[0]
-    else: y = array_samples(sound, rate if sr is None else sr, rate)
+    if _is_file(sound):
+        y = load_audio(_check_header(sound, self.settings), rate)[0]
+    else:
+        y = array_samples(sound, rate if sr is None else sr, rate)
     _check_length(len(y) / rate, self.settings, _name(sound))
     return clip_features(y, self.settings)
 
@@ -395,7 +435,8 @@ def _recordings(sounds) -> list:
     if isinstance(sounds, (str, os.PathLike)):
         return [sounds] if os.path.isfile(sounds) else _in_folder(os.fsdecode(sounds))
     kind = getattr(getattr(sounds, "dtype", None), "kind", "O")
-    one = isinstance(sounds, (bytes, bytearray, memoryview, dict)) or hasattr(sounds, "read") or hasattr(sounds, "columns")
+    one = isinstance(sounds, (bytes, bytearray, memoryview, dict))
+    one = one or hasattr(sounds, "read") or hasattr(sounds, "columns")
     if one or kind in "fiu" and np.ndim(sounds) == 1 or not isinstance(sounds, Iterable):
         raise PredictError(f"{type(sounds).__name__}: a folder or a list of recordings is needed; predict takes one")
     return list(sounds)
@@ -419,27 +460,33 @@ def adapt(
     "Set the scale of a new voice, for runs trained with normalise='speaker'."
     _check_by_speaker(self)
     frames = [self.frames(sound, sr) for sound in _recordings(sounds)]
-    if not frames: raise PredictError("no recordings of the speaker: at least one is needed")
+    if not frames:
+        raise PredictError("no recordings of the speaker: at least one is needed")
     return _on_scale(self, frames)
 
 # %% ../nbs/06_predict.ipynb #09d9b3fe
 def _reason(error) -> str:
-    if isinstance(error, MemoryError): return "not enough memory for it"
+    if isinstance(error, MemoryError):
+        return "not enough memory for it"
     return f"{error.problem}: {error.detail}" if isinstance(error, AudioError) else str(error)
 
 def _judge_each(recognizer, frames: dict) -> dict:  # key -> answer
     "The answers to some clips; one alone may have none."
-    try: return dict(zip(frames, _judge(recognizer, frames)))
+    try:
+        return dict(zip(frames, _judge(recognizer, frames)))
     except NoAnswer as e:
-        if len(frames) == 1: return {key: Prediction(str(key), error=str(e)) for key in frames}
+        if len(frames) == 1:
+            return {key: Prediction(str(key), error=str(e)) for key in frames}
     return {key: answer for key, x in frames.items() for answer in _judge_each(recognizer, {key: x}).values()}
 
 def _answers(recognizer, sounds: list) -> list:
     "One answer a sound, with an error where there is none."
     frames, errors = {}, {}
     for i, sound in enumerate(sounds):
-        try: frames[i] = recognizer.frames(sound)
-        except (SerError, MemoryError) as e: errors[i] = _reason(e)
+        try:
+            frames[i] = recognizer.frames(sound)
+        except (SerError, MemoryError) as e:
+            errors[i] = _reason(e)
     good = _judge_each(recognizer, frames) if frames else {}
     return [replace(good[i], name=_name(sound)) if i in good else Prediction(_name(sound), error=errors[i])
             for i, sound in enumerate(sounds)]
@@ -447,7 +494,8 @@ def _answers(recognizer, sounds: list) -> list:
 def _some_answered(found: Predictions, source) -> Predictions:
     "The answers, unless the network gave none at all."
     silent = [p.error for p in found if p.error.startswith(f"{source}: the network")]
-    if silent and not any(p.best for p in found): raise NoAnswer(silent[0])
+    if silent and not any(p.best for p in found):
+        raise NoAnswer(silent[0])
     return found
 
 # %% ../nbs/06_predict.ipynb #c0ffee03
@@ -455,7 +503,8 @@ MANY = 100  # recordings or windows from which on it is said how far the work is
 
 def _progress(total, what, unit, shown):
     "How far a work is, where it is long, or where that was asked for."
-    return progress(total, what, unit, quiet=(None if total and total >= MANY else True) if shown is None else not shown)
+    short = total is None or total < MANY
+    return progress(total, what, unit, quiet=(short or None) if shown is None else not shown)
 
 @patch
 def predict_many(
@@ -466,7 +515,8 @@ def predict_many(
 ) -> Predictions:  # one a recording, in the order given; what a folder leaves out has an error
     "The emotions of many recordings, going past bad ones."
     from concurrent.futures import ThreadPoolExecutor
-    if jobs is not None and not (isinstance(jobs, int) and jobs > 0): raise PredictError(f"jobs={jobs}: 1 or more are needed")
+    if jobs is not None and not (isinstance(jobs, int) and jobs > 0):
+        raise PredictError(f"jobs={jobs}: 1 or more are needed")
     sounds = _recordings(sounds)
     groups = [sounds[i : i + 16] for i in range(0, len(sounds), 16)]
     found, pool = Predictions(), ThreadPoolExecutor(jobs or os.cpu_count())
@@ -475,7 +525,8 @@ def predict_many(
             for answers in pool.map(lambda group: _answers(self, group), groups):
                 found += answers
                 bar.update(len(answers))
-    finally: pool.shutdown(cancel_futures=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return _some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #2b26b7a9
@@ -485,7 +536,8 @@ def _window_frames(recognizer, y, name):
         check_sound(y, recognizer.settings.sr, 0.1, name)
         return clip_features(y, recognizer.settings), ""
     except AudioError as e:
-        if e.problem != "silent": raise
+        if e.problem != "silent":
+            raise
         return None, "silent"
 
 def _window_answers(recognizer, windows: list, name) -> list:
@@ -498,8 +550,10 @@ def _window_answers(recognizer, windows: list, name) -> list:
 
 def _window_sizes(recognizer, window, hop) -> tuple:  # samples
     "Window and hop in samples; by default the median clip of training, within 1 to 10 s, and half of it."
-    if window is None: window = min(max(recognizer.reference["median_duration"], 1.0), 10.0)
-    if hop is None: hop = window / 2 if isinstance(window, (int, float)) else 0
+    if window is None:
+        window = min(max(recognizer.reference["median_duration"], 1.0), 10.0)
+    if hop is None:
+        hop = window / 2 if isinstance(window, (int, float, np.number)) else 0
     wrong = not all(isinstance(v, (int, float, np.number)) for v in (window, hop))
     if wrong or not (0.1 <= window <= 60 and 0.01 <= hop <= window):
         raise PredictError(f"window={window}, hop={hop}: 0.1 to 60 s, and a hop of 0.01 s up to the window, are needed")
@@ -514,13 +568,15 @@ def _judged(recognizer, blocks, window, hop, at_once, name) -> Iterator[Predicti
         if len(pending) == at_once:
             yield from _window_answers(recognizer, pending, name)
             pending = []
-    if pending: yield from _window_answers(recognizer, pending, name)
+    if pending:
+        yield from _window_answers(recognizer, pending, name)
 
 # %% ../nbs/06_predict.ipynb #69c37d19
 def _sure(answers) -> Iterator[Prediction]:
     "The answers, up to one that the network does not give."
     for p in answers:
-        if p.error not in ("", "silent"): raise NoAnswer(p.error)
+        if p.error not in ("", "silent"):
+            raise NoAnswer(p.error)
         yield p
 
 @patch
@@ -539,9 +595,12 @@ def stream(
 
 def _n_windows(path, sr, window, hop) -> int | None:
     "How many windows a file has, as far as its header says."
-    try: info = sf.info(path) if os.path.isfile(path) else None
-    except (sf.SoundFileError, ValueError, TypeError): info = None
-    if info is None or not info.samplerate or info.frames >= 2**62: return None
+    try:
+        info = sf.info(path) if os.path.isfile(path) else None
+    except (sf.SoundFileError, ValueError, TypeError):
+        info = None
+    if info is None or not info.samplerate or info.frames >= 2**62:
+        return None
     return 1 + max(0, math.ceil((info.frames / info.samplerate * sr - window) / hop))
 
 @patch
@@ -553,13 +612,15 @@ def timeline(
     progress: bool | None = None,  # say how far it is; None: of many windows, at a terminal or in a command
 ) -> Predictions:  # one a window, with start and stop
     "The emotions along a recording."
-    if not isinstance(path, (str, os.PathLike)): raise PredictError(f"{_name(path)}: a timeline needs a file's path")
+    if not isinstance(path, (str, os.PathLike)):
+        raise PredictError(f"{_name(path)}: a timeline needs a file's path")
     path, sizes, found = os.fsdecode(path), _window_sizes(self, window, hop), Predictions()
     with _progress(_n_windows(path, self.settings.sr, *sizes), "timeline", "window", progress) as bar:
         for answer in _judged(self, file_blocks(path, self.settings.sr), *sizes, 32, Path(path).name):
             found.append(answer)
             bar.update()
-    if not found: raise AudioError(path, "no samples", "it has a header and no sound; copy or record it again")
+    if not found:
+        raise AudioError(path, "no samples", "it has a header and no sound; copy or record it again")
     return _some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #6990c207
@@ -570,7 +631,8 @@ def plot(
 ):  # the figure
     "Probabilities along a recording, with what each stretch is called."
     plt = need("matplotlib.pyplot", "train", PredictError)
-    if not self or self[0].start is None: raise PredictError("only windows of a timeline can be plotted")
+    if not self or self[0].start is None:
+        raise PredictError("only windows of a timeline can be plotted")
     emotions = next((list(p.probabilities) for p in self if p.best), [])
     times, tab = np.array([(p.start + p.stop) / 2 for p in self]), plt.get_cmap("tab10").colors
     colors = {e: tab[i % len(tab)] for i, e in enumerate(emotions)}
@@ -583,22 +645,27 @@ def plot(
         bar.axvspan(a, z, color=colors.get(p.label, "lightgray" if p.best else "white"), lw=0)
     top.set(ylabel="probability", ylim=(-0.02, 1.02), title=title, xlim=(edges[0], edges[-1]))
     bar.set(xlabel="time (s)", yticks=[], ylabel="label")
-    if emotions: top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    if emotions:
+        top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     fig.tight_layout()
     return fig
 
 # %% ../nbs/06_predict.ipynb #96f036f9
 def _sounddevice():
-    try: return need("sounddevice", "mic", PredictError)
-    except OSError as e: raise PredictError(f"listening needs PortAudio ({e}): install libportaudio2") from None
+    try:
+        return need("sounddevice", "mic", PredictError)
+    except OSError as e:
+        raise PredictError(f"listening needs PortAudio ({e}): install libportaudio2") from None
 
 def _heard(queue, seconds, sr) -> Iterator[np.ndarray]:
     "Blocks from a queue, for some seconds of sound or without end."
     from queue import Empty
     left = np.inf if seconds is None else round(seconds * sr)
     while left > 0:
-        try: block = queue.get(timeout=5)
-        except Empty: raise PredictError("the microphone has given nothing for 5 s; is it in use or muted?") from None
+        try:
+            block = queue.get(timeout=5)
+        except Empty:
+            raise PredictError("the microphone has given nothing for 5 s; is it in use or muted?") from None
         yield block[: int(min(left, len(block)))]
         left -= len(block)
 
@@ -618,7 +685,8 @@ def listen(
                             callback=lambda block, *_: queue.put(block.copy())):
             yield from self.stream(_heard(queue, seconds, sr), sr, window, hop)
     except (sd.PortAudioError, ValueError) as e:
-        if isinstance(e, (PredictError, AudioError)): raise
+        if isinstance(e, (PredictError, AudioError)):
+            raise
         raise PredictError(f"microphone {device!r}: {e}; sounddevice.query_devices() lists what there is") from None
 
 # %% ../nbs/06_predict.ipynb #47e989f3
@@ -688,22 +756,27 @@ def export(
     "Write a run for another runtime."
     run, path = Path(run), Path(path)
     Recognizer.load(run)
-    if not run.is_dir(): raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")
+    if not run.is_dir():
+        raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")
     writers = {".onnx": lambda f: f.write_bytes((run / "model.onnx").read_bytes()), ".zip": lambda f: _zip_run(run, f),
                ".tflite": lambda f: _by_tensorflow(run, f)}
     if path.suffix in writers:
-        with replace_file(path) as f: writers[path.suffix](Path(f))
+        with replace_file(path) as f:
+            writers[path.suffix](Path(f))
     elif path.suffix in (".keras", ".h5"):
         from ser_nb.train import save_model_file
         save_model_file(run, path)
-    elif path.suffix: raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, or none")
-    else: _saved_folder(run, path)
+    elif path.suffix:
+        raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, or none")
+    else:
+        _saved_folder(run, path)
     return path
 
 def _saved_folder(run, path):
     import shutil
     import tempfile
-    if path.exists(): raise PredictError(f"{path}: is there already; give another name or remove it")
+    if path.exists():
+        raise PredictError(f"{path}: is there already; give another name or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         _by_tensorflow(run, Path(folder) / "model")
@@ -714,27 +787,35 @@ PIPED = 2**28  # bytes of standard input: three quarters of an hour, as a wav of
 
 def _standard_input():
     "What is piped in, as an open file, or why there is none."
-    if sys.stdin is None or sys.stdin.closed: return AudioError("standard input", "closed", "pipe a recording into it")
+    if sys.stdin is None or sys.stdin.closed:
+        return AudioError("standard input", "closed", "pipe a recording into it")
     data = sys.stdin.buffer.read(PIPED + 1)
-    if len(data) > PIPED: return AudioError("standard input", "too long", f"over {PIPED:,} bytes; save it to a file")
+    if len(data) > PIPED:
+        return AudioError("standard input", "too long", f"over {PIPED:,} bytes; save it to a file")
     return _opened(data, "standard input")
 
 def _collect(clips) -> list:  # paths, standard input, and errors
     "What the words of a command line stand for."
     found = []
     for clip in clips:
-        if clip == "-": found.append(_standard_input())
+        if clip == "-":
+            found.append(_standard_input())
         elif os.path.isdir(clip):
-            try: found += _in_folder(clip)
-            except CorpusError as e: found.append(AudioError(clip, "no recordings", str(e).removeprefix(f"{clip}: ")))
-        else: found.append(Path(clip))
+            try:
+                found += _in_folder(clip)
+            except CorpusError as e:
+                found.append(AudioError(clip, "no recordings", str(e).removeprefix(f"{clip}: ")))
+        else:
+            found.append(Path(clip))
     return found
 
 def _timelines(recognizer, sounds) -> Predictions:
     found = Predictions()
     for sound in sounds:
-        if hasattr(sound, "read"): raise PredictError("a timeline needs a file, not standard input")
-        try: found += [replace(p, name=str(sound)) for p in recognizer.timeline(_sound(sound))]
+        if hasattr(sound, "read"):
+            raise PredictError("a timeline needs a file, not standard input")
+        try:
+            found += [replace(p, name=str(sound)) for p in recognizer.timeline(_sound(sound))]
         except (AudioError, FeatureError, NoAnswer, MemoryError) as e:
             found.append(Prediction(_name(sound), error=_reason(e), start=0.0, stop=0.0))
     return _some_answered(found, recognizer.source)
@@ -748,11 +829,13 @@ def _adapted(recognizer, folder) -> Recognizer:
     sounds, good = _recordings(folder), []
     with _progress(len(sounds), "the speaker", "recording", None) as bar:
         for sound in sounds:
-            try: good.append(recognizer.frames(sound))
+            try:
+                good.append(recognizer.frames(sound))
             except (AudioError, FeatureError) as e:
                 say(f"ser_predict: {_name(sound)} says nothing of the speaker: {_reason(e)}")
             bar.update()
-    if not good: raise PredictError(f"{folder}: none of its recordings can be used")
+    if not good:
+        raise PredictError(f"{folder}: none of its recordings can be used")
     return _on_scale(recognizer, good)
 
 def _ascii(text) -> str:
@@ -761,26 +844,34 @@ def _ascii(text) -> str:
 
 def _show(found, format):
     "Print answers; whoever reads them may leave early."
-    if sys.stdout is None: raise PredictError("standard output is closed: give it a terminal or a file")
+    if sys.stdout is None:
+        raise PredictError("standard output is closed: give it a terminal or a file")
     text = FORMATS[format](found)
-    if format == "json" and "utf" not in str(sys.stdout.encoding).lower(): text = _ascii(text)
-    try: print(text, flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if format == "json" and "utf" not in str(sys.stdout.encoding).lower():
+        text = _ascii(text)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def _predict_command(clips, run, format, timeline, speaker="") -> int:
     "What `ser_predict` does; gives the exit code."
     recognizer, sounds = Recognizer.load(run), _collect(clips)
-    if speaker: recognizer = _adapted(recognizer, speaker)
+    if speaker:
+        recognizer = _adapted(recognizer, speaker)
     found = _timelines(recognizer, sounds) if timeline else recognizer.predict_many(sounds)
     _show(found, format)
     failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
     n = len(set(failed)) if timeline else len(failed)
-    if n: say(f"{n} of {plural(len(sounds), 'recording')} have no answer")
+    if n:
+        say(f"{n} of {plural(len(sounds), 'recording')} have no answer")
     return int(n > 0)
 
 def _until_stopped(work):
-    try: return work()
-    except KeyboardInterrupt: raise PredictError("stopped") from None
+    try:
+        return work()
+    except KeyboardInterrupt:
+        raise PredictError("stopped") from None
 
 # %% ../nbs/06_predict.ipynb #a8131a4c
 @main_command
