@@ -72,7 +72,7 @@ def main_command(
     function: Callable,  # of typed parameters
 ) -> Callable:
     "The console command that `python -m` starts too."
-    if function.__module__ == "__main__":
+    if _is_program(sys._getframe(1)):
         function(**arguments(function))
     return command(function)
 
