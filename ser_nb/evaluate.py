@@ -11,7 +11,6 @@ import io
 import json
 import math
 import re
-import sys
 import textwrap
 import time
 import warnings
@@ -547,23 +546,29 @@ class Plan:
 
     def begin(self, split: pd.DataFrame):
         "A training starts, or is found to be done."
-        self.kept, self.start = self._is_there(self.runs[self.done]), self.clock()
-        n = (split["part"] == "train").sum()
-        self.tell(f"{self._name()}: " + ("is there" if self.kept else f"learns from {plural(int(n), 'clip')}"))
+        self.start, self.was = self.clock(), self._stamp()
+        self.tell(f"{self._name()}: {plural(int((split['part'] == 'train').sum()), 'clip')} to learn from")
 
     def end(self, uar: float):
         "It has been judged."
-        seconds = self.clock() - self.start
-        said = f"{self._name()}: UAR {uar:.3f}" + ("" if self.kept else f", {span(seconds)}")
-        self.spent += [] if self.kept else [seconds]
+        seconds, kept = self.clock() - self.start, self.was and self.was == self._stamp()
+        said = f"{self._name()}: UAR {uar:.3f}, " + ("there before" if kept else span(seconds))
+        self.spent += [] if kept else [seconds]
         self.done += 1
-        left = sum(not self._is_there(run) for run in self.runs[self.done:])
+        left = sum(not _is_finished(self.home / run) for run in self.runs[self.done:])
         wait = np.mean(self.spent) * left if self.spent else 0
         self.tell(said + (f"; about {span(wait)} left" if wait else ""))
 
     def _name(self): return f"training {self.done + 1} of {len(self.runs)}, {self.runs[self.done]}"
 
-    def _is_there(self, run): return (self.home / run / "hashes.json").exists()
+    def _stamp(self):
+        "When the run at work was finished; 0 where it isn't."
+        folder = self.home / self.runs[self.done]
+        return (folder / "run.json").stat().st_mtime_ns if _is_finished(folder) else 0
+
+def _is_finished(folder):
+    try: return bool(read_run(folder).get("finished"))
+    except TrainError: return False
 
 def be_quiet(line: str): pass
 
@@ -1168,7 +1173,7 @@ def ser_run(
         corpus = first_words(load_corpus(data_dir) if data_dir else demo("data/demo"), words)
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
-        also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty(), "tell": say}
+        also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
         else: found = report_card(features, folder, protocols, *how, seeds, **also)
         _show(found.attrs["text"])
