@@ -42,15 +42,15 @@ from .train import (TrainSettings, command_settings, load_run, plot_curves, pred
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'LINES', 'RATE', 'SPAN', 'HOW', 'predictions', 'confusion', 'per_class',
-           'scores', 'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap', 't_interval',
-           'interval', 'say_interval', 'plain_text', 'plot_confusion', 'most_confident', 'hear', 'plot_spectrograms',
-           'png_bytes', 'embedded', 'html_page', 'report', 'read_predictions', 'same_clips', 'mcnemar', 'swap_test',
-           'compare', 'protocol_splits', 'why_absent', 'wanted_protocols', 'Plan', 'be_quiet', 'run_protocols',
-           'summary', 'find_twins', 'twins_across', 'twins_apart', 'check_run', 'pooled_verdict', 'make_card',
-           'show_card', 'plot_card', 'write_summary', 'report_card', 'check_counts', 'can_be_judged', 'cross_validate',
-           'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus', 'plot_cross',
-           'write_cross', 'ser_evaluate', 'first_words', 'ser_run']
+__all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'LINES', 'RATE', 'SPAN', 'HOW', 'LONG', 'predictions', 'confusion',
+           'per_class', 'scores', 'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap',
+           't_interval', 'interval', 'say_interval', 'plain_text', 'plot_confusion', 'most_confident', 'hear',
+           'plot_spectrograms', 'png_bytes', 'embedded', 'html_page', 'report', 'read_predictions', 'same_clips',
+           'mcnemar', 'swap_test', 'compare', 'protocol_splits', 'why_absent', 'wanted_protocols', 'Plan', 'be_quiet',
+           'run_protocols', 'summary', 'find_twins', 'twins_across', 'twins_apart', 'check_run', 'pooled_verdict',
+           'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card', 'check_counts', 'can_be_judged',
+           'cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus',
+           'plot_cross', 'write_cross', 'ser_evaluate', 'first_words', 'ser_run']
 
 # %% ../nbs/05_evaluate.ipynb #52b1cb10
 def predictions(
@@ -675,9 +675,10 @@ def twins_apart(
     table: pd.DataFrame,  # with emotion, speaker and text of each clip
     twins: pd.DataFrame,  # of `find_twins`
 ) -> list:  # a sentence a pair, without its stop
-    "One recording, by its sound, under two emotions, speakers or texts."
+    "One recording, by its sound and not its bytes, under two emotions, speakers or texts."
     own, found = table.set_index("clip"), []
     for row in twins[twins["clip"] < twins["twin"]].itertuples():
+        if "sha256" in own and own.at[row.clip, "sha256"] == own.at[row.twin, "sha256"] != "": continue
         for by in ("emotion", "speaker", "text"):
             a, b = (str(own.at[clip, by]) for clip in (row.clip, row.twin))
             if identity(a) and identity(b) and identity(a) != identity(b):
@@ -860,7 +861,7 @@ def report_card(
                           train_settings, max_folds, overwrite, progress, seeds, tell)
     twins = find_twins(features.index)
     card = make_card(table, out_dir, absent, twins)
-    card["verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
+    card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
     card.attrs["text"] = write_summary(card, table, out_dir, features)
     return card
 
@@ -1129,8 +1130,11 @@ def first_words(
     if words > len(there): say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
     return corpus[names.isin(there[:words])].reset_index(drop=True)
 
+LONG = 500  # clips whose extraction is waited for
+
 def _foresee(corpus, protocols, seed, seeds, max_folds):
-    "Say before the long work that it will be in vain, unless what stands against it is rejected yet."
+    "Say before long work that it will be in vain, unless what stands against it is rejected yet."
+    if len(corpus) < LONG: return
     try: shared_emotions(corpus) if protocols == "cross" else can_be_judged(corpus, protocols, seed, seeds, max_folds)
     except EvaluateError as error: say(f"as it stands: {error}")
 

@@ -702,7 +702,7 @@ def _train_on(model, features, split, run, files, s, history, progress):
     weights = class_weights(y, n)[y] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
     what = progress if isinstance(progress, str) else run["protocol"]
-    with how_far(s.epochs * steps, what, "batch", len(history) * steps, quiet=not progress) as bar:
+    with how_far(s.epochs * steps, what, "step", len(history) * steps, quiet=not progress) as bar:
         note = ""
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
