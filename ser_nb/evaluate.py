@@ -29,6 +29,7 @@ from .lib.corpora import identity, is_synthetic
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
 from .lib.finding import corpus_paths, load_corpus
+from .lib.roles import tell_roles
 from .lib.runs import Report, read_history, read_run, run_folder
 from .data import demo
 from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold, label_ids, obstacles,
@@ -1164,6 +1165,9 @@ def ser_run(
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
+    speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
+    text_from: str = "",                      # and the text
+    emotion_from: str = "",                   # and the emotion
 ):
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
@@ -1174,7 +1178,9 @@ def ser_run(
         several = 1 if members is None and not data_dir else members
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
                                         dict(seed=seed, epochs=epochs, normalise=normalise, members=several))
-        corpus = first_words(load_corpus(data_dir) if data_dir else demo("data/demo"), words)
+        ways = speaker_from, text_from, emotion_from
+        corpus = first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words)
+        tell_roles(corpus)
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}

@@ -46,6 +46,7 @@ from .lib.command import one_line
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file
 from .lib.finding import load_corpus
+from .lib.roles import tell_roles
 
 pd = lazy.load("pandas")
 
@@ -1403,6 +1404,9 @@ def ser_features(
     strict: bool = False,  # exit with an error if a recording was rejected
     engine: str = "loky",  # dask or ray: workers of a cluster that sees the same disk
     address: str = "",  # of the Dask scheduler or Ray cluster; empty: one is started on this machine
+    speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
+    text_from: str = "",  # and the text
+    emotion_from: str = "",  # and the emotion
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
     import time
@@ -1415,7 +1419,8 @@ def ser_features(
                                    tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0)
         if new_voices: settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            return extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,
+            tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
+            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine,
                            address=address or None)
 
     features = one_line(work, "ser_features")

@@ -30,7 +30,8 @@ from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTH
 from .files import AudioError, CorpusError, file_sha256
 from .lists import (SEXES, Columns, find_file, list_rows, list_text, name_columns, read_part, read_row,
                               why_no_file)
-from .roles import (is_emotion, name_emotion, read_folders, say_from, say_roles, settle_parts, split_words)
+from .roles import (is_emotion, name_emotion, propose_emotion, propose_speaker, read_folders, say_from,
+                              say_parts, say_roles, settle_parts, split_words)
 
 pd = lazy.load("pandas")
 
@@ -236,8 +237,8 @@ def _drop_misplaced(name: str, clips: dict, said: dict[str, dict], left_out: dic
             del said[clip]
 
 
-def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> None:
-    "Take the part, and in recordings of one's own the sex, from words among folders."
+def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> str:
+    "Take the part, and in recordings of one's own the sex, from words among folders; what eval is."
     folders = {clip: clip.rpartition("/")[0] for clip in said}
     told = {}
     for folder in set(folders.values()):
@@ -251,7 +252,7 @@ def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> None:
         said[clip]["part"] = next(iter(told[folder]["part"]), "")
         if own and len(told[folder]["sex"]) == 1:
             said[clip]["sex"] = said[clip]["sex"] or next(iter(told[folder]["sex"]))
-    settle_parts([*said.values()])
+    return settle_parts([*said.values()])
 
 
 def _no_words(said: dict[str, dict]) -> None:
@@ -274,7 +275,7 @@ def from_names(
     clips, left_out = _clips(root, files)
     said = _read_names(name, clips, left_out, ways)
     _drop_misplaced(name, clips, said, left_out, ways)
-    _folder_words(said, left_out, own)
+    meant = _folder_words(said, left_out, own)
     takes, sexes = {}, listed_sexes(root, naming.speakers_file)
     for clip, one in said.items():
         takes.setdefault(recording_key(one), []).append(clip)
@@ -288,7 +289,7 @@ def from_names(
         one |= {"clip": clip, "path": str(clips[clip]), "corpus": corpus, "sex": sexes.get(one["speaker"], one["sex"])}
         rows.append(tuple(sys.intern(one[column]) for column in columns))
     told = dict.fromkeys(("speaker", "emotion", "text"), "the names") | {role: f"--{role}_from" for role in ways}
-    return _corpus(rows, root, left_out, columns, told | {"part": "folders", "notes": notes})
+    return _corpus(rows, root, left_out, columns, told | {"part": say_parts(meant), "notes": notes})
 
 # %% ../../nbs/lib/finding.ipynb #775522df
 def _folders_of(clip: str, speaker: str = "") -> tuple[str, ...]:
@@ -349,8 +350,8 @@ def from_folder(
              for name in {row["speaker"] for row in rows}}
     for row in rows:
         row |= {"path": str(clips[row["clip"]]), "corpus": corpus, "sex": row.get("sex") or known[row["speaker"]]}
-    where |= {role: f"--{role}_from" for role in given} | {"part": "folders", "notes": notes}
-    where["sex"] = "folders" if any(row["sex"] for row in rows) else ""
+    where |= {role: f"--{role}_from" for role in given} | {"notes": notes}
+    where["sex"] = "folders or the speakers' names" if any(row["sex"] for row in rows) else ""
     table = [tuple(row.get(column, "") for column in columns) for row in rows]
     return _corpus(table, root, left_out, columns, where)
 
@@ -583,6 +584,16 @@ def _from_known(root: Path, groups: dict[str, list[Path]], ways: dict[str, str])
     return _leave_out(corpus, root, _because(root, strays, "it is named like no corpus here"))
 
 # %% ../../nbs/lib/finding.ipynb #47682542
+def _advice(clips: list[str]) -> str:
+    "What to say oneself of paths."
+    way = propose_emotion(clips)
+    emotions = say_from("emotion", way, clips) if way else []
+    who, n = propose_speaker(clips, emotions) if way else ("", 0)
+    if not way:
+        return "say with --emotion_from what paths tell"
+    return f"give --emotion_from '{way}'" + (f" --speaker_from '{who}', if those are {plural(n, 'speaker')}" if n else "")
+
+
 def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folders: set[str]) -> str:
     "Why a folder is no corpus: what was seen, what was looked for, what to do."
     seen = [f"{len(group):,} named like {NAMINGS[name].example} ({name})" for name, group in groups.items() if name]
@@ -591,8 +602,8 @@ def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folde
     return (f"{root}: no corpus that is known. Seen: {len(files):,} audio files such as {first.name} ({why_not_own(first)}); "
             f"{', '.join(seen) or 'none is named like a known corpus'}; folders named after emotions: "
             f"{', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like {known}; or folders "
-            "named after two emotions. What to do: name the folders of known corpora with commas between, say with "
-            "--emotion_from what paths tell, or list the files in a csv with the columns path and emotion")
+            f"named after two emotions. What to do: {_advice([path.relative_to(root).as_posix() for path in files])}; or name "
+            "the folders of known corpora with commas between; or list the files in a csv with the columns path and emotion")
 
 
 def _own_corpus(root: Path, files: list[Path], groups: dict[str, list[Path]], ways: dict[str, str]) -> pd.DataFrame:
