@@ -11,7 +11,6 @@ import io
 import json
 import math
 import re
-import sys
 import textwrap
 import time
 import warnings
@@ -44,15 +43,15 @@ from .train import (TrainSettings, command_settings, load_run, plot_curves, pred
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'LINES', 'RATE', 'SPAN', 'HOW', 'predictions', 'confusion', 'per_class',
-           'scores', 'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap', 't_interval',
-           'interval', 'say_interval', 'plain_text', 'plot_confusion', 'most_confident', 'hear', 'plot_spectrograms',
-           'png_bytes', 'embedded', 'html_page', 'report', 'read_predictions', 'same_clips', 'mcnemar', 'swap_test',
-           'compare', 'protocol_splits', 'why_absent', 'wanted_protocols', 'Plan', 'be_quiet', 'run_protocols',
-           'summary', 'find_twins', 'twins_across', 'twins_apart', 'check_run', 'pooled_verdict', 'make_card',
-           'show_card', 'plot_card', 'write_summary', 'report_card', 'check_counts', 'can_be_judged', 'cross_validate',
-           'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus', 'plot_cross',
-           'write_cross', 'ser_evaluate', 'first_words', 'ser_run']
+__all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'LINES', 'RATE', 'SPAN', 'HOW', 'LONG', 'predictions', 'confusion',
+           'per_class', 'scores', 'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap',
+           't_interval', 'interval', 'say_interval', 'plain_text', 'plot_confusion', 'most_confident', 'hear',
+           'plot_spectrograms', 'png_bytes', 'embedded', 'html_page', 'report', 'read_predictions', 'same_clips',
+           'mcnemar', 'swap_test', 'compare', 'protocol_splits', 'why_absent', 'wanted_protocols', 'Plan', 'be_quiet',
+           'run_protocols', 'summary', 'find_twins', 'twins_across', 'twins_apart', 'check_run', 'pooled_verdict',
+           'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card', 'check_counts', 'can_be_judged',
+           'cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus',
+           'plot_cross', 'write_cross', 'ser_evaluate', 'first_words', 'ser_run']
 
 # %% ../nbs/05_evaluate.ipynb #52b1cb10
 def predictions(
@@ -548,23 +547,29 @@ class Plan:
 
     def begin(self, split: pd.DataFrame):
         "A training starts, or is found to be done."
-        self.kept, self.start = self._is_there(self.runs[self.done]), self.clock()
-        n = (split["part"] == "train").sum()
-        self.tell(f"{self._name()}: " + ("is there" if self.kept else f"learns from {plural(int(n), 'clip')}"))
+        self.start, self.was = self.clock(), self._stamp()
+        self.tell(f"{self._name()}: {plural(int((split['part'] == 'train').sum()), 'clip')} to learn from")
 
     def end(self, uar: float):
         "It has been judged."
-        seconds = self.clock() - self.start
-        said = f"{self._name()}: UAR {uar:.3f}" + ("" if self.kept else f", {span(seconds)}")
-        self.spent += [] if self.kept else [seconds]
+        seconds, kept = self.clock() - self.start, self.was and self.was == self._stamp()
+        said = f"{self._name()}: UAR {uar:.3f}, " + ("there before" if kept else span(seconds))
+        self.spent += [] if kept else [seconds]
         self.done += 1
-        left = sum(not self._is_there(run) for run in self.runs[self.done:])
+        left = sum(not _is_finished(self.home / run) for run in self.runs[self.done:])
         wait = np.mean(self.spent) * left if self.spent else 0
         self.tell(said + (f"; about {span(wait)} left" if wait else ""))
 
     def _name(self): return f"training {self.done + 1} of {len(self.runs)}, {self.runs[self.done]}"
 
-    def _is_there(self, run): return (self.home / run / "hashes.json").exists()
+    def _stamp(self):
+        "When the run at work was finished; 0 where it isn't."
+        folder = self.home / self.runs[self.done]
+        return (folder / "run.json").stat().st_mtime_ns if _is_finished(folder) else 0
+
+def _is_finished(folder):
+    try: return bool(read_run(folder).get("finished"))
+    except TrainError: return False
 
 def be_quiet(line: str): pass
 
@@ -671,9 +676,10 @@ def twins_apart(
     table: pd.DataFrame,  # with emotion, speaker and text of each clip
     twins: pd.DataFrame,  # of `find_twins`
 ) -> list:  # a sentence a pair, without its stop
-    "One recording, by its sound, under two emotions, speakers or texts."
+    "One recording, by its sound and not its bytes, under two emotions, speakers or texts."
     own, found = table.set_index("clip"), []
     for row in twins[twins["clip"] < twins["twin"]].itertuples():
+        if "sha256" in own and own.at[row.clip, "sha256"] == own.at[row.twin, "sha256"] != "": continue
         for by in ("emotion", "speaker", "text"):
             a, b = (str(own.at[clip, by]) for clip in (row.clip, row.twin))
             if identity(a) and identity(b) and identity(a) != identity(b):
@@ -856,7 +862,7 @@ def report_card(
                           train_settings, max_folds, overwrite, progress, seeds, tell)
     twins = find_twins(features.index)
     card = make_card(table, out_dir, absent, twins)
-    card["verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
+    card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
     card.attrs["text"] = write_summary(card, table, out_dir, features)
     return card
 
@@ -1125,8 +1131,11 @@ def first_words(
     if words > len(there): say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
     return corpus[names.isin(there[:words])].reset_index(drop=True)
 
+LONG = 500  # clips whose extraction is waited for
+
 def _foresee(corpus, protocols, seed, seeds, max_folds):
-    "Say before the long work that it will be in vain, unless what stands against it is rejected yet."
+    "Say before long work that it will be in vain, unless what stands against it is rejected yet."
+    if len(corpus) < LONG: return
     try: shared_emotions(corpus) if protocols == "cross" else can_be_judged(corpus, protocols, seed, seeds, max_folds)
     except EvaluateError as error: say(f"as it stands: {error}")
 
@@ -1174,7 +1183,7 @@ def ser_run(
         tell_roles(corpus)
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
-        also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty(), "tell": say}
+        also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
         else: found = report_card(features, folder, protocols, *how, seeds, **also)
         _show(found.attrs["text"])

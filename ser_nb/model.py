@@ -349,7 +349,8 @@ class _Blank(_Graph):
     "The same with weights that have a size and hold no numbers."
     def tensor(self, value, name):
         from onnx import TensorProto
-        if name.startswith("const"): return super().tensor(value, name)
+        if name.startswith("const"):
+            return super().tensor(value, name)
         return TensorProto(name=name, dims=np.shape(value), data_type=TensorProto.FLOAT)
 
 # %% ../nbs/03_model.ipynb #0cc09e1a
@@ -435,7 +436,8 @@ def _onnx_layers(g, settings, n_features, weights):
 # %% ../nbs/03_model.ipynb #04d349c4
 def _onnx_network(g, settings, n_features, weights):
     "All nodes of one network, or of several and their mean."
-    if isinstance(settings, ModelSettings): return _onnx_layers(g, settings, n_features, weights)
+    if isinstance(settings, ModelSettings):
+        return _onnx_layers(g, settings, n_features, weights)
     said = []
     for i, s in enumerate(settings.members):
         g.prefix = f"member_{i}/"
@@ -453,7 +455,8 @@ def onnx_model(
     have = {name: [tuple(np.shape(w)) for w in ws] for name, ws in weights.items()}
     wanted = weight_shapes(settings, n_features, n_classes)
     odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
-    if odd: raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
+    if odd:
+        raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
     return _onnx_proto(_Graph(), settings, n_features, n_classes, weights)
 
 def _onnx_proto(g, settings, n_features, n_classes, weights):
@@ -471,10 +474,13 @@ def _read_onnx(data):
     "The model in some bytes, if it holds all of its numbers, and these are finite."
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
-    try: model = ModelProto.FromString(data)
-    except DecodeError: raise ModelError("not an ONNX file, or a damaged one") from None
+    try:
+        model = ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError("not an ONNX file, or a damaged one") from None
     for w in model.graph.initializer:
-        if w.data_location or w.external_data: raise ModelError("some of its weights are in another file")
+        if w.data_location or w.external_data:
+            raise ModelError("some of its weights are in another file")
         if w.data_type == 1 and not np.isfinite(np.frombuffer(w.raw_data[: len(w.raw_data) // 4 * 4], "<f4")).all():
             raise ModelError("some of its weights are not finite numbers")
     return model
@@ -483,7 +489,8 @@ def _emptied(model):
     "The model without the numbers in its weights, each of which must have as many as its shape says."
     for w in model.graph.initializer:
         if w.data_type == 1 and not w.name.startswith("const"):
-            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)): raise ModelError(f"{w.name} has another size")
+            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)):
+                raise ModelError(f"{w.name} has another size")
             w.ClearField("raw_data")
     return model
 
@@ -513,8 +520,10 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong is raised
-        try: session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as e: raise ModelError(f"onnxruntime cannot run it ({str(e)[:200]}): export it again") from None
+        try:
+            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as e:
+            raise ModelError(f"onnxruntime cannot run it ({str(e)[:99]}): export it again") from None
         if {i.name for i in session.get_inputs()} != {"frames", "mask"}:
             raise ModelError("its inputs are not frames and mask: give a network that ser_nb exported")
         self.data, self.threads, self.session = bytes(data), threads, session
@@ -524,6 +533,9 @@ class OnnxNetwork:
 
     def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}
         "Probabilities [batch, n_classes]."
+        if not np.isfinite(batch["frames"][batch["mask"]]).all():  # onnxruntime would hide it in a gate
+            raise ModelError("the network's input is no number: the scale of the run is damaged, or its frames are")
         p = self.session.run(None, batch)[0]
-        if not np.isfinite(p).all(): raise ModelError("the network's answer is no number: its weights are damaged")
+        if not np.isfinite(p).all():
+            raise ModelError("the network's answer is no number: its weights are damaged")
         return p

@@ -24,13 +24,15 @@ import numpy as np
 from fastcore.script import call_parse
 
 from .lib.command import one_line
+from .lib.command import progress as how_far
 from .lib.corpora import is_synthetic
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, write_file
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
-                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split, split_hash,
-                            split_random, split_speakers, split_words, train_batches, verdict)
+                            label_ids, load_split, mask_frames, n_batches, one_spelling, part_rows, save_split,
+                            speakers_of, split_folders, split_hash, split_random, split_speakers, split_words,
+                            train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
@@ -111,7 +113,7 @@ def voices_for(
     speakers,  # one name a training clip
 ) -> float:  # from 0 to 1, for `TrainSettings.voices`
     "How strongly to invent voices: the less, the more real ones there are."
-    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    p = np.unique(one_spelling(speakers), return_counts=True)[1] / len(speakers)
     return float(np.exp((p * np.log(p)).sum() / 2))
 
 def for_split(
@@ -381,7 +383,7 @@ def fit_readout(
     shown = [seen_by(part, train_batches(features, rows, labels, normaliser, batch_size=s.batch_size, buckets=buckets,
                                          seed=s.seed, epoch=first + k, sampling=s.sampling, weights=weights,
                                          augment=change), tick) for k in range(s.epochs)]
-    e, y, w, speaker = _normed(shown, features.index["speaker"].to_numpy(str), norm)
+    e, y, w, speaker = _normed(shown, speakers_of(features), norm)
     mean, std = e.mean(0), e.std(0) + 1e-9
     last = model.get_layer("emotion")
     _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
@@ -425,7 +427,7 @@ def _new_folder(out_dir, described, split) -> Run:
     files = Run.clear(out_dir)
     save_split(split, files.where("split.csv"))
     files.adopt(["split.csv"])
-    files.write("audit.csv", audit(split).to_csv(index=False).encode())
+    files.write("audit.csv", table_text(audit(split)).encode())
     files.begin(described)
     return files
 
@@ -458,8 +460,9 @@ def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
     class InMemory(real):
         "A file of that name in memory, any other as it is."
         def __init__(self, path, mode="r", **more):
-            self.__dict__["in_memory"] = str(path) == str(name)
-            super().__init__(path, mode, **more, **({"driver": "core", "backing_store": False} if self.in_memory else {}))
+            self.in_memory = str(path) == str(name)
+            more |= {"driver": "core", "backing_store": False} if self.in_memory else {}
+            super().__init__(path, mode, **more)
         def close(self):
             if self and self.in_memory:
                 self.flush()
@@ -661,7 +664,7 @@ def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
     data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4: raise TrainError(f"model.onnx: onnxruntime and keras differ by {worst:.2g}: please report this")
+    if not worst <= 1e-4: raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
 
 def seal_run(
@@ -689,7 +692,6 @@ def seal_run(
 # %% ../nbs/04_train.ipynb #a307523c
 def _train_on(model, features, split, run, files, s, history, progress):
     "Go on from `history` to the end."
-    from tqdm import tqdm
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
     ids = label_ids(features.index["emotion"].where(features.index["emotion"].isin(run["labels"]), run["labels"][0]),
                     run["labels"])
@@ -700,21 +702,23 @@ def _train_on(model, features, split, run, files, s, history, progress):
     y, n = ids[rows["train"]], len(run["labels"])
     weights = class_weights(y, n)[y] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
-    with tqdm(total=s.epochs * steps, initial=len(history) * steps, disable=not progress, unit="batch",
-              desc=run["protocol"] if progress is True else progress, mininterval=0.5) as bar:
+    what = progress if isinstance(progress, str) else run["protocol"]
+    with how_far(s.epochs * steps, what, "step", len(history) * steps, quiet=not progress) as bar:
+        note = ""
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
             seed_dropout(model, s.seed, epoch)
             if s.fit == "readout": logs = fit_readout(model, features, rows["train"], y, normaliser, s, weights,
-                                                      tick=bar.update)
+                                                      tick=lambda: bar.update(1, note))
             else: logs = train_epoch(model, train_batches(
                 features, rows["train"], y, normaliser, batch_size=s.batch_size, buckets=buckets, seed=s.seed,
-                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n, bar.update)
+                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n,
+                lambda: bar.update(1, note))
             val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), ids[rows["val"]])
             row = {"epoch": epoch, "learning_rate": rate, **logs, **val}
             history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
-            bar.set_postfix(epoch=epoch + 1, loss=f"{row['loss']:.3f}", val_uar=f"{row['val_uar']:.3f}")
+            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
             _save_epoch(model, files, history, s.monitor)
     return history, normaliser
 
@@ -810,16 +814,17 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     "The trained network of a run, with its description and scale, each file as training left it."
     path, files = Path(path), Run.open(run_folder(path))
     files.verify(but=("calibration.json",))
+    beside = path.suffix if path != files.folder and path.is_file() else ""
+    if beside in files.hashes: files.read(beside)
     run = read_run(files.folder)
     model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
-    if path != files.folder and path.is_file(): _check_beside(path, files, model, run)
+    if beside and beside not in files.hashes: _compare_weights(path, files, model, run)
     with parsing(files.where("normaliser.json"), COPY, TrainError):
         return model, run, Normaliser.load(files.where("normaliser.json"))
 
 # %% ../nbs/04_train.ipynb #4fa15edd
-def _check_beside(path, files, model, run):
+def _compare_weights(path, files, model, run):
     "Raise unless a model file has the weights of its run."
-    if path.suffix in files.hashes: return files.read(path.suffix)
     other = load_weights(_network_of(run, files.folder), path)
     if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights())):
         raise TrainError(f"{path}: its weights are not those of {files.folder}: remove it, or call ser_train again")
@@ -933,15 +938,19 @@ def _leave_mean(files, run, folders, features, split, s) -> Path:
 # %% ../nbs/04_train.ipynb #1f90e339
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words or speakers
+    protocol: str = "random",  # random, words, speakers or folders
     seed: int = 0,
     test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
 ) -> pd.DataFrame:  # a split
     "A split by the name of its protocol."
+    if test_speakers and protocol != "speakers":
+        raise TrainError(f"test_speakers={test_speakers!r}: they judge where the split is speakers, not {protocol}")
     if protocol == "random": return split_random(table, seed=seed)
     if protocol == "words": return split_words(table, seed=seed)
-    if protocol != "speakers": raise TrainError(f"split {protocol!r}: must be random, words, speakers, or a csv file")
-    names = [n for n in test_speakers.split(",") if n] or sorted(set(table["speaker"]) - {""})[-1:]
+    if protocol == "folders": return split_folders(table, seed=seed)
+    if protocol != "speakers":
+        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
+    names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../nbs/04_train.ipynb #d6bc9c95
@@ -974,7 +983,7 @@ def _say_run(folder) -> str:
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, or a split saved as csv
+    split: str = "random",                       # random, words, speakers, folders, or a saved csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most
