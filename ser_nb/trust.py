@@ -21,7 +21,7 @@ import numpy as np
 from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import one_line, plural
+from .lib.command import one_line, plural, progress
 from .lib.corpora import is_synthetic
 from .lib.files import (FeatureError, TrainError, TrustError, clear_unfinished, json_bytes, json_object, locked,
                               parsing, write_file)
@@ -972,13 +972,12 @@ def ser_card(
 ):
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
-        from tqdm import tqdm
         table = run_features(run, features)
         if data_dir: table = moved_to(table, data_dir)
         lost = [path for path in table.index["path"] if not Path(path).is_file()]
         if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
         place = Path(out_dir or run_folder(run) / "card")
-        with locked(place, wait=math.inf), tqdm(total=n_steps(table.settings), desc="card", disable=None) as bar:
+        with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
             found = calibrate(run, table, coverage, None if risk < 0 else risk)
             card = model_card(run, table, place, part, max_clips, seed, bar.update)
         f, on = card["figures"], card["on_part"]
