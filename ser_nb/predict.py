@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import html
 import io
 import json
@@ -29,10 +28,11 @@ from .lib.audio import (array_samples, check_rate, check_sound, cut, file_blocks
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
                               SplitError, TrainError, replace_file)
+from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
 from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, network_settings
-from .train import calibrated, clip_facts, outside, predict_rows, run_folder
+from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
 __all__ = ['UNSURE', 'LEAST', 'UNITS', 'MANY', 'PIPED', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'NoAnswer',
@@ -148,10 +148,12 @@ def _check_files(files):
     lacking = [name for name in NEEDED if name not in files]
     if lacking:
         raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
-    hashes = parse_object(files["hashes.json"], "hashes.json")
-    for name in NEEDED:
-        if name != "hashes.json" and hashlib.sha256(files[name]).hexdigest() != hashes.get(name):
-            raise PredictError(f"{name} is not the file that training left (its hash differs): copy the run again")
+    hashes = parse_hashes(files["hashes.json"], "hashes.json", Run.names)
+    if "calibration.json" in hashes and "calibration.json" not in files:
+        raise PredictError("calibration.json is missing: copy the whole folder, or run ser_card again")
+    for name in LIMITS:
+        if name in files and name != "hashes.json" and (name in NEEDED or name in hashes):
+            check_bytes(files[name], name, hashes, name, TODO.get(name, COPY))
     return run, hashes
 
 # %% ../nbs/06_predict.ipynb #a9e93d6c

@@ -19,7 +19,7 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMBERED = re.compile(r"(?<![\w/.-])\d+[a-zA-Z0-9]*_(\w+\.(?:ipynb|html))")
+NUMBERED = re.compile(r"(?:(?<![\w/.-])|(?<=\.\./))\d+[a-zA-Z0-9]*_(\w+\.(?:ipynb|html))")
 CODE_LINK = re.compile(r"\[`([^`\n]+)`\]\(https?://[^)\s]*\)")
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
 KATEX = re.compile(r'\s*<(?:link|script)\b[^>]*/katex@[^>]*>(?:\s*</script>)?')

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['ISSUES', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened', 'one_line',
-           'say', 'span', 'Progress', 'progress']
+           'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
@@ -16,6 +16,7 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import unicodedata
@@ -236,6 +237,14 @@ def _is_command() -> bool:
     return bool(_commands) and shell is None
 
 
+def note(
+    text: str,  # one line
+) -> None:
+    "Tell who runs a command something that he may want to know; a function that is called says nothing."
+    if _is_command():
+        say(text)
+
+
 @contextlib.contextmanager
 def progress(
     total: int | None,  # things to do in all; None: not known
@@ -257,3 +266,24 @@ def progress(
     state.tell(f"{what}: {'' if total is None else plural(total, unit)}{f', {done:,} done before' if done else ''}")
     yield state
     state.tell(f"{what}: {state.so_far()} in {span(clock() - state.start)}")
+
+# %% ../../nbs/lib/command.ipynb #cb89adcb
+def end_with(
+    parent: int,  # number of the process that started this one
+) -> None:
+    "End this process soon after its parent, however that ended."
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end_with", daemon=True).start()
+
+
+@contextlib.contextmanager
+def own_processes() -> Iterator[None]:
+    "Within, the processes that joblib starts end with this one."
+    from joblib import parallel_config
+
+    with parallel_config("loky", initializer=end_with, initargs=(os.getpid(),)):
+        yield
