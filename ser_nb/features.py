@@ -1643,7 +1643,6 @@ def ser_features(
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
     import time
-
     start = time.perf_counter()
 
     def work():
@@ -1654,8 +1653,7 @@ def ser_features(
             settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
-            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine,
-                           address=address or None)
+            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
 
     features = one_line(work, "ser_features")
     for row in features.rejected.itertuples():
