@@ -27,7 +27,7 @@ from .lib.audio import (array_samples, check_rate, check_sound, cut, file_blocks
                               read_bytes, resampled)
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
-                              SplitError, TrainError, replace_file)
+                              SplitError, replace_file)
 from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features

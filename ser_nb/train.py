@@ -21,9 +21,8 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
-from .lib.command import command, one_line, progress as told
+from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
@@ -35,7 +34,7 @@ from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_len
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
+                          compile_model, import_keras, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
@@ -984,7 +983,7 @@ def _say_run(folder) -> str:
             f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
 
 # %% ../nbs/04_train.ipynb #07b2587c
-@call_parse
+@main_command
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
