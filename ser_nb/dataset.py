@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'clip_table', 'leaders', 'audit',
-           'verdict', 'check_split', 'draw_clips', 'draw_groups', 'class_names', 'label_ids', 'split_random',
-           'split_words', 'split_speakers', 'kfold', 'leave_one_speaker_out', 'save_split', 'load_split', 'split_hash',
-           'part_rows', 'frame_stats', 'Normaliser', 'names_hash', 'check_normaliser', 'bucket_lengths',
+__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'one_spelling', 'clip_table', 'leaders',
+           'doubles', 'say_doubles', 'audit', 'verdict', 'contradictions', 'check_split', 'draw_clips', 'draw_groups',
+           'heads', 'class_names', 'label_ids', 'split_random', 'split_words', 'split_speakers', 'split_folders',
+           'kfold', 'leave_one_speaker_out', 'obstacles', 'save_split', 'load_split', 'split_hash', 'part_rows',
+           'frame_stats', 'Normaliser', 'names_hash', 'speakers_of', 'check_normaliser', 'bucket_lengths',
            'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order',
            'class_weights', 'train_batches', 'n_batches', 'ahead', 'eval_batches', 'gather_rows', 'mask_frames',
            'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
@@ -18,6 +19,7 @@ __all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', '
 import hashlib
 import json
 import random
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -29,10 +31,25 @@ import numpy as np
 from fastcore.basics import patch
 
 from .lib.audio import load_audio
-from .lib.corpora import EMOTIONS
-from .lib.files import SplitError, read_table, replace_file
+from .lib.command import plural
+from .lib.corpora import EMOTIONS, identity
+from .lib.files import SplitError, read_table, replace_file, write_table
 
 pd = lazy.load("pandas")
+
+# %% ../nbs/02_dataset.ipynb #e31a71a6
+def one_spelling(
+    names: Iterable[str],  # of speakers, one a clip
+) -> np.ndarray:  # of text [n]: each name in its most frequent spelling, "" where there is none
+    "Names of which no two differ in spelling alone."
+    names = [str(name) for name in names]
+    count, best = Counter(names), {}
+    for name in sorted(count):
+        held = best.setdefault(identity(name), name)
+        if count[name] > count[held]:
+            best[identity(name)] = name
+    shown = {name: best[identity(name)] if identity(name) else "" for name in count}
+    return np.array([shown[name] for name in names], str)
 
 # %% ../nbs/02_dataset.ipynb #7f0071aa
 PARTS = ("train", "val", "test")
@@ -40,7 +57,7 @@ CLIP_COLUMNS = ("clip", "emotion", "speaker", "text", "sha256", "source")
 SPLIT_COLUMNS = (*CLIP_COLUMNS, "part", "protocol", "fold")
 
 def clip_table(table: pd.DataFrame,  # a corpus or `features.index`
-    ) -> pd.DataFrame:               # `CLIP_COLUMNS` as text, sorted by clip
+    ) -> pd.DataFrame:               # `CLIP_COLUMNS` as text, sorted by clip; speakers in `one_spelling`
     "What a split has to know of each clip."
     for column in ("clip", "emotion"):
         if column not in table:
@@ -48,7 +65,9 @@ def clip_table(table: pd.DataFrame,  # a corpus or `features.index`
     known = {c: table[c].fillna("").astype(str) if c in table else "" for c in CLIP_COLUMNS}
     clips = pd.DataFrame(known, index=table.index).sort_values("clip", ignore_index=True)
     if clips.empty: raise SplitError("the table has no clips: nothing to split")
+    clips["speaker"] = one_spelling(clips["speaker"])
     _check_clips(clips)
+    _check_emotions(clips)
     return clips
 
 def _check_clips(clips):
@@ -59,29 +78,72 @@ def _check_clips(clips):
                       (lost, "is an augmented copy of a clip that is not in the table: add the original")):
         if bad.any(): raise SplitError(f"clip {clips['clip'][bad].iloc[0]!r} {what} ({bad.sum()} such rows)")
 
+def _check_emotions(clips):
+    "Raise at an emotion that is spelt in two ways."
+    names = sorted(set(clips["emotion"]))
+    for name, shown in zip(names, one_spelling(names).tolist()):
+        if name != shown:
+            raise SplitError(f"the emotions {shown!r} and {name!r} differ in spelling alone: write one of the two "
+                             f"(such as in {min(clips['clip'][clips['emotion'] == name])})")
+
 # %% ../nbs/02_dataset.ipynb #e589b4a4
 def leaders(clips: pd.DataFrame,  # `clip_table` of a corpus
     ) -> pd.Series:               # name of the clip whose part each row takes, often the row's own
     "The original of each copy, and the first of files with the same bytes."
     file_of, first = dict(zip(clips["clip"], clips["sha256"])), {}
     originals = [source or clip for clip, source in zip(clips["clip"], clips["source"])]
-    lead = [first.setdefault(file_of[o], o) if file_of[o] else o for o in originals]
+    lead = [first.setdefault(file_of[o], o) if file_of.get(o) else o for o in originals]
     return pd.Series(lead, index=clips.index, name="leader")
+
+# %% ../nbs/02_dataset.ipynb #a2bd94ba
+def _group(clips, by):
+    "The emotion, speaker or text of each clip, equal for all spellings."
+    if by == "emotion":
+        return clips["emotion"]
+    if by == "speaker":
+        return pd.Series(one_spelling(clips["speaker"]), clips.index)
+    return clips["text"].map({text: identity(text) for text in set(clips["text"])})
+
+def doubles(
+    clips: pd.DataFrame,  # `clip_table`, or a split
+    by: str,              # emotion, speaker or text
+) -> list:                # a sentence a pair, without its stop
+    "What stands in a table twice, under two emotions, speakers or texts."
+    known = clips.assign(lead=leaders(clips), key=_group(clips, by))
+    known = known[(known["key"] != "") & known["lead"].duplicated(keep=False)]
+    first = known.drop_duplicates("lead").set_index("lead")
+    found = []
+    for row in known.to_dict("records"):
+        other = first.loc[row["lead"]]
+        if row["key"] != other["key"]:
+            how = "same bytes" if row["sha256"] == other["sha256"] != "" else "one is a copy of the other"
+            found.append(f"{other['clip']} and {row['clip']} are the same recording ({how}) under two {by}s "
+                         f"({other[by]}, {row[by]}): delete one or correct its {by}")
+    return found
+
+def say_doubles(
+    found: list,    # of `doubles`
+    most: int = 3,  # that are named
+) -> str:           # one line
+    "The first of some pairs, and how many more there are."
+    more = len(found) - most
+    return "; ".join([*found[:most], *([f"and {plural(more, 'more such pair')}"] if more > 0 else [])])
+
+def _check_doubles(clips, by):
+    "Raise where one recording stands under two names."
+    if found := doubles(clips, by): raise SplitError(say_doubles(found))
 
 # %% ../nbs/02_dataset.ipynb #d5df9f2a
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 _everywhere = {f"{a}-{b}" for a, b in PAIRS}
 ALLOWED = {"random": {"speaker": _everywhere, "text": _everywhere},
+           "folders": {"speaker": _everywhere, "text": _everywhere},
            "unseen words": {"speaker": _everywhere},
            "unseen speakers": {"speaker": {"train-val"}, "text": _everywhere}}
 
-def _group(clips, by):
-    "The speaker or text of each clip; texts are the same in any case."
-    return clips["text"].str.strip().str.casefold() if by == "text" else clips[by]
-
 def _leak_keys(split):
     "For each kind of leak what must not be shared, empty where it is not known."
-    return {"speaker": split["speaker"], "text": _group(split, "text"), "file": split["sha256"],
+    return {"speaker": _group(split, "speaker"), "text": _group(split, "text"), "file": split["sha256"],
             "twin": split["source"].where(split["source"] != "", split["clip"])}
 
 # %% ../nbs/02_dataset.ipynb #5eb56ea9
@@ -90,18 +152,22 @@ def audit(split: pd.DataFrame,  # a split with one protocol
     "What the parts of a split share, and whether its protocol allows that."
     protocol = str(split["protocol"].iloc[0])
     if protocol not in ALLOWED: raise SplitError(f"unknown protocol {protocol!r}: use one of {', '.join(ALLOWED)}")
-    found = [dict(protocol=protocol, leak=leak, between=f"{a}-{b}", **_shared(split, key, a, b),
+    found = [dict(protocol=protocol, leak=leak, between=f"{a}-{b}", **_shared(split, leak, key, a, b),
                   allowed=f"{a}-{b}" in ALLOWED[protocol].get(leak, ()))
              for leak, key in _leak_keys(split).items() for a, b in PAIRS]
     return pd.DataFrame(found)
 
-def _shared(split, key, a, b):
+def _shared(split, leak, key, a, b):
     "How many clips of part `b` have a key that also occurs in part `a`."
     in_a, in_b, known = split["part"] == a, split["part"] == b, key != ""
     hit = split["clip"][in_b & known & key.isin(set(key[in_a & known]))]
     known_share = float(known[in_a | in_b].mean()) if (in_a | in_b).any() else 0.0
+    example = min(hit, default="")
+    if example and leak in ("file", "twin"):
+        example = ", ".join(f"{clip} and {min(split['clip'][in_a & (key == key[i])])}"
+                            for i, clip in hit.sort_values()[:3].items())
     return dict(clips=len(hit), of=int(in_b.sum()), share=len(hit) / max(int(in_b.sum()), 1), known=known_share,
-                example=min(hit, default=""))
+                example=example)
 
 # %% ../nbs/02_dataset.ipynb #30c9da3d
 _SHARED = {"speaker": "share their speaker with", "text": "share their words with",
@@ -114,8 +180,14 @@ def verdict(split: pd.DataFrame,  # a split or its audit
     wrong = found[(found["allowed"].astype(str) != "True") & (found["clips"] > 0)]
     say = [f"{r.clips:,} of {r.of:,} {r.between.split('-')[1]} clips {_SHARED[r.leak]} {r.between.split('-')[0]} "
            f"(such as {r.example})" for r in wrong.itertuples()]
-    if say: return f"{found['protocol'].iloc[0]}: LEAK, a figure on this split is wrong. {'; '.join(say)}."
-    return f"{found['protocol'].iloc[0]}: {_worth(found[found['between'] == 'train-test'].set_index('leak'))}"
+    cause = "".join(f" {why}." for why in contradictions(split)) if "part" in split else ""
+    if say: return f"{found['protocol'].iloc[0]}: LEAK, a figure on this split is wrong. {'; '.join(say)}.{cause}"
+    return f"{found['protocol'].iloc[0]}: {_worth(found[found['between'] == 'train-test'].set_index('leak'))}{cause}"
+
+def contradictions(split: pd.DataFrame,  # a split
+    ) -> list:                           # a sentence for emotions, speakers and texts, without its stop
+    "What is wrong with the labels of a split, whatever its parts."
+    return [say_doubles(found) for by in ("emotion", "speaker", "text") if (found := doubles(split, by))]
 
 def _worth(found):
     "What the test part of a split without forbidden leaks says, and what it doesn't."
@@ -134,7 +206,7 @@ def check_split(split: pd.DataFrame,  # a split
     ) -> pd.DataFrame:                # its audit
     "Refuse a split with a leak that its protocol forbids."
     found = audit(split)
-    if (~found["allowed"] & (found["clips"] > 0)).any(): raise SplitError(verdict(found))
+    if (~found["allowed"] & (found["clips"] > 0)).any(): raise SplitError(verdict(split))
     return found
 
 # %% ../nbs/02_dataset.ipynb #0202b9d1
@@ -178,15 +250,24 @@ def _assemble(clips, test, val, protocol, fold=0):
     "The split whose test and validation clips are those named."
     lead = leaders(clips)
     part = np.where(lead.isin(test), "test", np.where(lead.isin(val), "val", "train"))
-    split = clips.assign(part=part, protocol=protocol, fold=fold)
+    return _checked(clips.assign(part=part, protocol=protocol, fold=fold))
+
+def _checked(split):
+    "The split without copies that would judge or choose, if nothing leaks and all its emotions can be learnt."
     split = split[(split["source"] == "") | (split["part"] == "train")].reset_index(drop=True)
     check_split(split)
     class_names(split)
     return split
 
-def _heads(clips):
+def heads(clips: pd.DataFrame,  # `clip_table`
+    ) -> pd.DataFrame:          # some of its rows
     "The clips that decide for themselves."
     return clips[leaders(clips) == clips["clip"]]
+
+def _heads(clips, *apart):
+    "`heads`, if no recording stands under two emotions, or under two of what shall be kept apart."
+    for by in ("emotion", *apart): _check_doubles(clips, by)
+    return heads(clips)
 
 def _check_shares(val, test=0.0):
     "Raise where nothing would be left to train on."
@@ -200,9 +281,10 @@ def class_names(split: pd.DataFrame,  # a split
     have = set(split["emotion"][split["part"] == "train"])
     if len(have) < 2: raise SplitError(f"the training part has {len(have)} emotion(s), at least 2 are needed: "
                                        "add clips or choose another test part")
-    new = split[~split["emotion"].isin(have)]
-    if len(new): raise SplitError(f"emotion {new['emotion'].iloc[0]!r} is in {new['part'].iloc[0]} but not in train "
-                                  f"({len(new)} clips): drop these clips or choose another test part")
+    new = split[~split["emotion"].isin(have)].groupby("emotion")["part"].agg(["first", "size"])
+    if len(new): raise SplitError("; ".join(f"emotion {row.Index!r} is in {row.first} but not in train "
+                                            f"({plural(row.size, 'clip')})" for row in new.itertuples(name="New"))
+                                  + ": drop these clips or choose another test part")
     return tuple(e for e in EMOTIONS if e in have) + tuple(sorted(have - set(EMOTIONS)))
 
 # %% ../nbs/02_dataset.ipynb #7480947a
@@ -225,13 +307,17 @@ def split_random(table: pd.DataFrame,  # a corpus or `features.index`
     "Parts drawn clip by clip: all voices and words are in each."
     _check_shares(val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
-    heads = _heads(clips)
-    few = heads["emotion"].value_counts()
-    if few.min() < 3: raise SplitError(f"emotion {few.idxmin()!r} has {few.min()} clip(s), at least 3 are needed: "
-                                       "add some or drop it")
-    tested = draw_clips(heads, test, rng)
-    rest = heads[~heads["clip"].isin(tested)]
+    free = _heads(clips)
+    if few := _few_clips(free, 3): raise SplitError(f"{'; '.join(few)}: add clips, or drop what is so rare")
+    tested = draw_clips(free, test, rng)
+    rest = free[~free["clip"].isin(tested)]
     return _assemble(clips, tested, draw_clips(rest, val / (1 - test), rng), "random")
+
+def _few_clips(free, least):
+    "Each emotion that has too few clips, in words."
+    count = free["emotion"].value_counts().sort_index()
+    return [f"the emotion {name!r} has {plural(n, 'clip')}, at least {least} are needed"
+            for name, n in count[count < least].items()]
 
 # %% ../nbs/02_dataset.ipynb #3d8acc56
 def split_words(table: pd.DataFrame,  # a corpus or `features.index`
@@ -242,15 +328,15 @@ def split_words(table: pd.DataFrame,  # a corpus or `features.index`
     "Parts that share no word or sentence."
     _check_shares(val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
-    heads = _heads(clips)
-    _check_groups(heads, "text", 1 + (val > 0) + (test > 0))
-    tested = draw_groups(heads, "text", test, rng)
-    rest = heads[~heads["clip"].isin(tested)]
+    free = _heads(clips, "text")
+    _check_groups(free, "text", 1 + (val > 0) + (test > 0))
+    tested = draw_groups(free, "text", test, rng)
+    rest = free[~free["clip"].isin(tested)]
     return _assemble(clips, tested, draw_groups(rest, "text", val / (1 - test), rng), "unseen words")
 
 def _check_groups(clips, by, least):
     "Raise where a text or speaker is unknown, or there are too few of them."
-    unknown = clips["clip"][clips[by] == ""]
+    unknown = clips["clip"][_group(clips, by) == ""]
     if len(unknown): raise SplitError(f"the {by} of {len(unknown)} clip(s) is not known, such as {unknown.iloc[0]!r}: "
                                       f"give a {by} column in your csv, or split by something else")
     n = _group(clips, by).nunique()
@@ -261,7 +347,8 @@ def _draw_val(rest, share, val_by, rng):
     "Validation clips from what is left for training."
     if share <= 0: return set()
     if val_by is None:
-        known = {by: (rest[by] != "").all() and _group(rest, by).nunique() for by in ("speaker", "text")}
+        groups = {by: _group(rest, by) for by in ("speaker", "text")}
+        known = {by: (group != "").all() and group.nunique() for by, group in groups.items()}
         val_by = "speaker" if known["speaker"] >= 4 else "text" if known["text"] >= 5 else "clip"
     if val_by not in ("speaker", "text", "clip"):
         raise SplitError(f"val_by={val_by!r}: use 'speaker', 'text', 'clip', or None to let the corpus decide")
@@ -271,7 +358,7 @@ def _draw_val(rest, share, val_by, rng):
 
 # %% ../nbs/02_dataset.ipynb #777f7c8c
 def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
-                   test: Sequence[str],        # the speakers that judge
+                   test: Sequence[str],        # the speakers that judge, in any spelling
                    val: float = 0.15,          # share of the other speakers' clips, words or speakers that choose
                    seed: int = 0,
                    val_by: str | None = None,  # "speaker", "text", "clip", or None: the hardest that is possible
@@ -279,17 +366,58 @@ def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
     ) -> pd.DataFrame:                         # a split
     "A test part of speakers that are in no other part."
     _check_shares(val)
-    clips, names = clip_table(table), [test] if isinstance(test, str) else list(test)
-    heads = _heads(clips)
-    _check_groups(heads, "speaker", 2)
-    unknown = [n for n in names if n not in set(heads["speaker"])]
-    have = ", ".join(sorted(set(heads["speaker"])))
-    if not names: raise SplitError(f"no speaker to test on: choose from {have}")
-    if unknown: raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {have}")
-    rest = heads[~heads["speaker"].isin(names)]
-    if rest.empty: raise SplitError(f"all speakers ({have}) are in the test part: leave one to train on")
+    clips = clip_table(table)
+    free = _heads(clips, "speaker")
+    _check_groups(free, "speaker", 2)
+    names = _who(free, [test] if isinstance(test, str) else list(test))
+    rest = free[~free["speaker"].isin(names)]
+    if rest.empty: raise SplitError(f"all speakers ({_some(names)}) are in the test part: leave one to train on")
     valid = _draw_val(rest, val, val_by, np.random.default_rng([seed, fold]))
-    return _assemble(clips, set(heads["clip"]) - set(rest["clip"]), valid, "unseen speakers", fold)
+    return _assemble(clips, set(free["clip"]) - set(rest["clip"]), valid, "unseen speakers", fold)
+
+def _some(names, most=20):
+    "The first of some names, in order, and how many more there are."
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+def _who(clips, wanted):
+    "The speakers that some names mean, as they are spelt in the corpus."
+    spelt = {identity(name): name for name in set(clips["speaker"])}
+    unknown = [name for name in wanted if identity(str(name)) not in spelt]
+    if not wanted: raise SplitError(f"no speaker to test on: choose from {_some(spelt.values())}")
+    if unknown:
+        raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {_some(spelt.values())}")
+    return {spelt[identity(str(name))] for name in wanted}
+
+# %% ../nbs/02_dataset.ipynb #d8c7a5c7
+def split_folders(table: pd.DataFrame,  # a corpus with a column part: train, val or test
+                  val: float = 0.15,    # share of the training part that chooses, where there is no part val
+                  seed: int = 0,        # of that share
+    ) -> pd.DataFrame:                  # a split
+    "The parts that the folders of a corpus name."
+    _check_shares(val)
+    clips = clip_table(table)
+    free = _heads(clips)
+    part = clips["clip"].map(dict(zip(table["clip"], _parts(table))))
+    if not (part == "val").any():
+        rest = free[free["clip"].isin(clips["clip"][part == "train"])]
+        chosen = leaders(clips).isin(_draw_val(rest, val, None, np.random.default_rng(seed)))
+        part = part.mask((part == "train") & chosen, "val")
+    return _checked(clips.assign(part=part, protocol="folders", fold=0))
+
+def _parts(table):
+    "The column part, if it puts each clip into a part, and fills both train and test."
+    part = table["part"].fillna("").astype(str) if "part" in table else pd.Series("", table.index)
+    if (part == "").all():
+        raise SplitError("no folder is named train, val or test: choose another split")
+    odd = table["clip"][~part.isin(PARTS)]
+    if len(odd):
+        raise SplitError(f"{plural(len(odd), 'clip')} in no folder named train, val or test, such as {odd.iloc[0]!r}: "
+                         "put them into one, or choose another split")
+    for name in ("train", "test"):
+        if not (part == name).any():
+            raise SplitError(f"no folder is named {name}: make one, or choose another split")
+    return part
 
 # %% ../nbs/02_dataset.ipynb #852aaf9d
 _PROTOCOL = {None: "random", "text": "unseen words", "speaker": "unseen speakers"}
@@ -305,30 +433,30 @@ def kfold(table: pd.DataFrame,       # a corpus or `features.index`
     _check_shares(val)
     if by not in _PROTOCOL: raise SplitError(f"by={by!r}: use 'speaker', 'text', or None for single clips")
     clips = clip_table(table)
-    heads = _heads(clips).reset_index(drop=True)
+    free = _heads(clips, *filter(None, [by])).reset_index(drop=True)
     folds = []
-    for i, tested in enumerate(_fold_clips(heads, k, by, seed)):
-        rest, rng = heads[~heads["clip"].isin(tested)], np.random.default_rng([seed, i])
+    for i, tested in enumerate(_fold_clips(free, k, by, seed)):
+        rest, rng = free[~free["clip"].isin(tested)], np.random.default_rng([seed, i])
         valid = _draw_val(rest, val, {None: "clip", "text": "text"}.get(by, val_by), rng)
         folds.append(_assemble(clips, tested, valid, _PROTOCOL[by], i))
     return folds
 
 # %% ../nbs/02_dataset.ipynb #c7551167
-def _fold_clips(heads, k, by, seed):
+def _fold_clips(free, k, by, seed):
     "The test clips of each fold, stratified by emotion, and by speaker where clips are drawn singly."
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    if by: _check_groups(heads, by, 2)
-    what = _group(heads, by) if by else heads["emotion"]
-    n = min(what.nunique(), heads["emotion"].value_counts().max()) if by else what.value_counts().min()
+    if by: _check_groups(free, by, 2)
+    what = _group(free, by) if by else free["emotion"]
+    n = min(what.nunique(), free["emotion"].value_counts().max()) if by else what.value_counts().min()
     if not 2 <= k <= n:
         few = f"{by}s, and of clips of an emotion" if by else "clips of the rarest emotion"
         raise SplitError(f"k={k} folds: choose another k, from 2 to the number of {few} ({n})")
-    if by: drawn = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(heads, heads["emotion"], what)
+    if by: drawn = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(free, free["emotion"], what)
     else:
-        both = heads["emotion"] + "|" + heads["speaker"]
-        strata = both if both.value_counts().min() >= k else heads["emotion"]
-        drawn = StratifiedKFold(k, shuffle=True, random_state=seed).split(heads, strata)
-    return [set(heads["clip"].iloc[tested]) for _, tested in drawn]
+        both = free["emotion"] + "|" + free["speaker"]
+        strata = both if both.value_counts().min() >= k else free["emotion"]
+        drawn = StratifiedKFold(k, shuffle=True, random_state=seed).split(free, strata)
+    return [set(free["clip"].iloc[tested]) for _, tested in drawn]
 
 # %% ../nbs/02_dataset.ipynb #62300439
 def leave_one_speaker_out(table: pd.DataFrame,       # a corpus or `features.index`
@@ -340,37 +468,70 @@ def leave_one_speaker_out(table: pd.DataFrame,       # a corpus or `features.ind
     names = sorted(set(clip_table(table)["speaker"]))
     return [split_speakers(table, [name], val, seed, val_by, fold) for fold, name in enumerate(names)]
 
+# %% ../nbs/02_dataset.ipynb #761f8565
+def obstacles(
+    table: pd.DataFrame,    # a corpus or `features.index`
+    by: str | None = None,  # what the parts shall not share: "text", "speaker"; None: clips alone
+    least: int = 2,         # texts or speakers that are needed
+) -> list:                  # a sentence each, without its stop; empty where nothing is seen to stand against it
+    "Why a corpus can't be split."
+    clips = clip_table(table)
+    free, n = heads(clips), clips["emotion"].nunique()
+    found = [f"the corpus has one emotion ({clips['emotion'].iloc[0]}), at least 2 are needed"] if n < 2 else []
+    found += [say_doubles(two) for what in ("emotion", by) if what and (two := doubles(clips, what))]
+    return found + (_few_groups(free, by, least) if by else _few_clips(free, 3))
+
+def _few_groups(free, by, least):
+    "What is amiss with the speakers or texts of some clips, in words."
+    key, thing = _group(free, by), {"text": "word", "speaker": "speaker"}[by]
+    known, found = free[key != ""], []
+    n = key[key != ""].nunique()
+    if not n: found.append(f"the corpus names no {thing}s")
+    elif len(known) < len(free):
+        bare = free["clip"][key == ""]
+        found.append(f"the {thing}s of {len(bare):,} of {len(free):,} clips are not known (such as {bare.iloc[0]})")
+    elif n < least: found.append(f"the corpus has {plural(n, thing)}, and {least} are needed")
+    elif by == "text" and n == len(free): found.append("each clip has words of its own, as in a random split")
+    if by == "text": return found
+    of = known.groupby("emotion")["speaker"].agg(["nunique", "first"])
+    alone = [f"the emotion {row.Index!r} is spoken by {row.first} alone" for row in of.itertuples() if row.nunique == 1]
+    return found + (_few_clips(free, 2) if not n else alone if n > 1 else [])
+
 # %% ../nbs/02_dataset.ipynb #e40d8ae9
-def _csv_text(split):
-    "The split as csv, rows in order of their clips."
-    return split.sort_values(["fold", "clip"])[list(SPLIT_COLUMNS)].to_csv(index=False, lineterminator="\n")
+def _in_order(split):
+    "The columns of a split, rows in order of their clips."
+    return split.sort_values(["fold", "clip"])[list(SPLIT_COLUMNS)]
 
 def save_split(split: pd.DataFrame, # a split
                path: str | Path,    # of the csv file
     ) -> Path:                      # where it was written
     "Write a split, all or nothing."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(path) as temporary: Path(temporary).write_text(_csv_text(split), encoding="utf-8", newline="")
-    return path
+    write_table(_in_order(split), path)
+    return Path(path)
 
 def load_split(path: str | Path, # of the csv file
     ) -> pd.DataFrame:           # the split as it was saved
     "Read a split, checking its columns and parts."
     if not Path(path).is_file(): raise SplitError(f"{path}: no such split; make one and save it with save_split")
-    split = read_table(path)
+    split = read_table(path, "fold")
     missing = [c for c in SPLIT_COLUMNS if c not in split]
     if missing: raise SplitError(f"{path}: no column {missing[0]!r}; a split has {', '.join(SPLIT_COLUMNS)}")
-    odd = sorted(set(split["part"]) - set(PARTS))
-    if odd: raise SplitError(f"{path}: part {odd[0]!r} is none of {', '.join(PARTS)}")
     if split.empty: raise SplitError(f"{path}: no rows; make the split again")
+    for column, allowed in (("part", PARTS), ("protocol", ALLOWED)):
+        odd = sorted(set(split[column]) - set(allowed))
+        if odd: raise SplitError(f"{path}: {column} {odd[0]!r} is none of {', '.join(allowed)}")
+    for column in ("protocol", "fold"):
+        if split[column].nunique(dropna=False) > 1:
+            raise SplitError(f"{path}: more than one {column}; save each split in a file of its own")
+    if split["fold"].isna().any(): raise SplitError(f"{path}: a row without a fold; make the split again")
+    _check_clips(split)
     return split[list(SPLIT_COLUMNS)].astype({"fold": int})
 
 # %% ../nbs/02_dataset.ipynb #4d8e5721
 def split_hash(split: pd.DataFrame,  # a split
     ) -> str:                        # sha256, 64 hexadecimal digits
     "The name of a decision: equal for equal splits in any order of rows."
-    return hashlib.sha256(_csv_text(split).encode()).hexdigest()
+    return hashlib.sha256(_in_order(split).to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 # %% ../nbs/02_dataset.ipynb #7777092f
 def part_rows(features,             # `Features`, or anything with an `.index` of clips
@@ -441,10 +602,11 @@ def _table(features):
     table = getattr(features, "index", None)
     return None if callable(table) else table
 
-def _speakers(features):
-    "The speaker of each row, empty where there is no index."
+def speakers_of(features,  # `Features`, or a list of arrays
+    ) -> np.ndarray:       # of text [n], in `one_spelling`; empty where there is no index
+    "The speaker of each row."
     table = _table(features)
-    return np.full(len(features), "") if table is None else table["speaker"].to_numpy(str)
+    return np.full(len(features), "") if table is None else one_spelling(table["speaker"])
 
 # %% ../nbs/02_dataset.ipynb #92225f08
 @patch(cls_method=True)
@@ -490,7 +652,7 @@ def _without_levels(frames, stats):
 
 def _speaker_stats(features, rows, speakers):
     "Mean and deviation of each speaker's clips, and the note that owns up to it."
-    who = _speakers(features) if speakers is None else np.asarray(speakers, str)
+    who = speakers_of(features) if speakers is None else one_spelling(speakers)
     bare = (who == "").sum()
     if bare: raise SplitError(f"{bare} clip(s) have no speaker: use mode 'train' or 'utterance'")
     table = _table(features)
@@ -515,11 +677,18 @@ def apply(self: Normaliser,
 
 @patch
 def _stats_of(self: Normaliser, speaker):
-    "Mean and deviation for a speaker."
-    if speaker not in self.stats:
+    "Mean and deviation for a speaker, in whatever spelling."
+    known = self._name(speaker)
+    if known not in self.stats:
         raise SplitError(f"speaker {speaker!r} was not there when the normaliser was fitted: "
                          "give unlabelled clips with adapt")
-    return self.stats[speaker]
+    return self.stats[known]
+
+@patch
+def _name(self: Normaliser, speaker):
+    "A speaker's name as it is spelt here, or as given."
+    if speaker in self.stats: return speaker
+    return next((name for name in self.stats if identity(name) == identity(speaker)), speaker)
 
 @patch
 def adapt(self: Normaliser,
@@ -528,7 +697,7 @@ def adapt(self: Normaliser,
     ) -> Normaliser:                      # another one, which knows the voice
     "Add a voice to a speaker-wise normaliser."
     if self.mode != "speaker": raise SplitError(f"mode {self.mode!r} knows no speakers: fit with mode='speaker'")
-    return replace(self, stats={**self.stats, speaker: frame_stats(clips)})
+    return replace(self, stats={**self.stats, self._name(speaker): frame_stats(clips)})
 
 # %% ../nbs/02_dataset.ipynb #8bbeead5
 @patch
@@ -731,7 +900,7 @@ def train_batches(features,                         # `Features`, or a list of a
     "The batches of one epoch of training."
     pieces, of, labels, buckets = _pieces(features, rows, labels, batch_size, buckets, hop)
     weight = np.ones(len(of), np.float32) if weights is None else np.asarray(weights, np.float32)[of]
-    rng, speaker = np.random.default_rng([seed, epoch]), _speakers(features)
+    rng, speaker = np.random.default_rng([seed, epoch]), speakers_of(features)
     if sampling == "speaker": batches = speaker_batches(speaker[pieces.row], batch_size, rng)
     else: batches = batch_order(pieces.stop - pieces.start, batch_size, buckets, draw_order(labels, sampling, rng), rng)
     place = 0
@@ -754,7 +923,7 @@ def n_batches(features, rows: Sequence[int],
     ) -> int:
     "How many batches an epoch has."
     pieces = _pieces(features, rows, np.zeros(len(rows)), batch_size, buckets, hop)[0]
-    group = _speakers(features)[pieces.row] if sampling == "speaker" else np.zeros(len(pieces.row))
+    group = speakers_of(features)[pieces.row] if sampling == "speaker" else np.zeros(len(pieces.row))
     return sum(ceil(n / batch_size) for n in np.unique(group, return_counts=True)[1])
 
 # %% ../nbs/02_dataset.ipynb #6798c072
@@ -781,7 +950,7 @@ def eval_batches(features,                     # `Features`, or a list of arrays
     ) -> Iterator[Batch]:
     "Batches in which each clip comes exactly once, from short to long."
     pieces, of, labels, buckets = _pieces(features, rows, labels, batch_size, buckets, hop)
-    weight, speaker = 1 / np.bincount(of)[of], _speakers(features)
+    weight, speaker = 1 / np.bincount(of)[of], speakers_of(features)
     for take in batch_order(pieces.stop - pieces.start, batch_size, buckets, np.arange(len(of))):
         clips = [normaliser.apply(features[r][a:z], speaker[r]) for r, a, z in zip(*(p[take] for p in pieces))]
         yield _batch(clips, labels[take], weight[take], pieces.row[take], batch_size, buckets)

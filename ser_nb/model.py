@@ -18,10 +18,34 @@ from . import cache_folder
 from .lib.files import ModelError, replace_file
 
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'sweep', 'ModelSettings', 'to_json', 'from_json',
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'sweep', 'import_keras', 'ModelSettings', 'to_json', 'from_json',
            'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
            'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
            'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+
+# %% ../nbs/03_model.ipynb #7d3f91ac
+def _is_whole(packed: bytes) -> bool:
+    "Whether a compressed entry has its end; one that isn't zlib's is believed."
+    if packed[:1] != b"\x78":
+        return bool(packed)
+    reader = zlib.decompressobj()
+    with suppress(zlib.error):
+        reader.decompress(packed)
+    return reader.eof
+
+
+def sweep(
+    folder: str | Path,  # of jax' compilation cache; made if need be
+) -> None:
+    "Remove entries that a killed program left half-written, among those written since the last sweep."
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    mark = Path(folder) / "swept"
+    last = mark.stat().st_mtime_ns if mark.exists() else 0
+    with replace_file(mark):
+        for entry in Path(folder).glob("*-cache"):
+            with suppress(FileNotFoundError):  # another program sweeps too
+                if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
+                    entry.unlink()
 
 # %% ../nbs/03_model.ipynb #02d608b1
 def _refuse(bad, name, value, wanted):
@@ -54,30 +78,16 @@ def _cache_compilations():
             jax.config.update("jax_compilation_cache_dir", str(Path(cache_folder()) / "jax"))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
 
+# %% ../nbs/03_model.ipynb #91f47f28
+def _within(value, low, high=np.inf) -> bool:
+    "Whether a value is a number from `low` to below `high`; NaN is in no range."
+    return isinstance(value, (int, float, np.number)) and bool(low <= value < high)
 
-# %% ../nbs/03_model.ipynb #7d3f91ac
-def _is_whole(packed: bytes) -> bool:
-    "Whether a compressed entry has its end; one that isn't zlib's is believed."
-    if packed[:1] != b"\x78":
-        return bool(packed)
-    reader = zlib.decompressobj()
-    with suppress(zlib.error):
-        reader.decompress(packed)
-    return reader.eof
-
-
-def sweep(
-    folder: str | Path,  # of jax' compilation cache; made if need be
-) -> None:
-    "Remove entries that a killed program left half-written, among those written since the last sweep."
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    mark = Path(folder) / "swept"
-    last = mark.stat().st_mtime_ns if mark.exists() else 0
-    with replace_file(mark):
-        for entry in Path(folder).glob("*-cache"):
-            with suppress(FileNotFoundError):  # another program sweeps too
-                if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
-                    entry.unlink()
+def _whole_numbers(name, values) -> tuple:
+    try:
+        return tuple(int(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ModelError(f"{name}={values!r}: must be whole numbers") from None
 
 # %% ../nbs/03_model.ipynb #cfadffa7
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
@@ -105,18 +115,20 @@ class ModelSettings:
     focal_gamma: float = 2.0        # focusing parameter of the focal loss (Lin et al. 2017)
 
     def __post_init__(self):
-        object.__setattr__(self, "units", tuple(int(u) for u in self.units))
+        object.__setattr__(self, "units", _whole_numbers("units", self.units))
         _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
                 "1 to 3 positive numbers")
         _refuse(self.pooling not in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
         _refuse(self.loss not in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
         for name in ("dropout", "recurrent_dropout", "label_smoothing"):
-            _refuse(not 0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
-        _refuse(self.conv_kernel < 1 or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel, "odd, 1 or more")
-        _refuse(not self.speaker_epsilon > 0, "speaker_epsilon", self.speaker_epsilon, "above 0")
-        _refuse(self.conv_stride < 1, "conv_stride", self.conv_stride, "1 or more")
+            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
+        _refuse(not _within(self.conv_kernel, 1) or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel,
+                "odd, 1 or more")
+        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
+                self.speaker_epsilon, "above 0")
+        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
         for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
-            _refuse(getattr(self, name) < 0, name, getattr(self, name), "0 or more")
+            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
 
 # %% ../nbs/03_model.ipynb #b2d854eb
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
@@ -348,10 +360,13 @@ class _Graph:
 
     def put(self, value, name=""):
         "Add a constant; gives its name."
-        from onnx import numpy_helper
         name = self.prefix + name if name else f"const_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(self.tensor(value, name))
         return name
+
+    def tensor(self, value, name):
+        from onnx import numpy_helper
+        return numpy_helper.from_array(np.ascontiguousarray(value), name)
 
     def add(self, op, *inputs, n_outputs=1, **attributes):
         "Add a node; gives the name of its output, or a list of them."
@@ -359,6 +374,14 @@ class _Graph:
         out = [f"{op}_{len(self.nodes)}_{i}" for i in range(n_outputs)]
         self.nodes.append(helper.make_node(op, list(inputs), out, **attributes))
         return out[0] if n_outputs == 1 else out
+
+class _Blank(_Graph):
+    "The same with weights that have a size and hold no numbers."
+    def tensor(self, value, name):
+        from onnx import TensorProto
+        if name.startswith("const"):
+            return super().tensor(value, name)
+        return TensorProto(name=name, dims=np.shape(value), data_type=TensorProto.FLOAT)
 
 # %% ../nbs/03_model.ipynb #0cc09e1a
 def _onnx_gates(w):  # [.., 4 u] in keras' order -> [4 u, ..] in ONNX' order
@@ -443,7 +466,8 @@ def _onnx_layers(g, settings, n_features, weights):
 # %% ../nbs/03_model.ipynb #04d349c4
 def _onnx_network(g, settings, n_features, weights):
     "All nodes of one network, or of several and their mean."
-    if isinstance(settings, ModelSettings): return _onnx_layers(g, settings, n_features, weights)
+    if isinstance(settings, ModelSettings):
+        return _onnx_layers(g, settings, n_features, weights)
     said = []
     for i, s in enumerate(settings.members):
         g.prefix = f"member_{i}/"
@@ -458,12 +482,16 @@ def onnx_model(
     weights: dict,    # of `named_weights`
 ):  # an onnx.ModelProto: frames [batch, time, n_features], mask [batch, time] -> probabilities [batch, n_classes]
     "The network as an ONNX graph."
-    from onnx import TensorProto as T, helper
     have = {name: [tuple(np.shape(w)) for w in ws] for name, ws in weights.items()}
     wanted = weight_shapes(settings, n_features, n_classes)
     odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
-    if odd: raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
-    g = _Graph()
+    if odd:
+        raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
+    return _onnx_proto(_Graph(), settings, n_features, n_classes, weights)
+
+def _onnx_proto(g, settings, n_features, n_classes, weights):
+    "The model whose nodes and constants a graph takes in."
+    from onnx import TensorProto as T, helper
     g.nodes.append(helper.make_node("Identity", [_onnx_network(g, settings, n_features, weights)], ["probabilities"]))
     sizes = {"frames": (T.FLOAT, ["batch", "time", n_features]), "mask": (T.BOOL, ["batch", "time"])}
     graph = helper.make_graph(g.nodes, "ser_nb", [helper.make_tensor_value_info(n, *v) for n, v in sizes.items()],
@@ -472,16 +500,29 @@ def onnx_model(
     return helper.make_model(graph, producer_name="ser_nb", ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 # %% ../nbs/03_model.ipynb #7826aae6
-def _blank(model):
-    "A copy of an ONNX model whose weights hold no numbers, and the bytes that these took."
-    from onnx import TensorProto as T
-    copy, sizes = type(model)(), []
-    copy.CopyFrom(model)
-    for w in copy.graph.initializer:
-        if w.data_type == T.FLOAT and not w.name.startswith("const"):
-            sizes.append(len(w.raw_data))
+def _read_onnx(data):
+    "The model in some bytes, if it holds all of its numbers, and these are finite."
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+    try:
+        model = ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError("not an ONNX file, or a damaged one") from None
+    for w in model.graph.initializer:
+        if w.data_location or w.external_data:
+            raise ModelError("some of its weights are in another file")
+        if w.data_type == 1 and not np.isfinite(np.frombuffer(w.raw_data[: len(w.raw_data) // 4 * 4], "<f4")).all():
+            raise ModelError("some of its weights are not finite numbers")
+    return model
+
+def _emptied(model):
+    "The model without the numbers in its weights, each of which must have as many as its shape says."
+    for w in model.graph.initializer:
+        if w.data_type == 1 and not w.name.startswith("const"):
+            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)):
+                raise ModelError(f"{w.name} has another size")
             w.ClearField("raw_data")
-    return copy, sizes
+    return model
 
 def check_onnx(
     data: bytes,      # of an ONNX file
@@ -490,19 +531,14 @@ def check_onnx(
     n_classes: int,   # emotions
 ) -> bytes:  # the same, if it is this network with finite weights
     "Refuse an ONNX file that is anything but the network of these settings."
-    from google.protobuf.message import DecodeError
-    from onnx import ModelProto
     shapes = weight_shapes(settings, n_features, n_classes)
     n_bytes = 4 * sum(int(np.prod(s, dtype=object)) for layer in shapes.values() for s in layer)
     if not n_bytes <= len(data) <= 2 * n_bytes + 10**6:
         raise ModelError(f"{len(data):,} bytes, the network of the settings has {n_bytes:,} bytes of weights")
-    try: model = ModelProto.FromString(data)
-    except DecodeError: raise ModelError("not an ONNX file, or a damaged one") from None
-    ours = onnx_model(settings, n_features, n_classes, {k: [np.zeros(s, "f4") for s in v] for k, v in shapes.items()})
-    if _blank(model) != _blank(ours): raise ModelError("its graph is not the network of the settings")
-    floats = [w.raw_data for w in model.graph.initializer if w.data_type == 1]
-    if not all(np.isfinite(np.frombuffer(w, "<f4")).all() for w in floats):
-        raise ModelError("some of its weights are not finite numbers")
+    model = _read_onnx(data)
+    zeros = {k: [np.broadcast_to(np.float32(0), s) for s in v] for k, v in shapes.items()}
+    if _emptied(model) != _onnx_proto(_Blank(), settings, n_features, n_classes, zeros):
+        raise ModelError("its graph is not the network of the settings")
     return data
 
 # %% ../nbs/03_model.ipynb #b03ec351
@@ -510,11 +546,26 @@ class OnnxNetwork:
     "A network run by onnxruntime, to be used like the keras model."
     def __init__(self, data: bytes, threads: int = 1):  # one thread: these networks are too small to be shared out
         import onnxruntime as ort
+        _read_onnx(data)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
-        options.log_severity_level = 3
-        self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        options.log_severity_level = 4  # what goes wrong is raised
+        try:
+            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as e:
+            raise ModelError(f"onnxruntime cannot run it ({str(e)[:99]}): export it again") from None
+        if {i.name for i in session.get_inputs()} != {"frames", "mask"}:
+            raise ModelError("its inputs are not frames and mask: give a network that ser_nb exported")
+        self.data, self.threads, self.session = bytes(data), threads, session
+
+    def __reduce__(self): return type(self), (self.data, self.threads)  # a copy is made from the bytes anew
+    def __repr__(self): return f"OnnxNetwork of {len(self.data):,} bytes"
 
     def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}
         "Probabilities [batch, n_classes]."
-        return self.session.run(None, batch)[0]
+        if not np.isfinite(batch["frames"][batch["mask"]]).all():  # onnxruntime would hide it in a gate
+            raise ModelError("the network's input is no number: the scale of the run is damaged, or its frames are")
+        p = self.session.run(None, batch)[0]
+        if not np.isfinite(p).all():
+            raise ModelError("the network's answer is no number: its weights are damaged")
+        return p

@@ -5,11 +5,15 @@
 # %% ../nbs/04_train.ipynb #8649ff1b
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import platform
-import shutil
+import tempfile
+import threading
+import warnings
+import zipfile
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,12 +24,15 @@ import numpy as np
 from fastcore.script import call_parse
 
 from .lib.command import one_line
+from .lib.command import progress as how_far
 from .lib.corpora import is_synthetic
-from .lib.files import TrainError, file_sha256, replace_file
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
+from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
-                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split, split_hash,
-                            split_random, split_speakers, split_words, train_batches, verdict)
+                            label_ids, load_split, mask_frames, n_batches, one_spelling, part_rows, save_split,
+                            speakers_of, split_folders, split_hash, split_random, split_speakers, split_words,
+                            train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
@@ -35,15 +42,14 @@ pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'SEALED', 'MEMBERS', 'TrainSettings', 'epochs_for', 'voices_for',
-           'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate',
-           'predict_rows', 'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands',
-           'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions',
-           'describe_run', 'read_history', 'clear_unfinished', 'save_weights', 'load_weights', 'clip_facts',
-           'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold',
-           'fit_calibration', 'seal_run', 'train', 'plot_curves', 'read_run', 'run_folder', 'run_features',
-           'save_model_file', 'load_run', 'many_speakers', 'ensemble_members', 'even_odds', 'learnt_shares',
-           'make_split', 'command_settings', 'ser_train']
+           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'MEMBERS', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
+           'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows',
+           'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands', 'draw_memory',
+           'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions', 'describe_run',
+           'weights_bytes', 'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated',
+           'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train',
+           'plot_curves', 'run_features', 'run_split', 'load_run', 'save_model_file', 'many_speakers',
+           'ensemble_members', 'even_odds', 'learnt_shares', 'make_split', 'command_settings', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
@@ -107,7 +113,7 @@ def voices_for(
     speakers,  # one name a training clip
 ) -> float:  # from 0 to 1, for `TrainSettings.voices`
     "How strongly to invent voices: the less, the more real ones there are."
-    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    p = np.unique(one_spelling(speakers), return_counts=True)[1] / len(speakers)
     return float(np.exp((p * np.log(p)).sum() / 2))
 
 def for_split(
@@ -377,7 +383,7 @@ def fit_readout(
     shown = [seen_by(part, train_batches(features, rows, labels, normaliser, batch_size=s.batch_size, buckets=buckets,
                                          seed=s.seed, epoch=first + k, sampling=s.sampling, weights=weights,
                                          augment=change), tick) for k in range(s.epochs)]
-    e, y, w, speaker = _normed(shown, features.index["speaker"].to_numpy(str), norm)
+    e, y, w, speaker = _normed(shown, speakers_of(features), norm)
     mean, std = e.mean(0), e.std(0) + 1e-9
     last = model.get_layer("emotion")
     _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
@@ -416,89 +422,107 @@ def _same_run(old: dict, new: dict) -> list:  # names of what differs
     new = json.loads(json.dumps(new))
     return [k for k in new if k not in skip and old.get(k) != new[k]]
 
-def _open_folder(out_dir, run, split, overwrite) -> pd.DataFrame:  # the history so far
-    "Start a run folder, or read how far it came."
-    out_dir, mark = Path(out_dir), Path(out_dir) / "run.json"
+def _new_folder(out_dir, described, split) -> Run:
+    "Start a run folder, in place of what is there."
+    files = Run.clear(out_dir)
+    save_split(split, files.where("split.csv"))
+    files.adopt(["split.csv"])
+    files.write("audit.csv", table_text(audit(split)).encode())
+    files.begin(described)
+    return files
+
+def _open_folder(out_dir, described, split, overwrite) -> tuple:  # `Run`, and whether it is finished
+    "Start a run folder, or look at every file of the run that is there."
     clear_unfinished(out_dir)
-    if mark.exists() and not overwrite:
-        other = _same_run(json.loads(mark.read_text()), run)
-        if other: raise TrainError(f"{out_dir} holds a run with other {', '.join(other)}:"
-                                   " give another folder, or --overwrite")
-        if (out_dir / "history.csv").exists():
-            return read_history(out_dir)
-    else: shutil.rmtree(out_dir / "members", ignore_errors=True)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for name in (*SEALED, "hashes.json", "calibration.json"): (out_dir / name).unlink(missing_ok=True)
-    for old in out_dir.glob("epoch-*.weights.h5"): old.unlink()
-    save_split(split, out_dir / "split.csv")
-    with replace_file(out_dir / "audit.csv") as f: audit(split).to_csv(f, index=False)
-    _write_json(mark, run)
-    return pd.DataFrame()
-
-def read_history(run_dir: str | Path) -> pd.DataFrame:  # a row an epoch, each number exactly as written
-    "The history of a run."
-    return pd.read_csv(Path(run_dir) / "history.csv", dtype=str).map(float).astype({"epoch": int})
-
-def clear_unfinished(folder: str | Path):  # a folder that one program at a time writes to
-    "Remove what a killed program had begun to write."
-    for left in Path(folder).glob(".writing-*"): left.unlink(missing_ok=True)
-
-def _write_json(path, value):
-    with replace_file(path) as f: Path(f).write_text(json.dumps(value, indent=1))
+    if overwrite or not (out_dir / "run.json").exists():
+        return _new_folder(out_dir, described, split), False
+    old, files = read_run(out_dir), Run.open(out_dir)
+    other = _same_run(old, described)
+    if other:
+        raise TrainError(f"{out_dir} holds a run with other {', '.join(other)}: give another folder, or --overwrite")
+    finished = bool(old.get("finished"))
+    if finished:
+        files.verify()
+    elif files.hashes:
+        files.check()
+    else:
+        files.adopt([*SEALED, *files.epochs()])  # begun by a version that knew no hashes yet
+    files.settle(without=files.epochs() if finished else ())
+    return files, finished
 
 # %% ../nbs/04_train.ipynb #7cb3bf93
-def _epoch_file(out_dir, epoch): return Path(out_dir) / f"epoch-{epoch:04d}.weights.h5"
+_MEMORY = threading.Lock()
+
+def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
+    "A network's weights as hdf5, made in memory."
+    import h5py
+    name, real, image = Path(tempfile.gettempdir()) / f"ser_nb-{os.getpid()}.weights.h5", h5py.File, []
+    class InMemory(real):
+        "A file of that name in memory, any other as it is."
+        def __init__(self, path, mode="r", **more):
+            self.in_memory = str(path) == str(name)
+            more |= {"driver": "core", "backing_store": False} if self.in_memory else {}
+            super().__init__(path, mode, **more)
+        def close(self):
+            if self and self.in_memory:
+                self.flush()
+                image.append(self.id.get_file_image())
+            super().close()
+    with _MEMORY:
+        try:
+            h5py.File = InMemory
+            model.save_weights(name)
+        finally: h5py.File = real
+    if not image:  # a keras that opens its files in another way
+        image.append(name.read_bytes())
+        name.unlink()
+    return image[-1]
 
 def save_weights(model, path):  # any file name
     "Write a network's weights as hdf5, whole or not at all."
-    with replace_file(path) as f:
-        plain = Path(f"{f}.weights.h5")
-        try:
-            model.save_weights(plain)
-            os.replace(plain, f)
-        finally: plain.unlink(missing_ok=True)
+    write_file(path, weights_bytes(model))
 
-def _save_epoch(model, out_dir, history, monitor):
+# %% ../nbs/04_train.ipynb #436a6a59
+def _epoch_name(epoch): return f"epoch-{epoch:04d}.weights.h5"
+
+def _save_epoch(model, files, history, monitor):
     "Keep the last epoch, to go on from, and the best one."
     last = len(history) - 1
-    save_weights(model, _epoch_file(out_dir, last))
-    with replace_file(Path(out_dir) / "history.csv") as f: history.to_csv(f, index=False)
-    keep = {_epoch_file(out_dir, e) for e in (last, best_epoch(history, monitor))}
-    for old in set(Path(out_dir).glob("epoch-*.weights.h5")) - keep: old.unlink()
-
-def _finish(model, out_dir, history, run, normaliser, monitor):
-    "Leave the best weights, without Adam's moments."
-    best = best_epoch(history, monitor)
-    if _epoch_file(out_dir, best).exists():
-        load_weights(model, _epoch_file(out_dir, best))
-        bare = build_network(network_settings(run["model"]), *_sizes(run))
-        bare.set_weights(model.get_weights())
-        save_weights(bare, Path(out_dir) / "best.weights.h5")
-    _write_json(Path(out_dir) / "run.json", {**run, "finished": True, "epochs_run": len(history), "best_epoch": best,
-                                             "normaliser": normaliser.note})
-    for old in Path(out_dir).glob("epoch-*.weights.h5"): old.unlink()
+    files.write(_epoch_name(last), weights_bytes(model))
+    files.write("history.csv", history.to_csv(index=False).encode())
+    files.forget(files.epochs() - {_epoch_name(e) for e in (last, best_epoch(history, monitor))})
 
 def _sizes(run):
     return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
 
+def _best_bytes(model, run) -> bytes:  # content of best.weights.h5
+    "The weights of a trained network, without Adam's moments."
+    bare = build_network(network_settings(run["model"]), *_sizes(run))
+    bare.set_weights(model.get_weights())
+    return weights_bytes(bare)
+
 # %% ../nbs/04_train.ipynb #2fa05059
+class _Memory(io.BytesIO):
+    "A file in memory that keras takes for one of weights, by the end of its name."
+    def __str__(self): return "memory.weights.h5"
+
+def _hdf5(path) -> _Memory:
+    "The weights in a file ending in .weights.h5, .h5 or .keras."
+    data = path.read_bytes()
+    if path.suffix != ".keras": return _Memory(data)
+    with zipfile.ZipFile(io.BytesIO(data)) as z:
+        if z.getinfo("model.weights.h5").file_size > 2**31: raise ValueError("it is too large")
+        return _Memory(z.read("model.weights.h5"))
+
 def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
     "Take weights, and nothing else, from a file, if names and shapes match."
-    import tempfile
-    import warnings
-    import zipfile
     path = Path(path)
     if not path.is_file(): raise TrainError(f"{path}: no such file")
     try:
-        with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
-            plain = Path(tmp) / "model.weights.h5"
-            if path.suffix == ".keras":
-                with zipfile.ZipFile(path) as z: plain.write_bytes(z.read("model.weights.h5"))
-            else: plain.write_bytes(path.read_bytes())
+        with warnings.catch_warnings(action="ignore"):
             model.set_weights([np.full(w.shape, np.nan) if "float" in str(w.dtype) else w for w in model.get_weights()])
-            warnings.simplefilter("ignore")
-            model.load_weights(plain)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as e:
+            model.load_weights(_hdf5(path))
+    except Exception as e:
         why = (str(e).splitlines() or [type(e).__name__])[0][:120]
         raise TrainError(f"{path}: its weights do not fit the network of the run ({why})") from e
     lost = [w.path for w in model.trainable_variables if not np.isfinite(np.asarray(w)).all()]
@@ -635,74 +659,91 @@ def fit_calibration(
             "n": len(y), "part": "val"}
 
 # %% ../nbs/04_train.ipynb #46495500
-SEALED = ("run.json", "split.csv", "audit.csv", "normaliser.json", "history.csv", "best.weights.h5", "model.onnx",
-          "reference.json")
-
-def _write_onnx(model, run, path, features, rows, normaliser, buckets):
-    "Write the network for onnxruntime, having compared it with keras on the validation clips."
+def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
+    "The network for onnxruntime, having compared it with keras on the validation clips."
     data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4: raise TrainError(f"{path}: onnxruntime and keras differ by {worst:.2g}: please report this")
-    with replace_file(path) as f: Path(f).write_bytes(data)
+    if not worst <= 1e-4: raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
+    return data
 
 def seal_run(
-    run_dir: str | Path,  # a finished run
-    features,             # `Features` that it was trained on
+    files: Run,              # with the weights of the best epoch, normaliser and history
+    model,                   # the network with these weights
+    run: dict,               # of `describe_run`
+    normaliser: Normaliser,
+    features,                # `Features` that it was trained on
     split: pd.DataFrame,
-    model=None,           # its network, if it is at hand
+    ends: dict,              # what run.json says besides: epochs_run, best_epoch, normaliser
 ) -> Path:  # the run folder
-    "Add what is needed to use a run, unless it is there."
-    folder = Path(run_dir)
-    if (folder / "hashes.json").exists(): return folder
-    run, normaliser = json.loads((folder / "run.json").read_text()), Normaliser.load(folder / "normaliser.json")
-    model = model or build_network(network_settings(run["model"]), *_sizes(run))
-    load_weights(model, folder / "best.weights.h5")
+    "Add what is needed to use a run, and say at last that it is finished."
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
     buckets = train_buckets(features, rows["train"], TrainSettings(**run["train"]))
-    _write_onnx(model, run, folder / "model.onnx", features, rows["val"], normaliser, buckets)
-    _write_json(folder / "reference.json", make_reference(features, rows["train"], buckets[-1]))
+    files.write("model.onnx", _onnx_bytes(model, run, features, rows["val"], normaliser, buckets))
+    files.write("reference.json", json_bytes(make_reference(features, rows["train"], buckets[-1])))
     found = fit_calibration(predict_rows(model, features, rows["val"], normaliser, buckets),
                             label_ids(features.index["emotion"].iloc[rows["val"]], run["labels"]))
-    _write_json(folder / "calibration.json", {**found, "split_hash": run["split_hash"],
-                                              "weights": file_sha256(folder / "best.weights.h5")})
-    hashes = {n: file_sha256(folder / n) for n in SEALED}
-    _write_json(folder / "hashes.json", hashes)
-    return folder
+    files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
+                                                "weights": files.hashes["best.weights.h5"]}))
+    files.write("run.json", json_bytes({**run, "finished": True, **ends}))
+    files.forget(files.epochs())
+    return files.folder
 
 # %% ../nbs/04_train.ipynb #a307523c
-def _train_on(model, features, split, run, out_dir, s, history, progress):
+def _train_on(model, features, split, run, files, s, history, progress):
     "Go on from `history` to the end."
-    from tqdm import tqdm
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
     ids = label_ids(features.index["emotion"].where(features.index["emotion"].isin(run["labels"]), run["labels"][0]),
                     run["labels"])
     normaliser = Normaliser.fit(features, rows["train"], s.normalise)
     check_normaliser(normaliser, split)
-    normaliser.save(Path(out_dir) / "normaliser.json")
+    files.write("normaliser.json", normaliser.to_json().encode())
     buckets = train_buckets(features, rows["train"], s)
     y, n = ids[rows["train"]], len(run["labels"])
     weights = class_weights(y, n)[y] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
-    with tqdm(total=s.epochs * steps, initial=len(history) * steps, disable=not progress, unit="batch",
-              desc=run["protocol"] if progress is True else progress, mininterval=0.5) as bar:
+    what = progress if isinstance(progress, str) else run["protocol"]
+    with how_far(s.epochs * steps, what, "step", len(history) * steps, quiet=not progress) as bar:
+        note = ""
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
             seed_dropout(model, s.seed, epoch)
             if s.fit == "readout": logs = fit_readout(model, features, rows["train"], y, normaliser, s, weights,
-                                                      tick=bar.update)
+                                                      tick=lambda: bar.update(1, note))
             else: logs = train_epoch(model, train_batches(
                 features, rows["train"], y, normaliser, batch_size=s.batch_size, buckets=buckets, seed=s.seed,
-                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n, bar.update)
+                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n,
+                lambda: bar.update(1, note))
             val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), ids[rows["val"]])
             row = {"epoch": epoch, "learning_rate": rate, **logs, **val}
             history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
-            bar.set_postfix(epoch=epoch + 1, loss=f"{row['loss']:.3f}", val_uar=f"{row['val_uar']:.3f}")
-            _save_epoch(model, out_dir, history, s.monitor)
+            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
+            _save_epoch(model, files, history, s.monitor)
     return history, normaliser
 
 # %% ../nbs/04_train.ipynb #b1e6e448
+def _train_one(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
+    "Train a network, or go on, while no other program writes to its folder."
+    model_settings = for_frames(model_settings, features.settings, s)
+    run = describe_run(features, split, model_settings, s)
+    with locked(out_dir):
+        files, finished = _open_folder(out_dir, run, split, overwrite)
+        if finished: return out_dir
+        seed_everything(s.seed)
+        model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
+        draw_bands(model, s.seed)
+        if s.fit == "readout": draw_memory(model, s.seed)
+        history = read_history(out_dir) if "history.csv" in files.hashes else pd.DataFrame()
+        if len(history): load_weights(model, files.checked(_epoch_name(len(history) - 1)))
+        history, normaliser = _train_on(model, features, split, run, files, s, history, progress)
+        best = best_epoch(history, s.monitor)
+        load_weights(model, files.checked(_epoch_name(best)))
+        files.write("best.weights.h5", _best_bytes(model, run))
+        ends = {"epochs_run": len(history), "best_epoch": best, "normaliser": normaliser.note}
+        return seal_run(files, model, run, normaliser, features, split, ends)
+
+# %% ../nbs/04_train.ipynb #7c95e9a9
 def train(
     features,                                         # `Features`
     split: pd.DataFrame,                              # with parts train and val
@@ -721,20 +762,8 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
-    if s.members > 1: return _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress)
-    model_settings = for_frames(model_settings, features.settings, s)
-    run = describe_run(features, split, model_settings, s)
-    history = _open_folder(out_dir, run, split, overwrite)
-    saved = json.loads((out_dir / "run.json").read_text())
-    if saved.get("finished"): return seal_run(out_dir, features, split)
-    seed_everything(s.seed)
-    model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
-    draw_bands(model, s.seed)
-    if s.fit == "readout": draw_memory(model, s.seed)
-    if len(history): load_weights(model, _epoch_file(out_dir, len(history) - 1))
-    history, normaliser = _train_on(model, features, split, run, out_dir, s, history, progress)
-    _finish(model, out_dir, history, run, normaliser, s.monitor)
-    return seal_run(out_dir, features, split, model)
+    how = _train_ensemble if s.members > 1 else _train_one
+    return how(features, split, out_dir, model_settings, s, overwrite, progress)
 
 # %% ../nbs/04_train.ipynb #18fe454b
 def plot_curves(
@@ -761,41 +790,65 @@ def plot_curves(
     fig.tight_layout()
     return fig
 
-def read_run(run_dir: str | Path) -> dict:  # contents of run.json
-    "What a run is made of."
-    mark = Path(run_dir) / "run.json"
-    if not mark.is_file(): raise TrainError(f"{run_dir}: no run folder (run.json is missing): make one with ser_train")
-    try: return json.loads(mark.read_text())
-    except json.JSONDecodeError as e: raise TrainError(f"{mark}: damaged ({e}): train again") from e
-
 # %% ../nbs/04_train.ipynb #6432904f
-def run_folder(path: str | Path) -> Path:  # of a model file or a run folder
-    "The run folder that belongs to a model file."
-    path = Path(path)
-    return path.with_suffix("") if path.suffix in (".h5", ".keras") else path
-
 def run_features(path: str | Path, folder: str | Path):  # a run folder or model file; a feature folder -> `Features`
     "The families of a feature folder that a run looks at."
     run = read_run(run_folder(path))
-    if "features" not in run: raise TrainError(f"{run_folder(path)}/run.json: damaged (no features): train again")
-    return pick_families(open_features(folder), FeatureSettings.from_json(json.dumps(run["features"])))
+    with parsing(run_folder(path) / "run.json", COPY, TrainError):
+        settings = FeatureSettings.from_json(json.dumps(run["features"]))
+    return pick_families(open_features(folder), settings)
 
-def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 or .keras
-    "Write a run's network to a `.h5` or `.keras` file."
-    model, path = load_run(run_dir)[0], Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix != ".keras": return save_weights(model, path)
-    with replace_file(path) as f: model.save(f)
+def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
+    "The split of a run."
+    file = Run.open(run_folder(path)).checked("split.csv")
+    with parsing(file, COPY, TrainError): return load_split(file)
+
+def _network_of(run, folder):
+    "The network that a run describes, without its weights."
+    with parsing(folder / "run.json", COPY, TrainError):
+        TrainSettings(**run["train"])
+        if not 0 <= run["best_epoch"] < len(read_history(folder)): raise ValueError("best_epoch")
+        return build_network(network_settings(run["model"]), *_sizes(run))
 
 def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file beside it -> (model, run, normaliser)
-    "The trained network of a run, with its description and scale."
-    path = Path(path)
-    folder = run_folder(path)
-    run = read_run(folder)
-    if not run.get("finished"): raise TrainError(f"{folder}: training is not finished: call ser_train again to go on")
-    model = build_network(network_settings(run["model"]), *_sizes(run))
-    load_weights(model, path if path.is_file() else folder / "best.weights.h5")
-    return model, run, Normaliser.load(folder / "normaliser.json")
+    "The trained network of a run, with its description and scale, each file as training left it."
+    path, files = Path(path), Run.open(run_folder(path))
+    files.verify(but=("calibration.json",))
+    beside = path.suffix if path != files.folder and path.is_file() else ""
+    if beside in files.hashes: files.read(beside)
+    run = read_run(files.folder)
+    model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
+    if beside and beside not in files.hashes: _compare_weights(path, files, model, run)
+    with parsing(files.where("normaliser.json"), COPY, TrainError):
+        return model, run, Normaliser.load(files.where("normaliser.json"))
+
+# %% ../nbs/04_train.ipynb #4fa15edd
+def _compare_weights(path, files, model, run):
+    "Raise unless a model file has the weights of its run."
+    other = load_weights(_network_of(run, files.folder), path)
+    if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights())):
+        raise TrainError(f"{path}: its weights are not those of {files.folder}: remove it, or call ser_train again")
+
+def _model_bytes(run_dir, suffix) -> bytes:
+    "The content of a .h5 or .keras file."
+    model = load_run(run_dir)[0]
+    if suffix != ".keras": return weights_bytes(model)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        return (Path(folder) / "model.keras").read_bytes()
+
+def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 or .keras
+    "Write a run's network to a `.h5` or `.keras` file; of one beside its run folder, the run knows the hash."
+    folder, path = run_folder(run_dir), Path(path)
+    kind = path.suffix if path.suffix in BESIDE else ".h5"
+    if path.resolve() != Run(folder.resolve()).where(kind):
+        return write_file(path, _model_bytes(folder, kind))
+    with locked(folder, wait=10):
+        files = Run.open(folder)
+        if files.holds(kind): return path
+        files.write(kind, _model_bytes(folder, kind))
+        files.store()
+    return path
 
 # %% ../nbs/04_train.ipynb #f410b2c0
 def many_speakers(
@@ -836,7 +889,7 @@ def learnt_shares(
     folder: str | Path,  # a run folder
 ) -> np.ndarray:  # [emotions], sum 1
     "The shares of the emotions that a network has learnt from."
-    run, split = read_run(folder), load_split(Path(folder) / "split.csv")
+    run, split = read_run(folder), run_split(folder)
     seen = split["emotion"][split["part"] == "train"].value_counts().reindex(run["labels"], fill_value=0)
     s = TrainSettings(**run["train"])
     if s.fit == "readout" or s.class_weights or s.sampling == "balanced": seen[:] = 1
@@ -847,46 +900,57 @@ def _joined(run, folders):
     "The network that gives the mean of some runs, each with even odds."
     model = build_network(network_settings(run["model"]), *_sizes(run))
     for i, folder in enumerate(folders):
-        part = load_weights(model.get_layer(f"member_{i}"), folder / "best.weights.h5")
+        part = load_weights(model.get_layer(f"member_{i}"), Run.open(folder).checked("best.weights.h5"))
         kernel, bias = part.get_layer("emotion").get_weights()
         part.get_layer("emotion").set_weights([kernel, bias - np.log(_excess(learnt_shares(folder)))])
     return model
 
-def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress):
+# %% ../nbs/04_train.ipynb #9308f357
+def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
     "Train each network by itself, and leave their mean as the run."
-    rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    members = ensemble_members(model_settings, s, features.settings, features.index["speaker"].iloc[rows["train"]])
+    speakers = features.index["speaker"].iloc[part_rows(features, split, "train")]
+    members = ensemble_members(model_settings, s, features.settings, speakers)
     networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
     run = describe_run(features, split, networks, s)
-    _open_folder(out_dir, run, split, overwrite)
-    if json.loads((out_dir / "run.json").read_text()).get("finished"): return seal_run(out_dir, features, split)
-    names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
-    folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
-               for name, (key, how) in zip(names, members.items())]
-    model, normaliser = _joined(run, folders), Normaliser.load(folders[0] / "normaliser.json")
+    with locked(out_dir):
+        files, finished = _open_folder(out_dir, run, split, overwrite)
+        if finished: return out_dir
+        names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
+        folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
+                   for name, (key, how) in zip(names, members.items())]
+        return _leave_mean(files, run, folders, features, split, s)
+
+def _leave_mean(files, run, folders, features, split, s) -> Path:
+    "Make the mean of some runs a run of its own."
+    rows = {part: part_rows(features, split, part) for part in ("train", "val")}
+    model, normaliser = _joined(run, folders), load_run(folders[0])[2]
     val = predict_rows(model, features, rows["val"], normaliser, train_buckets(features, rows["train"], s))
     labels = label_ids(features.index["emotion"].iloc[rows["val"]], run["labels"])
-    save_weights(model, out_dir / "best.weights.h5")
-    normaliser.save(out_dir / "normaliser.json")
     row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
     history = pd.DataFrame([{**row, **val_scores(val, labels)}])
-    with replace_file(out_dir / "history.csv") as f: history.to_csv(f, index=False, na_rep="nan")
-    _write_json(out_dir / "run.json", {**run, "finished": True, "best_epoch": 0, "normaliser": normaliser.note,
-                                       "epochs_run": max(read_run(f)["epochs_run"] for f in folders)})
-    return seal_run(out_dir, features, split, model)
+    files.write("best.weights.h5", weights_bytes(model))
+    files.write("normaliser.json", normaliser.to_json().encode())
+    files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
+    ends = {"best_epoch": 0, "normaliser": normaliser.note,
+            "epochs_run": max(read_run(f)["epochs_run"] for f in folders)}
+    return seal_run(files, model, run, normaliser, features, split, ends)
 
 # %% ../nbs/04_train.ipynb #1f90e339
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words or speakers
+    protocol: str = "random",  # random, words, speakers or folders
     seed: int = 0,
     test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
 ) -> pd.DataFrame:  # a split
     "A split by the name of its protocol."
+    if test_speakers and protocol != "speakers":
+        raise TrainError(f"test_speakers={test_speakers!r}: they judge where the split is speakers, not {protocol}")
     if protocol == "random": return split_random(table, seed=seed)
     if protocol == "words": return split_words(table, seed=seed)
-    if protocol != "speakers": raise TrainError(f"split {protocol!r}: must be random, words, speakers, or a csv file")
-    names = [n for n in test_speakers.split(",") if n] or sorted(set(table["speaker"]) - {""})[-1:]
+    if protocol == "folders": return split_folders(table, seed=seed)
+    if protocol != "speakers":
+        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
+    names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../nbs/04_train.ipynb #d6bc9c95
@@ -919,7 +983,7 @@ def _say_run(folder) -> str:
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, or a split saved as csv
+    split: str = "random",                       # random, words, speakers, folders, or a saved csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most

@@ -23,16 +23,17 @@ from fastcore.script import call_parse
 from .lib.audio import load_audio
 from .lib.command import one_line, plural
 from .lib.corpora import is_synthetic
-from .lib.files import FeatureError, TrainError, TrustError, file_sha256, replace_file
+from .lib.files import (FeatureError, TrainError, TrustError, clear_unfinished, json_bytes, json_object, locked,
+                              parsing, write_file)
 from .lib.finding import load_corpus
+from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
-from .dataset import clip_table, draw_clips, label_ids, load_split, part_rows
-from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, predictions,
-                             say_interval, scores)
+from .dataset import clip_table, draw_clips, label_ids, one_spelling, part_rows
+from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
+                             predictions, say_interval, scores)
 from .features import FeatureSettings, clip_features, trim
-from .train import (TrainSettings, calibrated, clear_unfinished, fit_calibration, fit_temperature,
-                          load_run, pick_threshold, predict_rows, read_run, risk_coverage, run_features,
-                          run_folder, train_buckets)
+from .train import (TrainSettings, calibrated, fit_calibration, fit_temperature, load_run, pick_threshold,
+                          predict_rows, risk_coverage, run_features, run_split, train_buckets)
 
 pd = lazy.load("pandas")
 
@@ -154,13 +155,23 @@ def calibrate(
 ) -> dict:  # what calibration.json holds
     "Find temperature and threshold on the validation part and store them in the run."
     folder = run_folder(run_dir)
+    weights = Run.open(folder).hashes.get("best.weights.h5")
     _, p, y = answers(predictions(folder, features, "val"))
     found = fit_calibration(p, y, coverage, risk)
     q = calibrated(p, found["temperature"])
     found |= {**_errors(p, y, n_bins, "before"), **_errors(q, y, n_bins, "after"), "n_bins": n_bins,
-              "split_hash": read_run(folder)["split_hash"], "weights": file_sha256(folder / "best.weights.h5")}
-    with replace_file(folder / "calibration.json") as f: Path(f).write_text(json.dumps(found, indent=1))
+              "split_hash": read_run(folder)["split_hash"], "weights": weights}
+    _replace_calibration(folder, found)
     return found
+
+def _replace_calibration(folder, found):
+    "Write calibration.json and its hash, unless the run was trained again meanwhile."
+    with locked(folder, wait=60):
+        files = Run.open(folder)
+        if files.hashes.get("best.weights.h5") != found["weights"]:
+            raise TrustError(f"{folder}: it was trained again meanwhile: run ser_card again")
+        files.write("calibration.json", json_bytes(found))
+        files.store()
 
 def _errors(p, y, n_bins, when) -> dict:
     return {f"ece_{when}": ece(p, y, n_bins), f"classwise_ece_{when}": classwise_ece(p, y, n_bins)}
@@ -170,13 +181,15 @@ def read_calibration(
     run_dir: str | Path,  # a run folder, or the model file beside it
 ) -> dict:  # what calibration.json holds; temperature 1 and threshold 0 where there is none
     "Temperature and threshold of a run."
-    folder = run_folder(run_dir)
-    path, weights = folder / "calibration.json", folder / "best.weights.h5"
-    if not path.is_file(): return {"temperature": 1.0, "threshold": 0.0}
-    try: found = json.loads(path.read_text())
-    except json.JSONDecodeError as e: raise TrustError(f"{path}: damaged ({e}): run ser_card again") from e
-    if weights.is_file() and found.get("weights") != file_sha256(weights):
-        raise TrustError(f"{path}: made for other weights than those of the run: run ser_card again")
+    files = Run.open(run_folder(run_dir))
+    path, todo = files.where("calibration.json"), files.todo("calibration.json")
+    if "calibration.json" not in files.hashes and not path.is_file(): return {"temperature": 1.0, "threshold": 0.0}
+    found = json_object(files.read("calibration.json"), path, todo, TrustError)
+    with parsing(path, todo, TrustError):
+        if not (1e-3 <= float(found["temperature"]) <= 1e3 and 0 <= float(found["threshold"]) <= 1):
+            raise ValueError("a number is out of range")
+    if files.hashes and found.get("weights") != files.hashes["best.weights.h5"]:
+        raise TrustError(f"{path}: made for other weights than those of the run: {todo}")
     return found
 
 # %% ../nbs/08_trust.ipynb #d8497e21
@@ -339,7 +352,7 @@ def listener(
     model, run, normaliser = load_run(run_dir)
     if features.settings.hash != FeatureSettings.from_json(json.dumps(run["features"])).hash:
         raise TrustError(f"{features.folder}: features made with other settings than those of the run: extract again")
-    rows = part_rows(features, load_split(run_folder(run_dir) / "split.csv"), "train")
+    rows = part_rows(features, run_split(run_dir), "train")
     buckets = train_buckets(features, rows, TrainSettings(**run["train"]))
     return lambda clips: predict_rows(model, clips, np.arange(len(clips)), normaliser, buckets)
 
@@ -375,7 +388,7 @@ def robustness(
     tick: Callable | None = None,       # called after each row, for a progress bar
 ) -> pd.DataFrame:  # a row a level, "clean" first: degradation, unit, level, UAR, low, high, same, clips
     "UAR of a run on recordings that are spoilt."
-    split, sr = load_split(run_folder(run_dir) / "split.csv"), features.settings.sr
+    split, sr = run_split(run_dir), features.settings.sr
     table = features.index.iloc[draw_rows(features, split, part, max_clips, seed)]
     labels, listen = np.array(read_run(run_folder(run_dir))["labels"]), listener(run_dir, features)
     sound = [load_audio(path, sr)[0] for path in table["path"]]
@@ -466,7 +479,7 @@ def with_sex(
     "Add what the corpus knows of the speakers' sex."
     index = features.index
     sex = index.set_index("clip")["sex"] if "sex" in index else pd.Series("", index=index["clip"])
-    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(), speaker=pred["speaker"].fillna(""))
+    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(), speaker=one_spelling(pred["speaker"].fillna("")))
 
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
@@ -711,19 +724,24 @@ def unseen_beside(
     folder = run_folder(run_dir).resolve()
     own, found = read_run(folder), []
     for path in sorted(folder.parent.glob("*/report/report.json")):
-        said = json.loads(path.read_text())
-        other = said.get("run", {})
-        same = other.get("data_hash") == own["data_hash"] and other.get("protocol") == "unseen speakers"
-        if same and said.get("part") == "test": found.append((path.parent.parent.name, said["UAR"]))
+        files = Report.open(path.parent)
+        said = json_object(files.read("report.json"), path, files.todo("report.json"), TrustError)
+        with parsing(path, files.todo("report.json"), TrustError):
+            other, uar = said["run"], float(said["UAR"])
+            same = other.get("data_hash") == own["data_hash"] and other.get("protocol") == "unseen speakers"
+            if same and said["part"] == "test": found.append((path.parent.parent.name, uar))
     return found
 
 def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
     "What the protocol of a run means for its figures."
-    if run["protocol"] == "unseen speakers": return "No test voice was heard in training."
-    if not beside: return ("The test voices were heard in training, and no run on unseen speakers lies beside this "
-                           "one: what it does with a new voice is not known, and is usually far less.")
+    apart = "No test clip shares its speaker with train."
+    if run["protocol"] == "unseen speakers" or apart in run["audit"]: return "No test voice was heard in training."
+    heard = ("Whether the test voices were heard in training is not known" if "Unknown speaker" in run["audit"]
+             else "The test voices were heard in training")
+    if not beside: return (f"{heard}, and no run on unseen speakers lies beside this one: what it does with a new "
+                           "voice is not known, and is usually far less.")
     figures = ", ".join(f"{name}: {uar:.3f}" for name, uar in beside)
-    return f"The test voices were heard in training. UAR on voices that were not, same data: {figures}."
+    return f"{heard}. UAR on voices that were not, same data: {figures}."
 
 # %% ../nbs/08_trust.ipynb #8b5305dc
 def calibration_facts(
@@ -759,7 +777,7 @@ def gather(
 ) -> tuple:  # facts (for json), tables (name -> DataFrame), pred (of `with_sex`)
     "Ask a run everything."
     folder = run_folder(run_dir)
-    run, split = read_run(folder), load_split(folder / "split.csv")
+    run, split = read_run(folder), run_split(folder)
     pred = with_sex(predictions(folder, features, part), features)
     rows = draw_rows(features, split, part, max_clips, seed)
     clips = in_memory([features[i] for i in rows], features.index.iloc[rows])
@@ -882,6 +900,7 @@ def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of 
                 columns=["setting", "value"])])]
 
 # %% ../nbs/08_trust.ipynb #b3cc2f75
+@plain_text()
 def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> png bytes
     "The pictures of a model card."
     run, T, part = facts["run"], facts["calibration"]["temperature"], facts["part"]
@@ -907,17 +926,17 @@ def model_card(
 ) -> dict:  # what card.json holds
     "Write card.html, card.md, card.json and their pictures."
     out_dir = Path(out_dir or run_folder(run_dir) / "card")
-    if not (run_folder(run_dir) / "calibration.json").is_file(): calibrate(run_dir, features)
+    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}: calibrate(run_dir, features)
     facts, tables, pred = gather(run_dir, features, part, max_clips, seed, tick)
     sections, pictures = card_sections(facts, tables, pred), card_pictures(run_dir, features, facts, tables, pred)
     title = f"Model card: {', '.join(facts['run']['corpus'])}, {facts['run']['protocol']}"
     found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
-    clear_unfinished(out_dir)
     files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
              "card.html": to_html(title, sections, pictures)}
-    for name, data in {**{f"{stem}.png": png for stem, png in pictures.items()},
-                       **{name: text.encode() for name, text in files.items()}}.items():
-        with replace_file(out_dir / name) as f: Path(f).write_bytes(data)
+    with locked(out_dir, wait=math.inf):
+        clear_unfinished(out_dir)
+        for stem, png in pictures.items(): write_file(out_dir / f"{stem}.png", png)
+        for name, text in files.items(): write_file(out_dir / name, text.encode())
     return found
 
 def n_steps(settings: FeatureSettings) -> int:  # of the features
@@ -958,9 +977,10 @@ def ser_card(
         if data_dir: table = moved_to(table, data_dir)
         lost = [path for path in table.index["path"] if not Path(path).is_file()]
         if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
-        found = calibrate(run, table, coverage, None if risk < 0 else risk)
-        with tqdm(total=n_steps(table.settings), desc="card", disable=None) as bar:
-            card = model_card(run, table, out_dir or None, part, max_clips, seed, bar.update)
+        place = Path(out_dir or run_folder(run) / "card")
+        with locked(place, wait=math.inf), tqdm(total=n_steps(table.settings), desc="card", disable=None) as bar:
+            found = calibrate(run, table, coverage, None if risk < 0 else risk)
+            card = model_card(run, table, place, part, max_clips, seed, bar.update)
         f, on = card["figures"], card["on_part"]
         if card["run"]["synthetic"]: print(SYNTHETIC_NOTE)
         print(f"UAR {f['UAR']['value']:.3f} ({say_interval(f['UAR'])}) on {f['clips']} clips. "
@@ -970,5 +990,5 @@ def ser_card(
               f"{on['ece_after']:.3f} on {part}. Threshold {found['threshold']:.3f}: answers {on['coverage']:.0%}"
               f"{wrong}.")
         for gap in card["gaps"].values(): print(gap_sentence(gap))
-        print(f"Card: {Path(out_dir or run_folder(run) / 'card') / 'card.html'}")
+        print(f"Card: {place / 'card.html'}")
     one_line(work, "ser_card")

@@ -39,7 +39,8 @@ def test_there_is_something_to_check():
 
 @each_notebook
 def test_no_long_lines(path):
-    long = [line for cell in cells(path) for line in source(cell).splitlines() if len(line) > 120]
+    long = [line for cell in cells(path) for line in source(cell).splitlines()
+            if len(line) > 120 and not line.startswith("#| fig-alt:")]
     assert not long, "code over 120 characters wide:\n" + "\n".join(long)
 
 

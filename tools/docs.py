@@ -19,7 +19,7 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMBERED = re.compile(r"(?<![\w/.-])\d+[a-zA-Z0-9]*_(\w+\.(?:ipynb|html))")
+NUMBERED = re.compile(r"(?:(?<![\w/.-])|(?<=\.\./))\d+[a-zA-Z0-9]*_(\w+\.(?:ipynb|html))")
 CODE_LINK = re.compile(r"\[`([^`\n]+)`\]\(https?://[^)\s]*\)")
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
 KATEX = re.compile(r'\s*<(?:link|script)\b[^>]*/katex@[^>]*>(?:\s*</script>)?')
@@ -70,6 +70,20 @@ def is_imports(source):
     return bool(tree.body) and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree.body)
 
 
+def pictures(cell, source):
+    "A cell whose pictures have their size on the page and their words for who can't see them."
+    alt = re.search(r"^#\|\s*fig-alt:\s*(.*)", source, re.M)
+    outputs = []
+    for output in cell.get("outputs", []):
+        png, size = output.get("data", {}).get("image/png"), output.get("metadata", {}).get("image/png", {})
+        if png and alt:
+            width = f' width="{size["width"]}"' if "width" in size else ""
+            image = f'<img class="img-fluid" alt="{html.escape(alt[1].strip())}"{width} src="data:image/png;base64,{"".join(png).strip()}">'
+            output = {"output_type": "display_data", "metadata": {}, "data": {"text/html": image}}
+        outputs.append(output)
+    return {**cell, "outputs": outputs, "source": re.sub(r"^#\|\s*fig-alt:.*\n", "", source, flags=re.M)}
+
+
 def for_readers(notebook):
     "Fold imports and guards, and put the source of what is exported, folded, under its signature."
     cells, in_guards = [], False
@@ -88,7 +102,7 @@ def for_readers(notebook):
             directives = dict.fromkeys(re.findall(r"^#\|\s*(\w+)", source, re.M))
             if not directives and is_imports(source):
                 cell = {**cell, "source": f"#| code-fold: true\n#| code-summary: Imports\n{source}"}
-            cells.append(cell)
+            cells.append(pictures(cell, "".join(cell["source"])))
             body = re.sub(r"^#\|.*\n", "", source, flags=re.M).strip()
             if directives.keys() & {"export", "exporti"} and (names := defined(body)):
                 shown = ", ".join(f"<code>{html.escape(name)}</code>" for name in names[:4]) + ", …" * (len(names) > 4)
@@ -206,12 +220,12 @@ def even_headings(text):
 
 
 LABELS = [  # what smalldocs leaves without a name for who hears a page
-    (r'(<nav class="navbar\b)', r'\1" aria-label="Main'),
-    (r'(<nav class="quarto-secondary-nav)', r'\1" aria-label="Section'),
+    (r'<nav class="navbar\b', '<nav aria-label="Main" class="navbar'),
+    (r'<nav class="quarto-secondary-nav', '<nav aria-label="Section" class="quarto-secondary-nav'),
     (r'(<nav id="quarto-sidebar")', r'\1 aria-label="Chapters and rooms"'),
     (r'(<nav id="TOC")', r'\1 aria-label="On this page"'),
     (r'(<nav id="TOC-body")', r'\1 aria-label="On this page, in the text"'),
-    (r'(<nav class="page-navigation)', r'\1" aria-label="Next and previous page'),
+    (r'<nav class="page-navigation', '<nav aria-label="Next and previous page" class="page-navigation'),
     (r'(<a class="sidebar-item-(?:text|toggle)[^>]*) role="navigation"', r'\1 role="button" tabindex="0"'),
     (r'<div class="toc-actions">', '<div class="toc-actions" role="navigation" aria-label="This page">'),
     (r'(<i class="bi bi-[^"]*") role="img">', r'\1 aria-hidden="true">'),

@@ -6,26 +6,75 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ISSUES', 'command', 'plural', 'printable', 'what_happened', 'one_line']
+__all__ = ['ISSUES', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened', 'one_line',
+           'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
+import contextlib
+import importlib
+import io
 import os
 import sys
 import tempfile
+import threading
+import time
 import traceback
+import unicodedata
+from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Callable
 
 from .files import SerError
 
+# %% ../../nbs/lib/command.ipynb #6ecdc690
+def printable(
+    text: str,
+) -> str:  # one line; control characters as escapes such as \\x1b
+    "Text that a terminal shows and does not obey."
+    shown = str(text).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
+                   for c in shown)
+
 # %% ../../nbs/lib/command.ipynb #444422ac
+def arguments(
+    function: Callable,  # of typed parameters, with a comment on each
+) -> dict:  # name of a parameter -> its value
+    "What the command line says."
+    from fastcore.script import anno_parser
+
+    parser = anno_parser(function, prog=function.__name__)
+    parser.error = lambda text: parser.exit(
+        2, f"{parser.prog}: {printable(text)[:500]}; {parser.prog} --help lists what there is\n")
+    said = vars(parser.parse_args())
+    return {name: value for name, value in said.items() if name not in ("pdb", "xtra")}
+
+# %% ../../nbs/lib/command.ipynb #38196c82
+def _is_program(frame) -> bool:
+    "Whether a frame is the body of a file that was started, as a console script is."
+    names = frame.f_globals
+    return frame.f_locals is names and names.get("__name__") == "__main__" and "__file__" in names
+
+
 def command(
     function: Callable,  # of typed parameters
 ) -> Callable:
-    "A console command; `python -m` starts none that was made so, and a notebook calls it as a plain function."
-    from fastcore.script import call_parse
+    "A console command, which looks at the command line only where it is one."
+    @wraps(function)
+    def start(*args, **kwargs):
+        asked = not args and not kwargs and _is_program(sys._getframe(1))
+        return function(**arguments(function)) if asked else function(*args, **kwargs)
 
-    return function if function.__module__ == "__main__" else call_parse(function)
+    return function if function.__module__ == "__main__" else start
+
+
+def main_command(
+    function: Callable,  # of typed parameters
+) -> Callable:
+    "The console command that `python -m` starts too."
+    if _is_program(sys._getframe(1)):
+        function(**arguments(function))
+    return command(function)
 
 # %% ../../nbs/lib/command.ipynb #a9bedcb2
 def plural(
@@ -35,13 +84,19 @@ def plural(
     "A number of things."
     return f"{n:,} {thing}" + "s" * (n != 1)
 
-# %% ../../nbs/lib/command.ipynb #6ecdc690
-def printable(
-    text: str,
-) -> str:  # one line; control characters as escapes such as \\x1b
-    "Text that a terminal shows and does not obey."
-    shown = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+# %% ../../nbs/lib/command.ipynb #e34a4dca
+def need(
+    module: str,             # such as matplotlib.pyplot
+    extra: str,              # of ser_nb that brings it along
+    error: type = SerError,  # to raise
+):  # the module
+    "Import what may not be installed."
+    package = module.split(".")[0]
+    try:
+        importlib.import_module(package)
+        return importlib.import_module(module)
+    except ImportError as why:
+        raise error(f"this needs {package} ({why}): pip install \"ser_nb[{extra}]\"") from None
 
 # %% ../../nbs/lib/command.ipynb #9cdeefd8
 ISSUES = "https://github.com/ser-nb/ser_nb/issues"
@@ -49,10 +104,14 @@ ISSUES = "https://github.com/ser-nb/ser_nb/issues"
 
 def _fault(error: Exception) -> str:
     "Write the traceback to a file, and say where it is."
-    handle, name = tempfile.mkstemp(prefix="ser_nb-fault-", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-        traceback.print_exception(error, file=file)
-    return f"a fault of ser_nb ({type(error).__name__}: {str(error)[:80]}); please report it at {ISSUES} with {name}"
+    what = f"a fault of ser_nb ({type(error).__name__}: {str(error)[:80]}); please report it at {ISSUES}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="ser_nb-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return what
+    return f"{what} with {name}"
 
 
 def what_happened(
@@ -73,19 +132,158 @@ def what_happened(
     return _fault(error)
 
 # %% ../../nbs/lib/command.ipynb #8005a9fd
+def _let_go(stream) -> None:
+    "Write out what is left; where nobody takes it, no more is said of it when Python ends."
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _done(work):
+    "What the work gives; any text can be printed meanwhile, and all of it is out in the end."
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    found = work()
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return found
+
+
+_commands = []  # names of the commands that are at work
+
+
 def one_line(
     work: Callable,   # of no arguments, what the command does
     name: str = "",   # of the command; that of the program if empty
     code: int = 1,    # exit code where something goes wrong
 ):
     "Run a command; whatever goes wrong becomes one line on standard error."
+    _commands.append(name)
     try:
-        return work()
+        return _done(work)
     except BrokenPipeError:  # who reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(sys.stdout)
     except (Exception, KeyboardInterrupt) as error:
+        if sys.stdout is not None:
+            _let_go(sys.stdout)
         said = f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}"
         if code == 1:  # that of an exit with a text
             raise SystemExit(said) from None
         print(said, file=sys.stderr)
         raise SystemExit(code) from None
+    finally:
+        _commands.pop()
+
+# %% ../../nbs/lib/command.ipynb #2c65470d
+def say(
+    text: str,  # one line
+) -> None:
+    "Tell who waits, at once; a full disk or a closed window under the log is no reason to stop the work."
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def span(
+    seconds: float,
+) -> str:  # 12 s, 3 min, 2 h 5 min
+    "A time as one says it."
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+# %% ../../nbs/lib/command.ipynb #95e11cd6
+EVERY = 30.0  # seconds from one log line to the next: a page in half an hour
+
+
+class Progress:
+    "How far a work is; `progress` makes one."
+
+    def __init__(self, total: int | None, what: str, unit: str, done: int, tell: Callable, clock: Callable):
+        self.total, self.what, self.unit, self.first, self.done = total, what, unit, done, done
+        self.tell, self.clock, self.start, self.bar = tell, clock, clock(), None
+        self.told = self.start
+
+    def update(self, n: int = 1, note: str = "") -> None:
+        "Count n more; `note` says how it goes."
+        self.done += n
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(n)
+        elif (now := self.clock()) - self.told >= EVERY:
+            self.told = now
+            self.tell(", ".join(filter(None, [f"{self.what}: {self.so_far()}", self.left(now), note])))
+
+    def so_far(self) -> str:
+        "3 of 20 clips"
+        whole = self.total in (None, self.done)
+        return plural(self.done, self.unit) if whole else f"{self.done:,} of {plural(self.total, self.unit)}"
+
+    def left(self, now: float) -> str:
+        "about 40 s left; nothing where that can't be known"
+        new, more = self.done - self.first, (self.total or 0) - self.done
+        return f"about {span((now - self.start) / new * more)} left" if new > 0 and more > 0 else ""
+
+# %% ../../nbs/lib/command.ipynb #c4e18537
+def _at_terminal() -> bool:
+    "Whether someone sits before standard error."
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def _is_command() -> bool:
+    "Whether a command is at work, and not as a function in a notebook."
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return bool(_commands) and shell is None
+
+
+def note(
+    text: str,  # one line
+) -> None:
+    "Tell who runs a command something that he may want to know; a function that is called says nothing."
+    if _is_command():
+        say(text)
+
+
+@contextlib.contextmanager
+def progress(
+    total: int | None,  # things to do in all; None: not known
+    what: str,  # is done, as in "features"
+    unit: str = "clip",  # one of the things
+    done: int = 0,  # of them by an earlier run
+    quiet: bool | None = None,  # say nothing; None: speak at a terminal, or where a command is at work
+    clock: Callable[[], float] = time.monotonic,  # seconds
+) -> Iterator[Progress]:
+    "Say what is planned, how far it is and how long it takes: a bar at a terminal, lines in a log."
+    terminal = _at_terminal()
+    lines = not terminal and (_is_command() if quiet is None else not quiet)
+    state = Progress(total, what, unit, done, say if lines else lambda text: None, clock)
+    if terminal and not quiet:
+        from tqdm import tqdm
+
+        with tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True) as state.bar:
+            return (yield state)
+    state.tell(f"{what}: {'' if total is None else plural(total, unit)}{f', {done:,} done before' if done else ''}")
+    yield state
+    state.tell(f"{what}: {state.so_far()} in {span(clock() - state.start)}")
+
+# %% ../../nbs/lib/command.ipynb #cb89adcb
+def end_with(
+    parent: int,  # number of the process that started this one
+) -> None:
+    "End this process soon after its parent, however that ended."
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end_with", daemon=True).start()
+
+
+@contextlib.contextmanager
+def own_processes() -> Iterator[None]:
+    "Within, the processes that joblib starts end with this one."
+    from joblib import parallel_config
+
+    with parallel_config("loky", initializer=end_with, initargs=(os.getpid(),)):
+        yield

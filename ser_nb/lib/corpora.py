@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'NAMINGS', 'OWN_NAMES',
-           'emotion_of', 'identity', 'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key',
-           'listed_sexes', 'hash_index', 'index_key']
+__all__ = ['pd', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'FOLDER_WORD', 'RATE_OR_DATE', 'NUMBERED', 'BIDI',
+           'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'NAMINGS', 'OWN_NAMES', 'emotion_of', 'identity', 'folder_says',
+           'is_word', 'odd_character', 'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key',
+           'why_not_own', 'listed_sexes', 'hash_index', 'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
+import functools
 import io
 import os
 import re
@@ -19,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lazy_loader as lazy
+
+from .files import CorpusError, parsing
 
 pd = lazy.load("pandas")
 
@@ -52,9 +56,85 @@ def identity(
     "A name without what spelling adds: case, spaces, composed or decomposed accents."
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", " ".join(name.split())).casefold())
 
+# %% ../../nbs/lib/corpora.ipynb #dbb8d986
+FOLDER_WORDS = {  # column -> what it gets -> the words for it
+    "part": {"train": "train training trn", "val": "val valid validation dev devel development",
+             "test": "test testing tst", "eval": "eval evaluation"},
+    "sex": {"female": "f female females woman women girl girls", "male": "m male males man men boy boys"},
+    "intensity": {"low": "low lo weak mild", "medium": "medium moderate", "normal": "normal",
+                  "high": "high hi", "strong": "strong intense"},
+    "": {"": """
+        original originals orig augmented augmentation augment aug noisy noise noised clean cleaned denoised enhanced
+        raw processed preprocessed normalized normalised resampled trimmed filtered generated synthetic copy copies
+        duplicate duplicates backup old new final temp tmp misc other others unknown unsorted all sample samples example
+        examples extra holdout heldout unlabeled
+        wav wave waves wavs flac mp3 ogg opus aiff m4a audio audios audiofiles sound sounds speech speeches song songs
+        recording recordings record records rec clip clips take takes file files folder track tracks utterance
+        utterances utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic microphone
+        phone telephone laptop headset studio lab home office room kitchen indoor outdoor close far near l r k khz
+        hz bit
+        data dataset datasets database db corpus corpora collection set subset split splits part parts fold folds
+        session sessions ses batch batches group groups chunk chunks section version ver volume vol disc disk cd day
+        week month year round trial run block scene dialog dialogue conversation monday tuesday wednesday thursday
+        friday saturday sunday
+        emotion emotions emotional label labels labelled labeled class classes category affect mood acted natural
+        spontaneous improvised impro scripted script read induced elicited real fake
+        speaker speakers spk actor actors actress actresses subject subjects participant participants person persons
+        people voice voices user users talker talkers adult adults child children kid kids young elderly senior
+        english german deutsch french francais italian italiano spanish espanol portuguese dutch polish russian chinese
+        mandarin cantonese japanese korean arabic persian farsi turkish hindi urdu tamil telugu bengali greek hebrew
+        swedish danish norwegian finnish czech hungarian romanian ukrainian vietnamese thai indonesian malay swahili
+        amharic estonian latvian lithuanian american british eng ger deu
+        en de fr it es pt nl pl ru zh ja jp ko kr ar fa tr hi ur ta te bn el he sv da no fi cs hu ro uk vi th id"""},
+}
+FOLDER_WORD = {word: (column, value) for column, values in FOLDER_WORDS.items()
+               for value, words in values.items() for word in words.split()}
+RATE_OR_DATE = (r"\d+([.,]\d+)?\s*k(hz)?|\d+\s*hz|8000|11025|16000|22050|24000|32000|44100|48000|96000|"
+                r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?[0-3]\d|(19|20)\d\d[-_.](0\d|1[0-2])")
+NUMBERED = re.compile("speaker|spk|actor|actress|subject|participant|person|voice|user|talker|child|kid|adult")
+
+# %% ../../nbs/lib/corpora.ipynb #3327936f
+@functools.lru_cache(4096)
+def folder_says(
+    name: str,  # of a folder, or a word in a file's name
+) -> dict[str, str] | None:  # what it tells by column, often nothing; None: it is not made of such words
+    "What a name says that is neither an emotion's nor a speaker's."
+    name, told = identity(name), {}
+    if re.fullmatch(RATE_OR_DATE, name):
+        return {}
+    words, numbered = re.findall(r"[^\W\d_]+", name), any(c.isdigit() for c in name)
+    found = [FOLDER_WORD.get(name) or FOLDER_WORD.get(word) for word in words]
+    people = any(NUMBERED.match(word) or FOLDER_WORD.get(word, "")[:1] == ("sex",) for word in words)
+    if not found or None in found or numbered and (people or max(map(len, words)) <= 2) and name not in FOLDER_WORD:
+        return None
+    for column, value in found:
+        told.setdefault(column, set()).add(value)
+    return {column: min(values) for column, values in told.items() if column and len(values) == 1}
+
+
+def is_word(
+    name: str,
+    initials: bool = True,  # whether one or two letters may be a word
+) -> bool:
+    "Whether a name is one that no speaker is called by."
+    return folder_says(name) is not None and (initials or len(name.strip()) > 2)
+
+# %% ../../nbs/lib/corpora.ipynb #132702d2
+BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they change the order of what stands beside them
+
+
+def odd_character(
+    text: str,
+) -> str:  # as an escape such as \\x1b; nothing if all is well
+    "The first character of a name that is a control character, or half of one."
+    if text.isprintable():
+        return ""
+    odd = (c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in BIDI)
+    return next((c.encode("unicode_escape", "surrogatepass").decode() for c in odd), "")
+
 # %% ../../nbs/lib/corpora.ipynb #af813352
 COLUMNS = ["clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus"]
-MORE = ("intensity", "source")  # columns that some corpora have
+MORE = ("intensity", "source", "part")  # columns that some corpora have
 SYNTHETIC = "demo (synthetic)"
 MARKER = "SYNTHETIC.txt"  # lies in the root of a corpus that no human spoke
 
@@ -80,14 +160,29 @@ class Naming:
     intensities: dict[str, str] = field(default_factory=dict)  # code -> how strong the emotion is
     unwanted: dict[str, str] = field(default_factory=dict)  # pattern -> why files of that name are left out
     speakers_file: str = ""  # table beside the recordings that tells the speakers' sex
+    loose: bool = False  # anybody's names: hyphens or spaces may stand for _, and a text may have several words
 
 
 NAMINGS: dict[str, Naming] = {}  # name of the corpus -> its naming
 
-
-def match_name(pattern: str, path: str | Path) -> re.Match | None:
-    "The match of the end of a path, without its suffix."
+# %% ../../nbs/lib/corpora.ipynb #942758d7
+@functools.lru_cache(64)
+def _stem(path: str) -> str:
+    "A whole path without suffix, with / between folders and composed accents."
     stem = os.path.splitext(os.path.abspath(path))[0].replace(os.sep, "/")
+    return stem if stem.isascii() else unicodedata.normalize("NFC", stem)
+
+
+def match_name(
+    pattern: str,  # of a path's end
+    path: str | Path,
+    loose: bool = False,  # whether hyphens or spaces may stand for _
+) -> re.Match | None:
+    "The match of the end of a path, without its suffix."
+    stem = _stem(os.fspath(path))
+    if loose:
+        folder, _, name = stem.rpartition("/")
+        stem = f"{folder}/{name.replace(next((c for c in '_- ' if c in name), '_'), '_')}"
     return re.search(rf"/(?:{pattern})$", stem, re.IGNORECASE)
 
 # %% ../../nbs/lib/corpora.ipynb #14c5df4c
@@ -96,13 +191,13 @@ def read_name(
     naming: Naming,
 ) -> dict[str, str] | None:  # speaker, text, label, emotion, sex, intensity, take ("" if not told); None: other naming
     "Read what the name of a file says."
-    match = match_name(naming.pattern, path)
+    match = match_name(naming.pattern, path, naming.loose)
     codes = {group: code.lower() for group, code in match.groupdict("").items()} if match else {}
     label = naming.labels.get(codes.get("label", ""))
     if label is None:
         return None
     speaker, text, intensity = codes.get("speaker", "").upper(), codes.get("text", ""), codes.get("intensity", "")
-    speaker = naming.aliases.get(speaker, speaker)
+    speaker, text = naming.aliases.get(speaker, speaker), text.replace("_", " ") if naming.loose else text
     sex = next((sex for pattern, sex in naming.sexes.items() if re.fullmatch(pattern, speaker)), "")
     return dict(speaker=speaker, text=naming.texts.get(text, text), label=label, emotion=emotion_of(label), sex=sex,
                 intensity=naming.intensities.get(intensity, intensity), take=codes.get("take", ""))
@@ -120,13 +215,33 @@ NAMINGS["tess"] = Naming(
     sexes={"OAF|YAF": "female"},
     aliases={"OA": "OAF"},
 )
+
+# %% ../../nbs/lib/corpora.ipynb #79e5b08b
 OWN_NAMES = "speaker_text_emotion"
+_EMOTION = "|".join(sorted(EMOTION_OF, key=len, reverse=True))
 NAMINGS[OWN_NAMES] = Naming(
     example="anna_hello_angry.wav",
-    pattern=r"(?P<speaker>[a-z0-9]+)_(?P<text>[^_/]+)_(?P<label>[a-z_]+)",
+    pattern=rf"(?P<speaker>[^\W_][^_/]*)_(?P<text>[^/]+?)_(?P<label>{_EMOTION})(?:[_-]?(?:take)?[_-]?(?P<take>\d+))?",
     labels={word: word for word in EMOTION_OF},
-    sexes={r"SF\d+": "female", r"SM\d+": "male"},
+    sexes={r"SF\d+|(FEMALE|WOMAN)[-. ]?\d+": "female", r"SM\d+|(MALE|MAN)[-. ]?\d+": "male"},
+    loose=True,
 )
+
+# %% ../../nbs/lib/corpora.ipynb #9d4b4a06
+def why_not_own(
+    path: str | Path,  # of a file that `anna_hello_angry.wav` is no example for
+) -> str:
+    "What keeps a file's name from telling speaker, text and emotion."
+    words = [word for word in re.split(r"[\W_]+", Path(path).stem) if word]
+    while words and words[-1].isdigit():
+        words.pop()
+    at = [i for i, word in enumerate(words) if emotion_of(word) in SYNONYMS]
+    if not at:
+        return "no word for an emotion in it"
+    front = [*words[: at[-1]], *words[at[-1] + 1 :]]
+    fitting = "_".join([*(front if len(front) > 1 else [*(front or ["speaker"]), "text"]), words[at[-1]]])
+    why = "is not at its end" if at[-1] < len(words) - 1 else "follows the first word, so speaker or text is missing"
+    return f"{words[at[-1]]} {why}; {fitting} would fit"
 
 # %% ../../nbs/lib/corpora.ipynb #b4bc3176
 NAMINGS["emodb"] = Naming(
@@ -146,6 +261,7 @@ NAMINGS["emodb"] = Naming(
         b10="Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
     ),
     sexes={"03|10|11|12|15": "male", "08|09|13|14|16": "female"},
+    unwanted={r"(?:laryngo\w*|egg|egg_\w*)/\d\d[ab]\d\d[wleaftn][a-z]?": "it is a laryngogram, not speech"},
 )
 
 # %% ../../nbs/lib/corpora.ipynb #9648a224
@@ -193,8 +309,17 @@ def listed_sexes(root: Path, file: str) -> dict[str, str]:
     found = [path for path in (root / file, root.resolve().parent / file) if file and path.is_file()]
     if not found:
         return {}
-    table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
+    with parsing(found[0], "copy it again, or delete it", CorpusError):
+        table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
     return dict(zip(table.iloc[:, 0], table["Sex"].str.lower())) if "Sex" in table else {}
+
+# %% ../../nbs/lib/corpora.ipynb #8d3b5b10
+NAMINGS["emovo"] = Naming(
+    example="dis-f1-b1.wav",
+    pattern=r"(?P<label>dis|gio|pau|rab|sor|tri|neu)-(?P<speaker>[fm][123])-(?P<text>[bdln]\d)",
+    labels=dict(dis="disgust", gio="joy", pau="fear", rab="anger", sor="surprise", tri="sadness", neu="neutral"),
+    sexes={r"F\d": "female", r"M\d": "male"},
+)
 
 # %% ../../nbs/lib/corpora.ipynb #8c0d476f
 def hash_index(

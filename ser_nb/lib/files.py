@@ -6,14 +6,21 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'TEXT_COLUMNS', 'ROWS_AT_ONCE', 'replace_file', 'read_table', 'file_sha256', 'SerError', 'AudioError',
-           'CorpusError', 'FeatureError', 'SplitError', 'ModelError', 'TrainError', 'EvaluateError', 'TrustError',
-           'PredictError', 'UnseenError']
+__all__ = ['pd', 'FORMULA', 'PLAIN', 'TEXT_COLUMNS', 'NUMBERS', 'ROWS_AT_ONCE', 'replace_file', 'write_file', 'clear_unfinished',
+           'SerError', 'AudioError', 'CorpusError', 'FeatureError', 'SplitError', 'ModelError', 'TrainError',
+           'EvaluateError', 'TrustError', 'PredictError', 'UnseenError', 'BusyError', 'parsing', 'json_object',
+           'json_bytes', 'locked', 'guarded', 'unguarded', 'table_text', 'write_table', 'read_table', 'file_sha256']
 
 # %% ../../nbs/lib/files.ipynb #50fc2099
+import errno
 import hashlib
+import json
 import os
+import re
+import sys
 import tempfile
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,16 +34,22 @@ def replace_file(
     path: str | Path,  # file to write; its folder is made if need be
 ) -> Path:  # a temporary path beside it, with the same suffix
     "Give a temporary path that becomes `path` when the block ends well, and is removed when it fails."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    path, name = Path(path), ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
         yield Path(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
+    except OSError as error:
+        said = _said_of(error, path, name)
+        if said is error:
+            raise
+        raise said from error
     finally:
-        Path(name).unlink(missing_ok=True)
+        if name:
+            Path(name).unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -45,36 +58,33 @@ def _umask() -> int:
     os.umask(mask)
     return mask
 
-# %% ../../nbs/lib/files.ipynb #fb0d734f
-TEXT_COLUMNS = {
-    "clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus", "source", "sha256", "shard",
-    "part", "protocol", "reason", "file", "kind", "problem", "detail", "intensity",
-}
 
+def _said_of(error: OSError, path: Path, temporary: str) -> OSError:
+    "What the disk refused, said of the file that was to be written."
+    if error.filename not in (None, temporary) or (error.errno is None and type(error) is not OSError):
+        return error
+    return OSError(error.errno or errno.EIO, error.strerror or str(error), str(path))
 
-ROWS_AT_ONCE = 8192  # a long table read whole would need four times its memory while it is read
+# %% ../../nbs/lib/files.ipynb #1828cf9c
+def write_file(
+    path: str | Path,  # its folder is made if need be
+    data: bytes,       # all of it
+) -> Path:  # the path
+    "Write a file, whole or not at all."
+    with replace_file(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return Path(path)
 
-
-def read_table(
-    path: str | Path,  # a csv file
-) -> pd.DataFrame:  # columns of `TEXT_COLUMNS` as text ("" where empty), all others as pandas reads them
-    "Read a csv table, keeping the text columns as text."
-    names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-    text = {name: str for name in names if name in TEXT_COLUMNS}
-    parts = pd.read_csv(path, dtype=text, encoding="utf-8-sig", keep_default_na=False, chunksize=ROWS_AT_ONCE,
-                        na_values={name: ["", "nan"] for name in names if name not in text})
-    return pd.concat(parts, ignore_index=True)
-
-# %% ../../nbs/lib/files.ipynb #45fddf76
-def file_sha256(
-    path: str | Path,  # any file
-) -> str:  # 64 hexadecimal digits; "" if it cannot be read
-    "The hash of a file's bytes."
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+# %% ../../nbs/lib/files.ipynb #66734ed9
+def clear_unfinished(
+    folder: str | Path,  # that one program at a time writes to
+):
+    "Remove what a killed program had begun to write."
+    for left in Path(folder).glob(".writing-*"):
+        left.unlink(missing_ok=True)
 
 # %% ../../nbs/lib/files.ipynb #f5fc5714
 class SerError(ValueError):
@@ -126,3 +136,197 @@ class PredictError(SerError):
 
 class UnseenError(SerError):
     "A result on unseen voices that cannot be read or made."
+
+# %% ../../nbs/lib/files.ipynb #292407ce
+class BusyError(SerError):
+    "A folder that another program is writing to."
+
+# %% ../../nbs/lib/files.ipynb #a72cc734
+@contextmanager
+def parsing(
+    path: str | Path,        # whose content is made sense of
+    todo: str,               # what to do where it makes none
+    error: type = SerError,  # kind of the error
+):
+    "Say of a file that it is damaged, whatever goes wrong in the block."
+    try:
+        yield
+    except SerError as wrong:
+        if str(path) in str(wrong):
+            raise
+        raise error(f"{path}: {wrong}: {todo}") from wrong
+    except Exception as wrong:
+        if isinstance(wrong, OSError) and wrong.filename:
+            raise
+        raise error(f"{path}: damaged ({_brief(wrong)}): {todo}") from wrong
+
+
+def _brief(error: Exception) -> str:
+    "The kind of an error and the beginning of its first line."
+    first = (str(error).strip().splitlines() or [""])[0][:80]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+# %% ../../nbs/lib/files.ipynb #59c84a3e
+def json_object(
+    data: bytes,             # content of a file
+    path: str | Path,        # of the file, for the message
+    todo: str,               # what to do where it is damaged
+    error: type = SerError,  # kind of the error
+) -> dict:
+    "The object that a json file holds."
+    with parsing(path, todo, error):
+        value = json.loads(data)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    return value
+
+
+def json_bytes(value) -> bytes:  # of what json can hold
+    "The content of a json file."
+    return json.dumps(value, indent=1).encode()
+
+# %% ../../nbs/lib/files.ipynb #55a4ee6b
+_HELD = threading.local()
+
+
+@contextmanager
+def locked(
+    folder: str | Path,  # made if need be
+    wait: float = 0.0,   # seconds for which to wait until another program is done
+):
+    "Be the only one who writes to a folder."
+    folder, held = Path(folder), _HELD.__dict__.setdefault("folders", set())
+    folder.mkdir(parents=True, exist_ok=True)
+    home = folder.resolve()
+    if home in held:
+        yield
+        return
+    with open(home / ".lock", "a+", encoding="utf-8") as file:
+        _take(file, folder, wait)
+        held.add(home)
+        try:
+            yield
+        finally:
+            held.discard(home)
+
+
+def _take(file, folder: Path, wait: float):
+    "Wait for a lock, and leave one's name in it."
+    until, told = time.monotonic() + wait, False
+    while not _flock(file):
+        file.seek(0)
+        who = f"another program ({file.read(100) or 'unknown'}) is writing to {folder}"
+        if time.monotonic() >= until:
+            raise BusyError(f"{who}: wait until it is done, or give another folder")
+        if not told:
+            print(f"waiting: {who}", file=sys.stderr)
+        told = True
+        time.sleep(0.1)
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{Path(sys.argv[0]).stem}, pid {os.getpid()}".encode("utf-8", "replace"))
+    except OSError:  # a full disk: the lock holds without a name too
+        pass
+
+
+def _flock(file) -> bool:
+    "Take the lock on a file unless another has it; where the system has no such locks, go on without."
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
+
+# %% ../../nbs/lib/files.ipynb #53d0f13e
+FORMULA = r"'*[=+\-@\t\r\n]"  # how text begins that a spreadsheet takes for more than text
+PLAIN = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"  # a number
+
+
+def guarded(column: pd.Series) -> pd.Series:
+    "Text with an apostrophe before what a spreadsheet would run."
+    return column.str.replace(rf"^(?!{PLAIN})(?={FORMULA})", "'", regex=True)
+
+
+def unguarded(column: pd.Series) -> pd.Series:
+    "Text as it was before `guarded`."
+    return column.str.replace(rf"^'(?={FORMULA})", "", regex=True) if column.str.startswith("'").any() else column
+
+
+def table_text(
+    table: pd.DataFrame,
+) -> str:  # csv
+    "A table as csv, in which no text is a formula."
+    text = {name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])}
+    return table.assign(**text).to_csv(index=False, lineterminator="\n")
+
+
+def write_table(
+    table: pd.DataFrame,
+    path: str | Path,  # of the csv file
+) -> None:
+    "Write a table as csv, all or nothing."
+    write_file(path, table_text(table).encode())
+
+# %% ../../nbs/lib/files.ipynb #fb0d734f
+TEXT_COLUMNS = {
+    "clip", "path", "emotion", "label", "speaker", "text", "sex", "corpus", "source", "sha256", "shard",
+    "part", "protocol", "reason", "file", "kind", "problem", "detail", "intensity",
+}
+NUMBERS = {  # table -> pattern of its columns of numbers
+    "index.csv": "duration|n_frames|start",
+    "split.csv": "fold",
+    "audit.csv": "clips|of|share|known",
+    "predictions.csv": "confidence|p_.*",
+}
+
+
+ROWS_AT_ONCE = 8192  # a long table read whole would need four times its memory while it is read
+
+
+def read_table(
+    path: str | Path,  # a csv file
+    numbers: str | None = None,  # pattern of the columns that are numbers; None: by the file's name, see `NUMBERS`
+) -> pd.DataFrame:  # all other columns as text, "" where empty
+    "Read a csv table, guessing nothing."
+    pattern = NUMBERS.get(Path(path).name, "") if numbers is None else numbers
+    try:
+        names = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
+        kept = [name for name in names if re.fullmatch(pattern, name)]
+        parts = pd.read_csv(path, dtype={name: str for name in names if name not in kept}, encoding="utf-8-sig",
+                            keep_default_na=False, chunksize=ROWS_AT_ONCE,
+                            na_values={name: ["", "nan"] for name in kept})
+        table = pd.concat(map(_straight, parts), ignore_index=True)
+    except ValueError as error:
+        raise SerError(f"{path}: damaged ({str(error).splitlines()[0]}); make it again") from None
+    _check_numbers(table, kept, path)
+    return table.assign(**{name: unguarded(table[name]) for name in names if name not in kept})
+
+
+def _straight(rows: pd.DataFrame) -> pd.DataFrame:
+    "The same rows; ValueError where a row has more fields than there are columns."
+    if not isinstance(rows.index, pd.RangeIndex):
+        raise ValueError("more fields than columns")
+    return rows
+
+
+def _check_numbers(table: pd.DataFrame, names: list[str], path) -> None:
+    "Raise SerError at a value that is no number in a column of numbers."
+    for name in names:
+        if len(table) and table[name].dtype.kind not in "iuf":
+            odd = table[name][pd.to_numeric(table[name].astype(str), errors="coerce").isna() & table[name].notna()]
+            raise SerError(f"{path}: column {name}: {next(iter(odd), '')!r} is no number; make the table again")
+
+# %% ../../nbs/lib/files.ipynb #45fddf76
+def file_sha256(
+    path: str | Path,  # any file
+) -> str:  # 64 hexadecimal digits; "" if it cannot be read
+    "The hash of a file's bytes."
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

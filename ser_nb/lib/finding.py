@@ -6,24 +6,32 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'LOSSY', 'SHARE', 'STRAY', 'from_names', 'from_folder', 'from_csv', 'join_corpora', 'corpus_paths',
-           'load_corpus']
+__all__ = ['pd', 'LOSSY', 'LONGER', 'Row', 'SHARE', 'STRAY', 'from_names', 'from_folder', 'from_csv', 'join_corpora',
+           'corpus_paths', 'load_corpus']
 
 # %% ../../nbs/lib/finding.ipynb #9724411a
-import csv
-import io
 import os
 import re
 import sys
 import warnings
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import lazy_loader as lazy
+import numpy as np
 
-from .audio import audio_files, load_audio
-from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, emotion_of, hash_index,
-                                index_key, listed_sexes, match_name, read_name, recording_key)
+from .audio import ENCODED, find_sounds, load_audio
+from .command import plural, printable
+from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, emotion_of, folder_says,
+                                hash_index, identity, index_key, is_word, listed_sexes, match_name, odd_character,
+                                read_name, recording_key, why_not_own)
 from .files import AudioError, CorpusError, file_sha256
+from .lists import (SEXES, Columns, find_file, list_rows, list_text, name_columns, read_part, read_row,
+                              why_no_file)
+from .roles import (is_emotion, name_emotion, propose_emotion, propose_speaker, read_folders, say_from,
+                              say_parts, say_roles, settle_parts, split_words)
 
 pd = lazy.load("pandas")
 
@@ -37,15 +45,30 @@ def _is_marked(folder: Path) -> bool:
 def _say_left_out(root: Path, left_out: dict) -> None:
     "Warn of files that are left out, with the reason for the first."
     for clip, reason in [*left_out.items()][:1]:
-        warnings.warn(f"{root}: {len(left_out):,} files are left out; the first, {clip}: {reason}", stacklevel=4)
+        said = f"{root}: {len(left_out):,} files are left out; the first, {clip}: {reason}"
+        warnings.warn(printable(said), stacklevel=4)
 
 
-def _corpus(rows: list, root: Path, left_out: dict, columns: list[str] = COLUMNS) -> pd.DataFrame:
+def _nothing_left(root: Path, left_out: dict, what: str) -> CorpusError:
+    "The error of a corpus without a clip; it carries what was left out."
+    clip, reason = [*left_out.items()][0]
+    count = f"none of its {len(left_out):,} {what} could be used"
+    error = CorpusError(f"{root}: {count}; the first, {clip}: {reason}")
+    error.left_out = left_out
+    return error
+
+# %% ../../nbs/lib/finding.ipynb #0db1f26b
+def _corpus(
+    rows: list[tuple],  # emptied here
+    root: Path,
+    left_out: dict[str, str],  # clip: reason
+    columns: list[str] = COLUMNS,  # of the rows
+    told: dict = {},  # where each role was found, and notes
+    what: str = "audio files",
+) -> pd.DataFrame:
     "The corpus table of rows, sorted by clip; what was left out is warned of and kept in attrs."
     if not rows:
-        clip, reason = [*left_out.items()][0]
-        count = f"none of its {len(left_out):,} audio files could be used"
-        raise CorpusError(f"{root}: {count}; the first, {clip}: {reason}")
+        raise _nothing_left(root, left_out, what)
     _say_left_out(root, left_out)
     corpus = pd.DataFrame(rows, columns=columns, dtype=str)
     rows.clear()
@@ -53,157 +76,438 @@ def _corpus(rows: list, root: Path, left_out: dict, columns: list[str] = COLUMNS
     marked = {folder: _is_marked(Path(folder)) for folder in set(folders)}
     corpus["corpus"] = [SYNTHETIC if marked[folder] else name for folder, name in zip(folders, corpus["corpus"])]
     corpus = corpus.sort_values("clip", ignore_index=True)
-    corpus.attrs["left_out"] = left_out
+    corpus.attrs |= {"left_out": left_out, "told": {name: told for name in corpus["corpus"].unique()}}
+    corpus.attrs["roles"] = say_roles(corpus)
     return corpus
 
+# %% ../../nbs/lib/finding.ipynb #cce3e74a
+def _clips(
+    root: Path,
+    files: list[Path] | None,  # of the root; all recordings in it if None
+) -> tuple[dict[str, Path], dict[str, str]]:  # files by their path below the root; the reasons of those left out
+    "The recordings of a folder whose names can be written down."
+    found, left_out = find_sounds(root) if files is None else (files, {})
+    if odd := odd_character(str(root)):
+        raise CorpusError(f"{root}: the folder's name has the character {odd}; rename it")
+    clips = {path.relative_to(root).as_posix(): path for path in found}
+    for clip in [clip for clip in clips if odd_character(clip)]:
+        left_out[printable(clip)] = f"its name has the character {odd_character(clip)}; rename it"
+        del clips[clip]
+    return clips, left_out
+
+
+def _rows(
+    rows: list[dict],
+    always: list[str] = [],  # further columns that are wanted though no row has anything in them
+) -> tuple[list[tuple], list[str]]:  # the rows as tuples, and their columns
+    "The columns of a corpus, and those further ones in which a row has something."
+    further = [name for name in MORE if name in always or any(row.get(name) for row in rows)]
+    columns = [*COLUMNS, *further]
+    return [tuple(sys.intern(row.get(column, "")) for column in columns) for row in rows], columns
+
+
+def _say_ways(
+    clips: Iterable[str],
+    ways: dict[str, str],  # role -> regular expression that finds it
+) -> dict[str, dict[str, str]]:  # role -> clip -> what it is
+    "What was said with --speaker_from, --text_from and --emotion_from."
+    clips = list(clips)
+    return {role: dict(zip(clips, say_from(role, way, clips))) for role, way in ways.items() if way and clips}
 
 # %% ../../nbs/lib/finding.ipynb #1186cba4
-LOSSY = {".mp3", ".ogg", ".oga", ".opus"}
+LOSSY = {".mp3", ".mp2", ".ogg", ".oga", ".opus"} | ENCODED
+LONGER = 0.25  # s that a lossy copy may be longer or shorter, since encoders pad
 
 
-def _is_readable(path: Path) -> bool:
-    "Whether load_audio takes it."
+def _sound(path: Path) -> tuple[np.ndarray, int] | None:
+    "Samples and rate of a file, or None where it can't be read."
     try:
-        return load_audio(path, sr=None) is not None
+        return load_audio(path, sr=None)
     except AudioError:
-        return False
+        return None
 
 
+def _sound_alike(sounds: dict[Path, tuple[np.ndarray, int]]) -> bool:
+    "Whether lossless files hold the same samples, to the last bits, and lossy ones last as long."
+    lossless = [sound for path, sound in sounds.items() if path.suffix.lower() not in LOSSY]
+    (y, rate), *others = lossless or list(sounds.values())
+    same = all(r == rate and len(x) == len(y) and np.abs(x - y).max(initial=0) < 1e-4 for x, r in others if lossless)
+    return same and all(abs(len(x) / r - len(y) / rate) < LONGER for x, r in sounds.values())
+
+# %% ../../nbs/lib/finding.ipynb #2deb1c13
 def _choose(
     paths: list[Path],  # files that claim to be one recording, the least deep first
     published: str = "",  # hash of that recording; "" where nobody knows it
-) -> tuple[Path, list[Path]]:
-    "The file to keep, and those of its format that differ from it."
+) -> tuple[Path | None, list[Path]]:
+    "The file to keep, None where nothing decides, and those that are not its copies."
     hashes = {path: file_sha256(path) for path in paths} if len(paths) > 1 else {}
     if len(set(hashes.values())) <= 1:
         return paths[0], []
-    formats = {path: path.suffix.lower() for path in sorted(paths, key=lambda path: path.suffix.lower() in LOSSY)}
-    kept = next((path for path in paths if hashes[path] == published != ""), None)
-    kept = kept or next(filter(_is_readable, formats), paths[0])
-    return kept, [path for path in paths if hashes[path] != hashes[kept] and formats[path] == formats[kept]]
+    if kept := next((path for path in paths if hashes[path] == published != ""), None):
+        return kept, [path for path in paths if hashes[path] != published
+                      and path.suffix.lower() == kept.suffix.lower()]
+    sounds = {path: sound for path in paths if (sound := _sound(path))}
+    kinds = Counter(path.suffix.lower() for path in {hashes[path]: path for path in sounds}.values())
+    twice = any(n > 1 for suffix, n in kinds.items() if suffix in LOSSY)  # two mp3 that differ are no copies
+    if not sounds or twice or not _sound_alike(sounds):
+        return None, paths
+    lossless = [path for path in sounds if path.suffix.lower() not in LOSSY]
+    kept = lossless[0] if lossless else max(sounds, key=lambda path: path.stat().st_size)
+    return kept, [path for path in paths if path not in sounds]
+
+# %% ../../nbs/lib/finding.ipynb #9167de9f
+def _keep_one(
+    takes: dict[object, list[str]],  # clips that claim to be one recording, by what they claim
+    clips: dict[str, Path],
+    left_out: dict[str, str],  # gets the reasons of others
+    hashes: dict = {},  # published hash by claim
+) -> tuple[dict[object, str], list[str]]:  # the clip that stands for each claim; a note on copies
+    "Each recording once."
+    kept, copies = {}, 0
+    for claim, names in takes.items():
+        paths = {clips[name]: name for name in names}
+        path, others = _choose(list(paths), hashes.get(claim, ""))
+        copies += len(names) - len(others) - (path is not None)
+        if path is not None:
+            kept[claim] = paths[path]
+        for other in others:
+            rival = next(name for name in [kept.get(claim), *names] if name and name != paths[other])
+            ends = " and is kept" if path else ", and nothing tells which is right; delete one"
+            left_out[paths[other]] = f"its name claims to be {rival}, which differs{ends}"
+    notes = [f"{plural(copies, 'further file')} left out as {'copies' if copies > 1 else 'a copy'}"] if copies else []
+    return kept, notes
+
+# %% ../../nbs/lib/finding.ipynb #0d156b07
+@lru_cache(4096)
+def _claims(
+    folder: str,
+    speakers: frozenset[str],  # of the corpus, in capitals
+) -> tuple[str, str]:  # emotion and speaker, nothing where it tells none
+    "What the name of a folder says of the recordings in it."
+    if is_emotion(folder):
+        return emotion_of(folder), ""
+    words = [word for word in re.split(r"[\W_]+", folder) if word]
+    for i in range(1, len(words)):
+        if is_emotion("_".join(words[i:])) and "_".join(words[:i]).upper() in speakers:
+            return emotion_of("_".join(words[i:])), "_".join(words[:i]).upper()
+    bare = re.sub(r"^(actor|actress|speaker|spk)[\W_]*", "", folder, flags=re.IGNORECASE).upper()
+    named = bare in speakers and (not bare.isdigit() or bare != folder.upper())
+    return "", bare if named else ""
+
+
+def _misplaced(clip: str, said: dict, speakers: frozenset[str], aliases: dict = {}) -> str:
+    "Why a name can't be right in its folder; nothing where it can."
+    claims = {folder: _claims(folder, speakers) for folder in clip.split("/")[:-1]}
+    for role, i in ("emotion", 0), ("speaker", 1):
+        told = {aliases.get(claim[i], claim[i]): folder for folder, claim in claims.items() if claim[i]}
+        if told and said[role] and said[role] not in told:
+            folder = printable([*told.values()][-1])
+            return f"its name says {said[role]} and its folder {folder}; rename it, or move it to where it belongs"
+    return ""
 
 # %% ../../nbs/lib/finding.ipynb #375fd9f9
 def _own_name(folder: Path) -> str:
     "What recordings of one's own are called as a corpus: their folder's name, never that of a published corpus."
-    name = Path(folder).resolve().name or "recordings"
+    name = printable(Path(folder).resolve().name) or "recordings"
     return f"{name} (own)" if name.lower() in NAMINGS else name
 
 
-def _takes(root: Path, name: str, files: list[Path]) -> tuple[dict[tuple, list[Path]], dict[str, str]]:
-    "The files of each recording, and why others are left out."
-    naming, takes, left_out = NAMINGS[name], {}, {}
-    for path in files:
-        if said := read_name(path, naming):
-            takes.setdefault(recording_key(said), []).append(path)
+def _read_names(name: str, clips: dict[str, Path], left_out: dict[str, str], ways: dict) -> dict[str, dict]:
+    "What the name of each clip says; left_out gets the reasons of those that say nothing."
+    naming, said, given = NAMINGS[name], {}, _say_ways(clips, ways)
+    for clip, path in clips.items():
+        reason = next((reason for pattern, reason in naming.unwanted.items() if match_name(pattern, path)), "")
+        read = None if reason else read_name(path, naming)
+        if read is None:
+            own = f" ({name}): {why_not_own(path)}" if name == OWN_NAMES else ""
+            left_out[clip] = reason or f"its name is not like {naming.example}{own}"
             continue
-        reasons = [reason for pattern, reason in naming.unwanted.items() if match_name(pattern, path)]
-        reasons.append(f"its name is not like {naming.example}" + (f" ({name})" if name == OWN_NAMES else ""))
-        left_out[path.relative_to(root).as_posix()] = reasons[0]
-    return takes, left_out
+        said[clip] = read | {role: found[clip] for role, found in given.items()}
+        if "emotion" in given:
+            said[clip] |= {"label": said[clip]["emotion"], "emotion": emotion_of(said[clip]["emotion"])}
+    return said
+
+
+def _published(name: str) -> dict[tuple, str]:
+    "Hash of each published recording, by what its name says."
+    index = hash_index(name)
+    return {} if index is None else {index_key(f, name): sha for f, sha in zip(index["file"], index["sha256"])}
+
+# %% ../../nbs/lib/finding.ipynb #3f9c5af3
+def _drop_misplaced(name: str, clips: dict, said: dict[str, dict], left_out: dict, ways: dict) -> None:
+    "Leave out clips whose name speaks against their folder, unless their bytes are the published ones."
+    naming = NAMINGS[name]
+    speakers = frozenset(one["speaker"].upper() for one in said.values()) | frozenset(naming.aliases)
+    claims = {clip: _misplaced(clip, one | dict.fromkeys(ways, ""), speakers, naming.aliases)
+              for clip, one in said.items()}
+    wrong = {clip: reason for clip, reason in claims.items() if reason}
+    hashes = _published(name) if wrong else {}
+    for clip, reason in wrong.items():
+        known = hashes.get(recording_key(said[clip]), "")
+        if not known or file_sha256(clips[clip]) != known:
+            left_out[clip] = reason
+            del said[clip]
+
+# %% ../../nbs/lib/finding.ipynb #684cf217
+def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> str:
+    "Take the part, and in recordings of one's own the sex, from words among folders; what eval is."
+    folders = {clip: clip.rpartition("/")[0] for clip in said}
+    told = {}
+    for folder in set(folders.values()):
+        found = [folder_says(name) or {} for name in folder.split("/") if is_word(name, False)]
+        told[folder] = {c: {one[c] for one in found if c in one} for c in ("part", "sex")}
+    for clip, folder in folders.items():
+        if len(told[folder]["part"]) > 1:
+            left_out[clip] = f"two parts on its path, {' and '.join(sorted(told[folder]['part']))}; rename a folder"
+            del said[clip]
+            continue
+        said[clip]["part"] = next(iter(told[folder]["part"]), "")
+        if own and len(told[folder]["sex"]) == 1:
+            said[clip]["sex"] = said[clip]["sex"] or next(iter(told[folder]["sex"]))
+    return settle_parts([*said.values()])
+
+
+def _no_words(said: dict[str, dict]) -> None:
+    "Take words such as train for no speakers, though they stand where the speaker should."
+    people, words = split_words({(one["speaker"],): [(0, one["speaker"])] for one in said.values()})
+    for one in said.values():
+        for word in words[one["speaker"],]:
+            told = folder_says(word) or {}
+            one |= {"speaker": ""} | {column: one[column] or told.get(column, "") for column in ("sex", "part")}
 
 # %% ../../nbs/lib/finding.ipynb #014bf48b
 def from_names(
     root: str | Path,  # folder of the recordings, in any layout
     name: str,  # key of `NAMINGS`, such as tess
     files: list[Path] | None = None,  # of them; all audio files below root if None
+    ways: dict[str, str] = {},  # speaker, text or emotion -> regular expression that finds it, instead of the naming
 ) -> pd.DataFrame:  # a corpus, each recording once
     "Read a corpus whose file names say what they hold."
-    root, naming = Path(root), NAMINGS[name]
-    takes, left_out = _takes(root, name, audio_files(root) if files is None else files)
-    sexes, hashes, rows = listed_sexes(root, naming.speakers_file), {}, []
-    if any(len(paths) > 1 for paths in takes.values()) and (index := hash_index(name)) is not None:
-        hashes = {index_key(file, name): sha256 for file, sha256 in zip(index["file"], index["sha256"])}
-    for key, paths in takes.items():
-        path, others = _choose(paths, hashes.get(key, ""))
-        clip, said = path.relative_to(root).as_posix(), read_name(path, naming)
-        said["sex"] = sexes.get(said["speaker"], said["sex"])
-        rows.append(dict(said, clip=clip, path=str(path), corpus=_own_name(root) if name == OWN_NAMES else name))
-        for other in others:
-            left_out[other.relative_to(root).as_posix()] = f"its name claims to be {clip}, which differs and is kept"
-    return _corpus(rows, root, left_out, [*COLUMNS, "intensity"] if naming.intensities else COLUMNS)
+    root, naming, own = Path(root), NAMINGS[name], name == OWN_NAMES
+    clips, left_out = _clips(root, files)
+    said = _read_names(name, clips, left_out, ways)
+    _drop_misplaced(name, clips, said, left_out, ways)
+    meant = _folder_words(said, left_out, own)
+    takes, sexes = {}, listed_sexes(root, naming.speakers_file)
+    for clip, one in said.items():
+        takes.setdefault(recording_key(one), []).append(clip)
+    kept, notes = _keep_one(takes, clips, left_out, _published(name) if len(takes) < len(said) else {})
+    if own and "speaker" not in ways:
+        _no_words(said)
+    rows, corpus = [], _own_name(root) if own else name
+    for clip in kept.values():
+        one = said[clip]
+        one |= {"clip": clip, "path": str(clips[clip]), "corpus": corpus, "sex": sexes.get(one["speaker"], one["sex"])}
+        rows.append(one)
+    rows, columns = _rows(rows, ["intensity"] * bool(naming.intensities))
+    told = dict.fromkeys(("speaker", "emotion", "text"), "the names") | {role: f"--{role}_from" for role in ways}
+    return _corpus(rows, root, left_out, columns, told | {"part": say_parts(meant), "notes": notes})
 
 # %% ../../nbs/lib/finding.ipynb #775522df
+def _folders_of(clip: str, speaker: str = "") -> tuple[str, ...]:
+    "The folders on a path, but for one that is known to be the speaker's."
+    return tuple(sys.intern("" if name == speaker else name) for name in clip.split("/")[:-1])
+
+
+def _twins(clips: dict[str, Path], left_out: dict[str, str]) -> list[str]:
+    "Drop copies of a recording in another format beside it, and give a note on them."
+    takes = {}
+    for clip in clips:
+        takes.setdefault(clip.rpartition(".")[0], []).append(clip)
+    kept, notes = _keep_one({stem: names for stem, names in takes.items() if len(names) > 1}, clips, left_out)
+    for stem, names in takes.items():
+        for name in names if len(names) > 1 else []:
+            if name != kept.get(stem):
+                del clips[name]
+    return notes
+
+
+@lru_cache(4096)
+def _sex_of(speaker: str) -> str:
+    "The sex that a speaker's name tells, as SF1 does."
+    sexes = NAMINGS[OWN_NAMES].sexes
+    return next((sex for pattern, sex in sexes.items() if re.fullmatch(pattern, speaker.upper())), "")
+
+
+def _folder_row(clip: str, told: dict, given: dict[str, str]) -> tuple[dict, str]:
+    "What folders and expressions say of a clip, and why it can't be used."
+    said = {"label": told.get("label", "")} | told | ({"label": given["emotion"]} if "emotion" in given else {})
+    named = name_emotion(clip.rpartition("/")[2].rpartition(".")[0]) if "emotion" not in given else ""
+    emotion = emotion_of(said["label"])
+    if not said.get("reason") and named and emotion in SYNONYMS and emotion_of(named) != emotion:
+        folder = printable(said["label"])
+        return said, f"its name says {named} and its folder {folder}; rename it, or move it to where it belongs"
+    said |= {"clip": clip, "emotion": emotion, "text": given.get("text", "")}
+    said["speaker"] = given.get("speaker") or said.get("speaker", "")
+    return said, said.get("reason", "")
+
+# %% ../../nbs/lib/finding.ipynb #31b375ec
 def from_folder(
     root: str | Path,  # holds one folder per emotion, with its recordings
     files: list[Path] | None = None,  # of them; all audio files below root if None
+    ways: dict[str, str] = {},  # speaker, text or emotion -> regular expression that finds it, instead of folders
 ) -> pd.DataFrame:  # a corpus; speaker is "" without folders for speakers, text always
     "Read recordings sorted into folders named after the emotions."
-    root, rows, left_out = Path(root), [], {}
-    for path in audio_files(root) if files is None else files:
-        clip = path.relative_to(root)
-        folders = clip.parts[:-1]
-        if not folders:
-            left_out[clip.as_posix()] = "it lies in no folder named after an emotion"
-            continue
-        label = next((name for name in folders if emotion_of(name) in SYNONYMS), folders[0])
-        others = [name for name in folders if name != label]
-        rows.append(dict(clip=clip.as_posix(), path=str(path), emotion=emotion_of(label), label=label,
-                         speaker=others[0] if len(others) == 1 else "", text="", sex="", corpus=_own_name(root)))
-    return _corpus(rows, root, left_out)
+    root, rows = Path(root), []
+    clips, left_out = _clips(root, files)
+    given = _say_ways(clips, ways)
+    notes = _twins(clips, left_out)
+    folders = {clip: _folders_of(clip, given.get("speaker", {}).get(clip, "")) for clip in clips}
+    told, where = read_folders(Counter(folders.values()), "emotion" not in given, "speaker" not in given)
+    for clip in clips:
+        row, reason = _folder_row(clip, told[folders[clip]], {role: found[clip] for role, found in given.items()})
+        if reason:
+            left_out[clip] = reason
+        else:
+            rows.append(row)
+    corpus = _own_name(root)
+    for row in rows:
+        row |= {"path": str(clips[row["clip"]]), "corpus": corpus, "sex": row.get("sex") or _sex_of(row["speaker"])}
+    where |= {role: f"--{role}_from" for role in given} | {"notes": notes}
+    where["sex"] = "folders or the speakers' names" if any(row["sex"] for row in rows) else ""
+    table, columns = _rows(rows)
+    return _corpus(table, root, left_out, columns, where)
 
 # %% ../../nbs/lib/finding.ipynb #afb51dce
-def _csv_text(path: Path) -> str:
-    "The text of a csv file."
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: there is no such file; check the path") from None
-    except UnicodeDecodeError:
-        raise CorpusError(f"{path}: not text in UTF-8; save it as csv in UTF-8") from None
+Row = tuple[int, str, tuple[str, ...]]  # line, file, fields
 
 
-def _csv_rows(path: Path) -> list[tuple[int, dict]]:
-    "Line number and fields of each row of a csv file; column names in lower case."
-    text = _csv_text(path)
-    first, rows = text.partition("\n")[0], []
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-    names = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-    wrong = [f"unknown column {name!r}" for name in names if name not in (*COLUMNS, *MORE)]
-    wrong += [f"no column {name!r}" for name in ("path", "emotion") if name not in names]
-    if wrong:
-        raise CorpusError(f"{path}: line 1: {wrong[0]}; needed are path, emotion; optional speaker, text, sex")
-    for row in reader:
-        if None in row:
-            raise CorpusError(f"{path}: line {reader.line_num}: more fields than columns; put quotes around commas")
-        rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
-    if not rows:
-        raise CorpusError(f"{path}: nothing below the line of column names; add one line a recording")
-    return rows
+def _listed(path: Path, columns: Columns, lines: Iterable) -> tuple[list[Row], dict[str, str]]:
+    "The rows of a list that name a file, and why others are left out."
+    rows, left_out, folder = [], {}, str(path.parent)
+    for line, fields in lines:
+        row, reason = read_row(fields, columns)
+        file = "" if reason else find_file(folder, row["path"])
+        if not file:
+            left_out[printable(f"{row['path']} (line {line})".strip())] = reason or why_no_file(row["path"])
+            continue
+        rows.append((line, file, tuple(map(sys.intern, row.values()))))  # a speaker's name is kept once
+    return rows, left_out
 
-# %% ../../nbs/lib/finding.ipynb #fa274498
-def _csv_row(path: Path, line: int, row: dict) -> dict:
-    "One row of a corpus from one line of a csv."
-    where, file, sex = f"{path}: line {line}", path.parent / row["path"], row.get("sex", "").lower()
-    for name in ("path", "emotion"):
-        if not row[name]:
-            raise CorpusError(f"{where}: no {name}; fill it in or delete the line")
-    if not file.is_file():
-        raise CorpusError(f"{where}: no file {file}; relative paths start at the folder of the csv")
-    if sex not in ("", "f", "m", "female", "male"):
-        raise CorpusError(f"{where}: sex is {sex!r}; give female, male or nothing")
-    row = {name: sys.intern(value) for name, value in row.items()}  # a speaker's name is kept once, not for each clip
-    return dict(row, clip=row.get("clip") or Path(row["path"]).as_posix(), path=str(file),
-                emotion=emotion_of(row["emotion"]), label=row.get("label") or row["emotion"],
-                speaker=row.get("speaker", ""), text=row.get("text", ""),
-                sex={"f": "female", "m": "male"}.get(sex[:1], ""),
-                corpus=sys.intern(row.get("corpus") or _own_name(path.resolve().parent)))
+
+def _real(file: str, folders: dict[str, str]) -> str:
+    "The file itself, whatever link leads to it."
+    folder, name = os.path.split(file)
+    real = folders[folder] = folders.get(folder) or os.path.realpath(folder)
+    return os.path.realpath(file) if os.path.islink(file) else os.path.join(real, name)
+
+# %% ../../nbs/lib/finding.ipynb #766702b7
+def _doubled(rows: list[Row], names: list[str]) -> dict[int, list[int]]:
+    "The first row of each file that has several, and the others."
+    seen, folders, doubled = {}, {}, {}
+    at_clip = names.index("clip") if "clip" in names else None
+    for i, (_, file, fields) in enumerate(rows):
+        clip = fields[at_clip] if at_clip is not None else ""
+        claims = [_real(file, folders), *[("clip", clip)] * bool(clip)]
+        first = next((seen[claim] for claim in claims if claim in seen), i)
+        for claim in claims:
+            seen.setdefault(claim, first)
+        if first != i:
+            doubled.setdefault(first, []).append(i)
+    return doubled
+
+
+def _once(rows: list[Row], names: list[str], left_out: dict[str, str]) -> list[Row]:
+    "Each file once; none of its rows where they say different things."
+    roles = [i for i, name in enumerate(names) if name in COLUMNS and name not in ("path", "clip")]
+    gone = {}
+    for first, others in _doubled(rows, names).items():
+        said = {i: [identity(rows[i][2][role]) for role in roles] for i in (first, *others)}
+        alike = all(what == said[first] for what in said.values())
+        for i in others if alike else said:
+            line = rows[others[0] if i == first else first][0]
+            gone[i] = f"it is on line {line} " + ("already" if alike else "too, and something else is said; delete one")
+    for i, reason in gone.items():
+        left_out[printable(f"{rows[i][2][names.index('path')]} (line {rows[i][0]})")] = reason
+    return [row for i, row in enumerate(rows) if i not in gone]
+
+# %% ../../nbs/lib/finding.ipynb #c21e47df
+def _list_parts(
+    rows: list[Row],
+    names: list[str],  # of columns; a column of another name and content is no part, and gets its name back
+    called: str,  # name of the column in the list
+    left_out: dict[str, str],  # gets rows whose part is none
+) -> tuple[list[Row], dict[str, str]]:
+    "The other rows, and what each of their parts means."
+    if "part" not in names:
+        return rows, {}
+    at = names.index("part")
+    meant = {value: {"part": read_part(value)} for value in {fields[at] for _, _, fields in rows}}
+    strange = {value for value, part in meant.items() if part["part"] is None}
+    if strange and identity(called) != "part":
+        names[at] = called
+        return rows, {}
+    for line, _, fields in rows:
+        if fields[at] in strange:
+            left_out[printable(f"{fields[names.index('path')]} (line {line})")] = (
+                f"its part is {printable(fields[at])}; give train, val, test or nothing")
+    settle_parts([*meant.values()])
+    return [row for row in rows if row[2][at] not in strange], {value: part["part"] for value, part in meant.items()}
+
+
+def _list_row(row: dict[str, str], file: str, given: dict[str, str], parts: dict[str, str]) -> dict[str, str]:
+    "One row of a corpus."
+    row, label = row | given, "" if "emotion" in given else row.get("label")
+    clip = row["path"] if "/" in row["path"] else row["path"].replace("\\", "/")
+    return {"speaker": "", "text": ""} | row | dict(
+        clip=row.get("clip") or Path(clip).as_posix(), path=file, emotion=emotion_of(row["emotion"]),
+        label=label or row["emotion"], sex=SEXES.get(row.get("sex", "").lower(), ""),
+        part=parts.get(row.get("part"), ""))
+
+
+def _list_notes(path: Path, columns: Columns, rows: list[Row], names: list[str]) -> list[str]:
+    "What to know of how a list was read; what may hide speakers is warned of, too."
+    near = [f"the column {name} is read as nothing; if it is the {role}, call it {role}"
+            for name, role in columns.nearly.items()]
+    for said in near:
+        warnings.warn(f"{path}: {said}", stacklevel=4)
+    odd = {fields[names.index("sex")] for _, _, fields in rows} if "sex" in names else set()
+    odd = sorted(printable(sex) for sex in odd if sex and sex.lower() not in SEXES)
+    kept = [name for name in names if name and name not in (*COLUMNS, *MORE)]
+    return [*near, *[f"sex unknown where the list has {', '.join(odd[:5])}"] * bool(odd),
+            *[f"kept besides: {', '.join(kept[:8])}"] * bool(kept)]
+
+# %% ../../nbs/lib/finding.ipynb #694ff03f
+def _without_empty(names: list[str], rows: list[Row]) -> list[str]:
+    "Names of columns; nothing for one without a name in which no row has anything."
+    empty = {i for i, name in enumerate(names) if re.fullmatch(r"column_\d+", name)
+             and not any(row[2][i] for row in rows)}
+    return ["" if i in empty else name for i, name in enumerate(names)]
+
+
+def _list_table(path: Path, rows: list[Row], names: list[str], given: dict, parts: dict) -> tuple[list, list[str]]:
+    "The rows of a corpus, and their columns."
+    further = [name for name in names if name and name not in (*COLUMNS, *MORE)]
+    header = [*COLUMNS, *(name for name in MORE if name in names), *further]
+    own, table = _own_name(path.resolve().parent), []
+    for _, file, fields in rows:
+        said = dict(zip(names, fields))
+        row = _list_row(said, file, {role: found[said["path"]] for role, found in given.items()}, parts)
+        row["corpus"] = row.get("corpus") or own
+        table.append(tuple(row[name] for name in header))
+    return table, header
 
 
 def from_csv(
-    path: str | Path,  # csv with the columns path and emotion; speaker, text and sex if known
+    path: str | Path,  # a list with the columns path and emotion; speaker, text and sex if known
+    ways: dict[str, str] = {},  # speaker, text or emotion -> regular expression that finds it in the paths of the list
 ) -> pd.DataFrame:  # a corpus
     "Read a list of recordings."
-    path, rows, seen, columns = Path(path), [], {}, COLUMNS
-    for line, given in _csv_rows(path):
-        row = _csv_row(path, line, given)
-        columns = COLUMNS + [name for name in MORE if name in row]
-        rows.append(tuple(row[name] for name in columns))  # a dict would take three times the memory
-        for same in (os.path.realpath(row["path"]), row["clip"]):
-            if seen.setdefault(same, line) != line:
-                raise CorpusError(f"{path}: line {line}: {given['path']} is on line {seen[same]} already; delete one")
-    del seen
-    return _corpus(rows, path, {}, columns)
+    path = Path(path)
+    text, note = list_text(path)
+    lines = list_rows(text, path)
+    columns = name_columns(next(lines, (0, []))[1], path, ["path"] if ways.get("emotion") else ["path", "emotion"])
+    rows, left_out = _listed(path, columns, lines)
+    if not rows and not left_out:
+        raise CorpusError(f"{path}: nothing below the line of column names; add one line a recording")
+    names = _without_empty([*columns.at, *columns.further], rows)
+    rows, parts = _list_parts(_once(rows, names, left_out), names, columns.called.get("part", ""), left_out)
+    given = _say_ways([fields[names.index("path")] for _, _, fields in rows], ways)
+    told = {role: f"the column {name}" for role, name in columns.called.items()}
+    told |= {role: f"--{role}_from" for role in given}
+    told["notes"] = [*_list_notes(path, columns, rows, names), *[note] * bool(note)]
+    table, header = _list_table(path, rows, names, given, parts)
+    return _corpus(table, path, left_out, header, told, "rows")
 
 # %% ../../nbs/lib/finding.ipynb #de198d7e
 def _safe(name: str) -> str:
@@ -253,7 +557,9 @@ def join_corpora(
         own, alone = corpus["corpus"].unique(), len(corpora) == 1
         prefix = "" if alone or len(own) > 1 else f"{_safe(own[0])}/"
         left_out |= {prefix + clip: reason for clip, reason in corpus.attrs.get("left_out", {}).items()}
-    joined.attrs["left_out"] = left_out
+    told = {name: own for corpus in corpora for name, own in corpus.attrs.get("told", {}).items()}
+    joined.attrs |= {"left_out": left_out, "told": told}
+    joined.attrs["roles"] = say_roles(joined)
     return joined
 
 # %% ../../nbs/lib/finding.ipynb #ece1f239
@@ -270,58 +576,84 @@ def _by_naming(files: list[Path]) -> dict[str, list[Path]]:
     return groups
 
 
-def _leave_out(corpus: pd.DataFrame, root: Path, files: list[Path], reason: str) -> pd.DataFrame:
-    "The corpus, with files of its root left out aloud."
-    more = {path.relative_to(root).as_posix(): reason for path in files}
-    _say_left_out(root, more)
-    corpus.attrs["left_out"] |= more
+def _leave_out(corpus: pd.DataFrame, root: Path, left_out: dict[str, str]) -> pd.DataFrame:
+    "The corpus, with more files of its root left out aloud."
+    _say_left_out(root, left_out)
+    corpus.attrs["left_out"] |= left_out
     return corpus
 
 
-def _from_known(root: Path, groups: dict[str, list[Path]]) -> pd.DataFrame | None:
+def _because(root: Path, files: list[Path], reason: str) -> dict[str, str]:
+    "One reason for several files."
+    return {printable(path.relative_to(root).as_posix()): reason for path in files}
+
+# %% ../../nbs/lib/finding.ipynb #027cf3d1
+def _from_known(root: Path, groups: dict[str, list[Path]], ways: dict[str, str]) -> pd.DataFrame | None:
     "The known corpora in a folder; None where they are not nine in ten of its files."
     total = sum(map(len, groups.values()))
     known = {name: files for name, files in groups.items() if name and len(files) >= STRAY * total}
     if sum(map(len, known.values())) < SHARE * total:
         return None
     if len(known) == 1:
-        return from_names(root, *known, [path for files in groups.values() for path in files])
+        return from_names(root, *known, [path for files in groups.values() for path in files], ways)
     tables = []
     for name, files in known.items():
         tops = {path.relative_to(root).parts[:-1][:1] for path in files}  # a folder for each corpus, or all in one
-        tables.append(from_names(root.joinpath(*tops.pop()) if len(tops) == 1 else root, name, files))
+        own = ways if name == OWN_NAMES else {}
+        tables.append(from_names(root.joinpath(*tops.pop()) if len(tops) == 1 else root, name, files, own))
     corpus = join_corpora(*tables)
     strays = [path for name in groups if name not in known for path in groups[name]]
-    return _leave_out(corpus, root, strays, "it is named like no corpus here")
+    return _leave_out(corpus, root, _because(root, strays, "it is named like no corpus here"))
 
 # %% ../../nbs/lib/finding.ipynb #47682542
+def _advice(clips: list[str]) -> str:
+    "What to say oneself of paths."
+    way = propose_emotion(clips)
+    emotions = say_from("emotion", way, clips) if way else []
+    who, n = propose_speaker(clips, emotions) if way else ("", 0)
+    if not way:
+        return "say with --emotion_from what paths tell"
+    speakers = f" --speaker_from '{who}', if those are {plural(n, 'speaker')}" if n else ""
+    return f"give --emotion_from '{way}'{speakers}"
+
+
 def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folders: set[str]) -> str:
     "Why a folder is no corpus: what was seen, what was looked for, what to do."
     seen = [f"{len(group):,} named like {NAMINGS[name].example} ({name})" for name, group in groups.items() if name]
     known = ", ".join(f"{naming.example} ({name})" for name, naming in NAMINGS.items())
-    return (f"{root}: no corpus that is known. Seen: {len(files):,} audio files such as {files[0].name}; "
-            f"{', '.join(seen) or 'none is named like a known corpus'}; folders named after emotions: "
-            f"{', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like {known}; or two "
-            "folders named after emotions. What to do: name the folders of known corpora with commas between, or "
-            "list the files in a csv with the columns path and emotion")
+    first, lists = min(groups.get("", files)), sorted(printable(path.name) for path in root.glob("*.csv"))
+    listed = f"give {lists[0]}, if it lists them" if lists else "list them in a csv with the columns path and emotion"
+    advice = _advice([path.relative_to(root).as_posix() for path in files])
+    return (f"{root}: no corpus that is known. Seen: {plural(len(files), 'audio file')} such as {first.name} "
+            f"({why_not_own(first)}); {', '.join(seen) or 'none is named like a known corpus'}; folders named after "
+            f"emotions: {', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like {known}; "
+            f"or folders named after two emotions. What to do: {advice}; or {listed}; or name the folders of known "
+            "corpora with commas between")
+
+# %% ../../nbs/lib/finding.ipynb #9fef8ca6
+def _own_corpus(root: Path, files: list[Path], groups: dict[str, list[Path]], ways: dict[str, str]) -> pd.DataFrame:
+    "Recordings in folders named after emotions, or whose emotion an expression tells."
+    inside = {folder: {part for part in folder.relative_to(root).parts if is_emotion(part)}
+              for folder in {path.parent for path in files}}
+    folders = set().union(*inside.values())
+    outside = any(not inside[path.parent] for name, group in groups.items() if name for path in group)
+    if not ways.get("emotion") and (len({emotion_of(part) for part in folders}) < 2 or outside):
+        raise CorpusError(_refusal(root, files, groups, folders))
+    return from_folder(root, files, ways)
 
 
-def _load_folder(root: Path) -> pd.DataFrame:
-    "The corpus in a folder."
-    found = audio_files(root)
+def _load_folder(root: Path, ways: dict[str, str] = {}, alone: bool = True) -> pd.DataFrame:
+    "The corpus in a folder; one that is published keeps its naming where it isn't alone."
+    found, left_out = find_sounds(root)
     marked = {folder: _is_marked(folder) for folder in {path.parent for path in found}}
     files = [path for path in found if not marked[path.parent]] or found
     groups = _by_naming(files)
-    corpus = _from_known(root, groups)
+    published = not alone and len(groups.get(OWN_NAMES, [])) < STRAY * len(files)
+    corpus = _from_known(root, groups, {} if published else ways)
     if corpus is None:
-        inside = {path: [part for part in path.relative_to(root).parts[:-1] if emotion_of(part) in SYNONYMS]
-                  for path in files}
-        folders = {part for parts in inside.values() for part in parts}
-        if len(folders) < 2 or any(not inside[path] for name, group in groups.items() if name for path in group):
-            raise CorpusError(_refusal(root, files, groups, folders))
-        corpus = from_folder(root, files)
-    synthetic = [path for path in found if path not in set(files)]
-    return _leave_out(corpus, root, synthetic, "it is synthetic, beside real recordings")
+        corpus = _own_corpus(root, files, groups, ways)
+    synthetic = _because(root, list(set(found) - set(files)), "it is synthetic, beside real recordings")
+    return _leave_out(corpus, root, left_out | dict(sorted(synthetic.items())))
 
 # %% ../../nbs/lib/finding.ipynb #7ca434ed
 def corpus_paths(
@@ -335,12 +667,27 @@ def corpus_paths(
     return [Path(path.strip()) for path in data.split(",") if path.strip()]
 
 
+def _check_used(corpora: list[pd.DataFrame], ways: dict[str, str]) -> None:
+    "Raise CorpusError for an expression that no corpus took."
+    told = [own for corpus in corpora for own in corpus.attrs["told"].values()]
+    for role in ways:
+        if not any(own.get(role) == f"--{role}_from" for own in told):
+            raise CorpusError(f"--{role}_from is for recordings of your own, and beside others a published corpus keeps "
+                              "its naming; give that corpus alone, or leave the option out")
+
+
 def load_corpus(
     data: str | Path | list,  # folder or csv file; several in a list, or in a string with commas between
     emotions: str | list[str] = "all",  # all; shared: what every corpus has; or names, with commas between
-) -> pd.DataFrame:  # a corpus
+    speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
+    text_from: str = "",  # and the text
+    emotion_from: str = "",  # and the emotion
+) -> pd.DataFrame:  # a corpus; what was taken for what is in attrs["roles"]
     "Find out what folders and csv files hold, and read them as one corpus."
     if not (paths := corpus_paths(data)):
         raise CorpusError(f"{data!r}: names no folder or csv file")
-    corpora = [from_csv(path) if path.is_file() else _load_folder(path) for path in paths]
+    ways = {"speaker": speaker_from, "text": text_from, "emotion": emotion_from}
+    ways = {role: way for role, way in ways.items() if way}
+    corpora = [from_csv(path, ways) if path.is_file() else _load_folder(path, ways, len(paths) == 1) for path in paths]
+    _check_used(corpora, ways)
     return join_corpora(*corpora, emotions=emotions)
