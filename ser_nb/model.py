@@ -54,7 +54,6 @@ def _cache_compilations():
             jax.config.update("jax_compilation_cache_dir", str(Path(cache_folder()) / "jax"))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
 
-
 # %% ../nbs/03_model.ipynb #7d3f91ac
 def _is_whole(packed: bytes) -> bool:
     "Whether a compressed entry has its end; one that isn't zlib's is believed."
