@@ -477,7 +477,8 @@ def with_sex(
     "Add what the corpus knows of the speakers' sex."
     index = features.index
     sex = index.set_index("clip")["sex"] if "sex" in index else pd.Series("", index=index["clip"])
-    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(), speaker=one_spelling(pred["speaker"].fillna("")))
+    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(),
+                       speaker=one_spelling(pred["speaker"].fillna("")))
 
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
