@@ -1178,14 +1178,20 @@ def _engine(name: str, address: str | None) -> Iterator[None]:
                            f"pip install 'ser_nb[{name}]'") from None
 
 # %% ../nbs/01_features.ipynb #50a54588
-def _dask(address: str | None):
-    "A client of a Dask scheduler."
+@contextlib.contextmanager
+def _dask(address: str | None) -> Iterator[None]:
+    "A client of a Dask scheduler; a cluster on this machine shows no page to the network and leaves no files."
+    import dask
     from dask.distributed import Client
 
-    try:
-        return Client(address, set_as_default=True)
-    except (OSError, ValueError) as error:
-        raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+    with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+          dask.config.set(temporary_directory=scratch)):
+        try:
+            client = Client(address, set_as_default=True, **({} if address else {"dashboard_address": None}))
+        except (OSError, ValueError) as error:
+            raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+        with client:
+            yield
 
 
 @contextlib.contextmanager

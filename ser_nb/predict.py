@@ -27,7 +27,7 @@ from .lib.audio import (array_samples, check_rate, check_sound, cut, file_blocks
                               read_bytes, resampled)
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
-                              SplitError, TrainError, replace_file)
+                              SplitError, replace_file)
 from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
@@ -272,7 +272,7 @@ def load(
         why = f"{Path(os.fsdecode(e.filename or '')).name}: {e.strerror or e}".removeprefix(": ")
     except Exception as e:  # of many kinds: these files may be anything
         why = f"a value is missing or wrong ({type(e).__name__}: {str(e)[:80]})"
-    raise PredictError(f"{run}: {why.removeprefix(f'{run}: ')}")
+    raise PredictError(f"{str(run) or repr(run)}: {why.removeprefix(f'{run}: ')}")
 
 # %% ../nbs/06_predict.ipynb #d4055b04
 def _said_of_network(model, n_features, n_classes) -> str:
@@ -430,7 +430,7 @@ def predict(
 def _in_folder(folder) -> list:
     "The recordings of a folder, and an error for each that is left out."
     files, left_out = find_sounds(folder)
-    return [*files, *(AudioError(os.path.join(folder, name), "left out", why) for name, why in left_out.items())]
+    return [*files, *(AudioError(str(Path(folder, name)), "left out", why) for name, why in left_out.items())]
 
 def _recordings(sounds) -> list:
     "What is meant by a folder or a list."
@@ -866,7 +866,7 @@ def _predict_command(clips, run, format, timeline, speaker="") -> int:
     failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
     n = len(set(failed)) if timeline else len(failed)
     if n:
-        say(f"{n} of {plural(len(sounds), 'recording')} have no answer")
+        say(f"ser_predict: no answer to {n:,} of {plural(len(sounds), 'recording')}")
     return int(n > 0)
 
 def _until_stopped(work):
