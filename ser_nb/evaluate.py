@@ -21,10 +21,10 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import command, one_line, plural, printable, progress, say, span
+from .lib.command import (command, main_command, one_line, plural, printable, progress, say,
+                                span)
 from .lib.corpora import identity, is_synthetic
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
@@ -493,7 +493,7 @@ def _folder_names(names) -> dict:  # name -> folder
     "A folder for each name, of letters, digits and a few signs, and for no two the same."
     made = {}
     for name in names:
-        plain = folder = re.sub(r"[^\w+.-]", "_", name)
+        folder = re.sub(r"[^\w+.-]", "_", name)
         while folder.casefold() in {other.casefold() for other in made.values()}: folder += "_"
         made[name] = folder
     return made
@@ -1099,7 +1099,7 @@ def _show(text):
 def _headline(run) -> str:
     return f"{', '.join(run['corpus'])}: {run['protocol']}" + (f". {SYNTHETIC_NOTE}" if run["synthetic"] else "")
 
-@call_parse
+@main_command
 def ser_evaluate(
     model: str = "checkpoints/ser_lstm.h5",  # model file or run folder, from ser_train
     features: str = "data/features",         # feature folder, from ser_features

@@ -21,10 +21,8 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
-from .lib.command import one_line
-from .lib.command import progress as how_far
+from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
@@ -36,7 +34,7 @@ from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_len
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
+                          compile_model, import_keras, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
@@ -460,8 +458,9 @@ def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
     class InMemory(real):
         "A file of that name in memory, any other as it is."
         def __init__(self, path, mode="r", **more):
-            self.__dict__["in_memory"] = str(path) == str(name)
-            super().__init__(path, mode, **more, **({"driver": "core", "backing_store": False} if self.in_memory else {}))
+            self.in_memory = str(path) == str(name)
+            more |= {"driver": "core", "backing_store": False} if self.in_memory else {}
+            super().__init__(path, mode, **more)
         def close(self):
             if self and self.in_memory:
                 self.flush()
@@ -663,7 +662,7 @@ def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
     data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4: raise TrainError(f"model.onnx: onnxruntime and keras differ by {worst:.2g}: please report this")
+    if not worst <= 1e-4: raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
 
 def seal_run(
@@ -689,36 +688,42 @@ def seal_run(
     return files.folder
 
 # %% ../nbs/04_train.ipynb #a307523c
+def _show_clips(model, features, rows, y, normaliser, s, weights, epoch, n_classes, tick) -> dict:  # loss, accuracy
+    "Show the training clips once, or fit the readout to all epochs."
+    if s.fit == "readout": return fit_readout(model, features, rows, y, normaliser, s, weights, tick=tick)
+    batches = train_batches(features, rows, y, normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
+                            buckets=train_buckets(features, rows, s), sampling=s.sampling, weights=weights,
+                            augment=change_clips(features, s))
+    return train_epoch(model, batches, n_classes, tick)
+
+def _fit_scale(features, split, rows, files, mode) -> Normaliser:
+    "The scale of the training clips, kept in the run."
+    normaliser = Normaliser.fit(features, rows, mode)
+    check_normaliser(normaliser, split)
+    files.write("normaliser.json", normaliser.to_json().encode())
+    return normaliser
+
 def _train_on(model, features, split, run, files, s, history, progress):
     "Go on from `history` to the end."
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    ids = label_ids(features.index["emotion"].where(features.index["emotion"].isin(run["labels"]), run["labels"][0]),
-                    run["labels"])
-    normaliser = Normaliser.fit(features, rows["train"], s.normalise)
-    check_normaliser(normaliser, split)
-    files.write("normaliser.json", normaliser.to_json().encode())
+    y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
+    normaliser, n = _fit_scale(features, split, rows["train"], files, s.normalise), len(run["labels"])
     buckets = train_buckets(features, rows["train"], s)
-    y, n = ids[rows["train"]], len(run["labels"])
-    weights = class_weights(y, n)[y] if s.class_weights else None
+    weights = class_weights(y["train"], n)[y["train"]] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
-    what = progress if isinstance(progress, str) else run["protocol"]
-    with how_far(s.epochs * steps, what, "step", len(history) * steps, quiet=not progress) as bar:
-        note = ""
+    name, note = progress if isinstance(progress, str) else run["protocol"], ""
+    with told(s.epochs * steps, name, "step", len(history) * steps, None if progress else True) as bar:
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
             seed_dropout(model, s.seed, epoch)
-            if s.fit == "readout": logs = fit_readout(model, features, rows["train"], y, normaliser, s, weights,
-                                                      tick=lambda: bar.update(1, note))
-            else: logs = train_epoch(model, train_batches(
-                features, rows["train"], y, normaliser, batch_size=s.batch_size, buckets=buckets, seed=s.seed,
-                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n,
-                lambda: bar.update(1, note))
-            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), ids[rows["val"]])
+            logs = _show_clips(model, features, rows["train"], y["train"], normaliser, s, weights, epoch, n,
+                               lambda: bar.update(1, note))
+            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), y["val"])
             row = {"epoch": epoch, "learning_rate": rate, **logs, **val}
             history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
-            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
             _save_epoch(model, files, history, s.monitor)
+            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
     return history, normaliser
 
 # %% ../nbs/04_train.ipynb #b1e6e448
@@ -813,16 +818,17 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     "The trained network of a run, with its description and scale, each file as training left it."
     path, files = Path(path), Run.open(run_folder(path))
     files.verify(but=("calibration.json",))
+    beside = path.suffix if path != files.folder and path.is_file() else ""
+    if beside in files.hashes: files.read(beside)
     run = read_run(files.folder)
     model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
-    if path != files.folder and path.is_file(): _check_beside(path, files, model, run)
+    if beside and beside not in files.hashes: _compare_weights(path, files, model, run)
     with parsing(files.where("normaliser.json"), COPY, TrainError):
         return model, run, Normaliser.load(files.where("normaliser.json"))
 
 # %% ../nbs/04_train.ipynb #4fa15edd
-def _check_beside(path, files, model, run):
+def _compare_weights(path, files, model, run):
     "Raise unless a model file has the weights of its run."
-    if path.suffix in files.hashes: return files.read(path.suffix)
     other = load_weights(_network_of(run, files.folder), path)
     if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights())):
         raise TrainError(f"{path}: its weights are not those of {files.folder}: remove it, or call ser_train again")
@@ -977,7 +983,7 @@ def _say_run(folder) -> str:
             f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
 
 # %% ../nbs/04_train.ipynb #07b2587c
-@call_parse
+@main_command
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix

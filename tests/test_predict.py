@@ -187,6 +187,7 @@ def test_forged_runs(run, home, clip, name, at, extra, drop, honest):
     copy = shutil.copytree(run, home / "forged", dirs_exist_ok=True)
     hashes = json.loads((copy / "hashes.json").read_text())
     (copy / "calibration.json").write_text(json.dumps({"temperature": 1.5, "threshold": 0.5, "weights": hashes["best.weights.h5"]}))
+    hashes["calibration.json"] = hashlib.sha256((copy / "calibration.json").read_bytes()).hexdigest()
     data = (copy / name).read_bytes()
     at %= len(data)
     (copy / name).write_bytes(data[:at] + extra + data[at + drop :])

@@ -86,8 +86,8 @@ def split_words(
     return people, words
 
 # %% ../../nbs/lib/roles.ipynb #a1c07017
-LIKE_A_SPEAKER = re.compile(r"(actor|actress|speaker|spkr?|subj(ect)?|sub|participant|person|voice|user|talker|child|kid|"
-                            r"sp|s|p|f|m|sf|sm|id|(fe)?male|w?man)[-_. ]?\d+|\d{1,4}")
+LIKE_A_SPEAKER = re.compile(r"(actor|actress|speaker|spkr?|subj(ect)?|sub|participant|person|voice|user|talker|child|"
+                            r"kid|sp|s|p|f|m|sf|sm|id|(fe)?male|w?man)[-_. ]?\d+|\d{1,4}")
 
 
 def pick_level(
@@ -239,7 +239,8 @@ def _like_speakers(values: list[str], emotions: list[str]) -> bool:
 def _shape(values: set[str]) -> str:
     "A regular expression for words of one make, such as SM1 and SF12; for any word if they are of several."
     runs = [re.findall(r"[A-Z]+|[a-z]+|\d+|.", value) for value in values]
-    kinds = {tuple(re.sub(r"\d.*", "0", run) if run[0].isdigit() else run[0].isupper() for run in each) for each in runs}
+    kinds = {tuple(re.sub(r"\d.*", "0", run) if run[0].isdigit() else run[0].isupper() for run in each)
+             for each in runs}
     if len(kinds) > 1 or not all(value.isascii() and value.isalnum() for value in values):
         return "[^_/]+"
     made = []
@@ -265,7 +266,7 @@ def _name_columns(clips: list[str]) -> tuple[list[str], list[list[str]]]:
     words = [re.split(r"[-_. ]+", stem) for stem in stems]
     return stems, [[word[i] for word in words] for i in range(min(map(len, words), default=0))]
 
-
+# %% ../../nbs/lib/roles.ipynb #714660e4
 def propose_speaker(
     clips: list[str],  # paths below the root
     emotions: list[str],  # one a clip
@@ -337,10 +338,10 @@ def _say_texts(corpus: pd.DataFrame, told: dict) -> str:
 def _say_part(corpus: pd.DataFrame, told: dict) -> str:
     "How many clips each part has."
     counts = corpus["part"].value_counts() if "part" in corpus else {}
-    said = [f"{counts[part]:,} {part}" for part in ("train", "val", "test", "") if part in counts]
-    return f"parts{_from(told, 'part')}: {', '.join(said).removesuffix(' ')}" + " of none" * ("" in counts) if said else ""
+    said = [f"{counts[part]:,} {part or 'of none'}" for part in ("train", "val", "test", "") if part in counts]
+    return f"parts{_from(told, 'part')}: {', '.join(said)}" if said else ""
 
-
+# %% ../../nbs/lib/roles.ipynb #74c5abd5
 def say_roles(
     corpus: pd.DataFrame,  # attrs["told"] has, by corpus, where each role was found, and notes
 ) -> str:  # a line a corpus

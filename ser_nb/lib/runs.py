@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'COPY', 'SEALED', 'BESIDE', 'EPOCHS', 'KINDS', 'AT_THE_END', 'parse_hashes', 'sha256', 'check_bytes', 'Sealed',
-           'Run', 'run_folder', 'read_run', 'read_history', 'Report']
+__all__ = ['pd', 'COPY', 'SEALED', 'BESIDE', 'TODO', 'EPOCHS', 'KINDS', 'AT_THE_END', 'parse_hashes', 'sha256', 'check_bytes',
+           'Sealed', 'Run', 'run_folder', 'read_run', 'read_history', 'Report']
 
 # %% ../../nbs/lib/runs.ipynb #aa852df0
 import hashlib
@@ -191,6 +191,7 @@ def adopt(
 SEALED = ("run.json", "split.csv", "audit.csv", "normaliser.json", "history.csv", "best.weights.h5", "model.onnx",
           "reference.json")  # every finished run has them, each with its hash
 BESIDE = (".h5", ".keras")   # endings of the model file beside a run folder, by which its hash is known
+TODO = {"calibration.json": "run ser_card again"} | dict.fromkeys(BESIDE, "remove it, or call ser_train again")
 EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
 
@@ -205,8 +206,7 @@ class Run(Sealed):
 
     def todo(self, name: str) -> str:
         "What to do when a file is damaged."
-        again = {"calibration.json": "run ser_card again"}
-        return again.get(name, "remove it, or call ser_train again" if name in BESIDE else COPY)
+        return TODO.get(name, COPY)
 
 
 def run_folder(
