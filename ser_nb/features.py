@@ -45,7 +45,7 @@ from fastcore.script import Param, call_parse
 from .lib.audio import load_audio, read_bytes
 from .lib.command import note, one_line, own_processes, plural, progress, say
 from .lib.corpora import is_synthetic
-from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file
+from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
 from .lib.roles import tell_roles
 
@@ -1275,8 +1275,7 @@ def _make_shards(
 # %% ../nbs/01_features.ipynb #b5d72841
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     "Write a table, sorted by clip."
-    with replace_file(path) as temporary:
-        table.sort_values("clip").to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
+    write_table(table.sort_values("clip"), path)
 
 
 def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> None:

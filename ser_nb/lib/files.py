@@ -248,7 +248,8 @@ PLAIN = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"  # a number
 
 def guarded(column: pd.Series) -> pd.Series:
     "Text with an apostrophe before what a spreadsheet would run."
-    return column.str.replace(rf"^(?!{PLAIN})(?={FORMULA})", "'", regex=True)
+    wanted = rf"^(?!{PLAIN})(?={FORMULA})"
+    return column.str.replace(wanted, "'", regex=True) if column.str.contains(wanted).any() else column
 
 
 def unguarded(column: pd.Series) -> pd.Series:
@@ -256,20 +257,25 @@ def unguarded(column: pd.Series) -> pd.Series:
     return column.str.replace(rf"^'(?={FORMULA})", "", regex=True) if column.str.startswith("'").any() else column
 
 
+def _harmless(table: pd.DataFrame) -> pd.DataFrame:
+    "A table in which no text is a formula."
+    return table.assign(**{name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])})
+
+
 def table_text(
     table: pd.DataFrame,
 ) -> str:  # csv
     "A table as csv, in which no text is a formula."
-    text = {name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])}
-    return table.assign(**text).to_csv(index=False, lineterminator="\n")
+    return _harmless(table).to_csv(index=False, lineterminator="\n")
 
 
 def write_table(
     table: pd.DataFrame,
     path: str | Path,  # of the csv file
 ) -> None:
-    "Write a table as csv, all or nothing."
-    write_file(path, table_text(table).encode())
+    "Write a table as csv, all or nothing; what is no text in UTF-8 is written as an escape."
+    with replace_file(path) as temporary:
+        _harmless(table).to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
 
 # %% ../../nbs/lib/files.ipynb #fb0d734f
 TEXT_COLUMNS = {
