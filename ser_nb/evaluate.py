@@ -285,7 +285,8 @@ def _write_report(out_dir, files: dict):  # name -> bytes
     with locked(out_dir, wait=math.inf):
         clear_unfinished(out_dir)
         report = Report(out_dir)
-        for name, data in files.items(): report.write(name, data)
+        for name, data in files.items():
+            report.write(name, data)
         report.store()
 
 def _report_page(title, found, pred, pictures, surest) -> str:
@@ -313,7 +314,8 @@ def read_predictions(
         file = run_folder(folder) / "report" / "predictions.csv"
         if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
         file = Report.open(file.parent).checked("predictions.csv")
-        with parsing(file, "judge the run again with ser_evaluate", EvaluateError): tables.append(read_table(file))
+        with parsing(file, "judge the run again with ser_evaluate", EvaluateError):
+            tables.append(read_table(file))
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
     return pd.concat(tables, ignore_index=True)
 
