@@ -11,26 +11,30 @@ import io
 import json
 import math
 import re
-import sys
+import textwrap
+import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import command, one_line, plural
-from .lib.corpora import is_synthetic
+from .lib.command import (command, main_command, one_line, plural, printable, progress, say,
+                                span)
+from .lib.corpora import identity, is_synthetic
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
-                              json_bytes, locked, parsing, read_table, replace_file)
+                              json_bytes, locked, parsing, read_table, table_text, write_file)
 from .lib.finding import corpus_paths, load_corpus
+from .lib.roles import tell_roles
 from .lib.runs import Report, read_history, read_run, run_folder
 from .data import demo
-from .dataset import (audit, check_normaliser, kfold, label_ids,
-                            part_rows, split_random, split_speakers, split_words, verdict)
+from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold, label_ids, obstacles,
+                            one_spelling, part_rows, say_doubles, speakers_of, split_folders, split_random,
+                            split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
 from .train import (TrainSettings, command_settings, load_run, plot_curves, predict_rows, run_features, run_split,
@@ -39,14 +43,15 @@ from .train import (TrainSettings, command_settings, load_run, plot_curves, pred
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'RATE', 'SPAN', 'HOW', 'predictions', 'confusion', 'per_class', 'scores',
-           'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap', 't_interval', 'interval',
-           'say_interval', 'plot_confusion', 'most_confident', 'plot_spectrograms', 'png_bytes', 'embedded',
-           'html_page', 'report', 'read_predictions', 'same_clips', 'mcnemar', 'swap_test', 'compare',
-           'protocol_splits', 'why_absent', 'wanted_protocols', 'run_protocols', 'summary', 'find_twins',
-           'twins_across', 'check_run', 'pooled_verdict', 'make_card', 'show_card', 'plot_card', 'write_summary',
-           'report_card', 'cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split',
-           'cross_corpus', 'plot_cross', 'write_cross', 'ser_evaluate', 'ser_run']
+__all__ = ['pd', 'FEW', 'SYNTHETIC_NOTE', 'PROTOCOLS', 'LINES', 'RATE', 'SPAN', 'HOW', 'LONG', 'predictions', 'confusion',
+           'per_class', 'scores', 'per_speaker', 'cluster_by', 'cluster_counts', 'mean_recall', 'bootstrap',
+           't_interval', 'interval', 'say_interval', 'plain_text', 'plot_confusion', 'most_confident', 'hear',
+           'plot_spectrograms', 'png_bytes', 'embedded', 'html_page', 'report', 'read_predictions', 'same_clips',
+           'mcnemar', 'swap_test', 'compare', 'protocol_splits', 'why_absent', 'wanted_protocols', 'Plan', 'be_quiet',
+           'run_protocols', 'summary', 'find_twins', 'twins_across', 'twins_apart', 'check_run', 'pooled_verdict',
+           'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card', 'check_counts', 'can_be_judged',
+           'cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus',
+           'plot_cross', 'write_cross', 'ser_evaluate', 'first_words', 'ser_run']
 
 # %% ../nbs/05_evaluate.ipynb #52b1cb10
 def predictions(
@@ -64,7 +69,7 @@ def predictions(
     buckets = train_buckets(features, part_rows(features, split, "train"), TrainSettings(**run["train"]))
     p = predict_rows(model, features, rows, normaliser, buckets)
     known = [c for c in ("clip", "path", "speaker", "text", "sex", "emotion") if c in features.index]
-    table = features.index.iloc[rows][known].reset_index(drop=True)
+    table = features.index.iloc[rows][known].reset_index(drop=True).assign(speaker=speakers_of(features)[rows])
     labels = np.array(run["labels"])
     return table.assign(predicted=labels[p.argmax(1)], confidence=p.max(1),
                         **{f"p_{name}": p[:, i] for i, name in enumerate(labels)})
@@ -81,11 +86,13 @@ def confusion(
     return table.div(table.sum(axis=1).clip(lower=1), axis=0) if rate else table
 
 def per_class(pred: pd.DataFrame) -> pd.DataFrame:  # row: emotion; precision, recall, f1, clips
-    "Precision, recall and F1 of each emotion."
+    "Precision, recall and F1 of each emotion; of one without clips there is no recall."
     from sklearn.metrics import precision_recall_fscore_support
     labels = list(confusion(pred).index)
     values = precision_recall_fscore_support(pred["emotion"], pred["predicted"], labels=labels, zero_division=0)
-    return pd.DataFrame(dict(zip(("precision", "recall", "f1", "clips"), values)), index=labels)
+    table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "clips"), values)), index=labels)
+    table.loc[table["clips"] == 0, ["recall", "f1"]] = np.nan
+    return table
 
 def scores(pred: pd.DataFrame) -> dict:  # UAR, accuracy, macro_f1 (0 to 1), clips
     "The figures of one set of predictions."
@@ -97,17 +104,21 @@ def scores(pred: pd.DataFrame) -> dict:  # UAR, accuracy, macro_f1 (0 to 1), cli
 # %% ../nbs/05_evaluate.ipynb #418f9072
 def per_speaker(pred: pd.DataFrame) -> pd.DataFrame:  # row: speaker; UAR, accuracy, macro_f1, clips
     "The figures of each speaker apart."
-    return pd.DataFrame({who or "(unknown)": scores(part) for who, part in pred.groupby("speaker")}).T
+    who = one_spelling(pred["speaker"].fillna(""))
+    return pd.DataFrame({name or "(unknown)": scores(part) for name, part in pred.groupby(who)}).T
 
 # %% ../nbs/05_evaluate.ipynb #1d843643
 FEW = 6  # clusters: with 5, swapping them can't show anything at p < 0.05, since 2 / 2**5 = 0.06
 
-def _text(column): return column.fillna("").astype(str).str.strip().str.casefold()
+def _names(column):
+    "Names in a form that is equal for all spellings."
+    names = column.fillna("").astype(str)
+    return names.map({name: identity(name) for name in names.unique()})
 
 def cluster_by(pred: pd.DataFrame) -> str:  # speaker, word or clip
     "What an interval for these predictions is drawn over."
     for by, column in (("speaker", "speaker"), ("word", "text")):
-        names = _text(pred[column])
+        names = _names(pred[column])
         if (names != "").all() and names.nunique() >= FEW: return by
     return "clip"
 
@@ -117,7 +128,7 @@ def cluster_counts(
     right=None,          # what each row counts for; None: 1 where it is right
 ) -> tuple:  # right [G, K], clips [G, K]: clusters by emotions
     "How many clips each cluster has of each emotion, and how many are right."
-    group, _ = pd.factorize(_text(pred[{"speaker": "speaker", "word": "text", "clip": "clip"}[by]]))
+    group, _ = pd.factorize(pred["clip"] if by == "clip" else _names(pred[{"speaker": "speaker", "word": "text"}[by]]))
     emotion, names = pd.factorize(pred["emotion"], sort=True)
     clips = np.zeros((group.max() + 1, len(names)))
     hits = clips.copy()
@@ -177,6 +188,15 @@ def say_interval(found: dict) -> str:  # of `interval`
     return f"95 % interval {found['low']:.3f} to {found['high']:.3f}, over {plural(found['clusters'], found['by'])}"
 
 # %% ../nbs/05_evaluate.ipynb #505b6ed0
+@contextmanager
+def plain_text():
+    "Within, a picture shows labels as they are: a dollar sign starts no formula, a sign without a glyph is a box."
+    import matplotlib.pyplot as plt
+    with plt.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+@plain_text()
 def plot_confusion(
     pred: pd.DataFrame,  # of `predictions`
     title: str = "",
@@ -203,21 +223,40 @@ def most_confident(
     return pd.concat([pred[mask].sort_values(["confidence", "clip"], ascending=[False, True]).head(n)
                       for mask in (right, ~right)])
 
-def plot_spectrograms(table: pd.DataFrame):  # rows of `most_confident` -> the figure
+def hear(
+    table: pd.DataFrame,  # with clip and path
+) -> dict:  # clip -> samples and Hz, or why it can't be read
+    "Some recordings, as far as they are still there."
+    def one(path):
+        try: return load_audio(path)
+        except AudioError as error: return f"{error.problem}: {error.detail}"
+    return {row.clip: one(row.path) for row in table.itertuples()}
+
+@plain_text()
+def plot_spectrograms(
+    table: pd.DataFrame,         # rows of `most_confident`
+    sounds: dict | None = None,  # of `hear`; None: they are read
+):  # the figure
     "Spectrograms of some clips, with what they are and what was said."
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, max(len(table), 1), figsize=(2.2 * max(len(table), 1), 2.5), dpi=80, squeeze=False,
                              sharey=True)
+    sounds = hear(table) if sounds is None else sounds
     for ax, row in zip(axes[0], table.itertuples()):
-        y, sr = load_audio(row.path)
-        with np.errstate(divide="ignore"):
-            ax.specgram(y + 1e-6, NFFT=512, noverlap=384, Fs=sr, vmin=-140, vmax=-30, cmap="magma")
+        if isinstance(sounds[row.clip], str): ax.text(0.5, 0.5, "no recording", ha="center", transform=ax.transAxes)
+        else: _specgram(ax, *sounds[row.clip])
         ax.set_title(f"{row.emotion}\nsaid: {row.predicted} {row.confidence:.0%}", fontsize=8,
                      color="black" if row.emotion == row.predicted else "firebrick")
         ax.set(xlabel="time (s)", ylim=(0, 5000))
     axes[0, 0].set_ylabel("frequency (Hz)")
     fig.tight_layout()
     return fig
+
+def _specgram(ax, y, sr):
+    "A spectrogram of at least one window."
+    y = np.pad(y, (0, max(512 - len(y), 0)))
+    with np.errstate(divide="ignore"):
+        ax.specgram(y + 1e-6, NFFT=512, noverlap=384, Fs=sr, vmin=-140, vmax=-30, cmap="magma")
 
 # %% ../nbs/05_evaluate.ipynb #c90552e8
 def png_bytes(fig) -> bytes:
@@ -229,15 +268,19 @@ def png_bytes(fig) -> bytes:
 
 def embedded(data: bytes, kind: str) -> str: return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
-def _players(table) -> str:
-    "A list of audio players."
+def _player(sound) -> str:  # of `hear`
+    "A player, or why there is none."
     import soundfile as sf
+    if isinstance(sound, str): return f"<i>no player, since the recording is not to be had: {html.escape(sound)}</i>"
+    out = io.BytesIO()
+    sf.write(out, *sound, format="WAV", subtype="PCM_16")
+    return f"<audio controls src='{embedded(out.getvalue(), 'audio/wav')}'></audio>"
+
+def _players(table, sounds) -> str:
+    "A list of audio players."
     rows = []
     for r in table.itertuples():
-        y, sr = load_audio(r.path)
-        out = io.BytesIO()
-        sf.write(out, y, sr, format="WAV", subtype="PCM_16")
-        sound = f"<audio controls src='{embedded(out.getvalue(), 'audio/wav')}'></audio>"
+        sound = _player(sounds[r.clip])
         rows.append(f"<li>{html.escape(r.clip)}: {html.escape(r.emotion)}, said {html.escape(r.predicted)} "
                     f"({r.confidence:.0%})<br>{sound}</li>")
     return f"<ul>{''.join(rows)}</ul>"
@@ -268,17 +311,24 @@ def report(
     run, pred = read_run(run_folder(run_dir)), predictions(run_dir, features, part)
     out_dir = Path(out_dir or run_folder(run_dir) / "report")
     title, surest = f"{', '.join(run['corpus'])}: {run['protocol']}", most_confident(pred)
-    pictures = {"confusion": plot_confusion(pred, title), "curves": plot_curves(run_folder(run_dir)),
-                "surest": plot_spectrograms(surest)}
-    pictures = {name: png_bytes(fig) for name, fig in pictures.items()}
+    sounds = hear(surest)
+    lost = {clip: why for clip, why in sounds.items() if isinstance(why, str)}
+    with plain_text():
+        figures = {"confusion": plot_confusion(pred, title), "curves": plot_curves(run_folder(run_dir)),
+                   "surest": plot_spectrograms(surest, sounds)}
+        pictures = {name: png_bytes(fig) for name, fig in figures.items()}
     found = {**scores(pred), "interval": interval(pred), "part": part, "per_class": per_class(pred).to_dict("index"),
              "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
-             "run": run}
+             **({"no_player": lost} if lost else {}), "run": run}
     files = {**{f"{name}.png": data for name, data in pictures.items()},
-             "predictions.csv": pred.to_csv(index=False).encode(), "report.json": json_bytes(found),
-             "report.html": _report_page(title, found, pred, pictures, surest).encode()}
+             "predictions.csv": table_text(pred).encode(), "report.json": json_bytes(_plain(found)),
+             "report.html": _report_page(title, found, pred, pictures, surest, sounds).encode()}
     _write_report(out_dir, files)
     return found
+
+def _plain(value):
+    "What json can hold, with nothing for what is no number."
+    return json.loads(json.dumps(value), parse_constant=lambda name: None)
 
 def _write_report(out_dir, files: dict):  # name -> bytes
     "Write the files of a report with their hashes, while no other program writes there."
@@ -289,7 +339,7 @@ def _write_report(out_dir, files: dict):  # name -> bytes
             report.write(name, data)
         report.store()
 
-def _report_page(title, found, pred, pictures, surest) -> str:
+def _report_page(title, found, pred, pictures, surest, sounds) -> str:
     "The html of a report."
     run, img = found["run"], {k: f"<img alt='{k}' src='{embedded(v, 'image/png')}'>" for k, v in pictures.items()}
     return html_page(title, [
@@ -297,10 +347,11 @@ def _report_page(title, found, pred, pictures, surest) -> str:
         f"<p>UAR <b>{found['UAR']:.3f}</b> ({say_interval(found['interval'])}; chance {1 / len(run['labels']):.3f}), "
         f"accuracy {found['accuracy']:.3f}, on {found['clips']} clips of the {found['part']} part. "
         f"Scale: {html.escape(run['normaliser'])}.</p>",
-        "<h2>Which emotion is taken for which</h2>", img["confusion"], per_class(pred).round(3).to_html(border=0),
+        "<h2>Which emotion is taken for which</h2>", img["confusion"],
+        per_class(pred).round(3).to_html(border=0, na_rep=""),
         "<h2>Each speaker</h2>", per_speaker(pred).round(3).to_html(border=0),
         "<h2>Learning curves</h2>", img["curves"],
-        "<h2>What it was surest of</h2><p>Right ones first.</p>", img["surest"], _players(surest),
+        "<h2>What it was surest of</h2><p>Right ones first.</p>", img["surest"], _players(surest, sounds),
         f"<h2>The run</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"])
 
 # %% ../nbs/05_evaluate.ipynb #9f399f92
@@ -316,6 +367,8 @@ def read_predictions(
         file = Report.open(file.parent).checked("predictions.csv")
         with parsing(file, "judge the run again with ser_evaluate", EvaluateError):
             tables.append(read_table(file))
+        lacking = {"clip", "speaker", "text", "emotion", "predicted", "confidence"} - set(tables[-1])
+        if lacking: raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
     return pd.concat(tables, ignore_index=True)
 
@@ -406,59 +459,122 @@ def _says(c, names, sure) -> str:
 
 # %% ../nbs/05_evaluate.ipynb #b675b82b
 PROTOCOLS = ("random", "words", "speakers")
+LINES = {"random": "random", "folders": "folders", "words": "unseen words", "speakers": "unseen speakers"}
 
 def protocol_splits(
     table: pd.DataFrame,     # `features.index`
-    protocol: str,           # random, words or speakers
+    protocol: str,           # random, words, speakers or folders
     seed: int = 0,
     max_folds: int = 10,     # speakers are left out one by one up to so many, in groups beyond
 ) -> dict:  # name -> split
     "The splits that a protocol asks for."
-    if protocol == "random": return {"random": split_random(table, seed=seed)}
-    if protocol == "words": return {"words": split_words(table, seed=seed)}
-    if protocol != "speakers": raise EvaluateError(f"protocol {protocol!r}: must be one of {', '.join(PROTOCOLS)}")
-    who = sorted(set(table["speaker"]) - {""})
+    return {name: make() for name, make in _makers(table, protocol, seed, max_folds).items()}
+
+def _makers(table, protocol, seed, max_folds) -> dict:  # name -> function that makes the split
+    "How the splits of a protocol are made."
+    _check_protocol(protocol)
+    alone = {"random": split_random, "words": split_words, "folders": split_folders}
+    if protocol in alone: return {protocol: lambda: alone[protocol](table, seed=seed)}
+    who = sorted(set(clip_table(table)["speaker"]) - {""})
     if len(who) < 2: raise EvaluateError("unseen speakers can't be judged: the corpus names fewer than 2 speakers")
     groups = [who[i::min(len(who), max_folds)] for i in range(min(len(who), max_folds))]
-    return {_fold_name(g): split_speakers(table, test=g, seed=seed) for g in groups}
+    return {_fold_name(g): lambda g=g: split_speakers(table, test=g, seed=seed) for g in groups}
+
+def _check_protocol(name):
+    "Raise at a protocol that there is not."
+    if name not in LINES:
+        raise EvaluateError(f"protocol {name!r}: must be one of all, {', '.join((*PROTOCOLS, 'folders'))}")
 
 def _fold_name(speakers) -> str:
     "The name of a fold, short enough for a folder."
     name = "speakers " + "+".join(speakers)
-    return name if len(name) <= 80 else f"speakers {speakers[0]} and {len(speakers) - 1} more"
+    more = f" and {len(speakers) - 1} more" if len(speakers) > 1 else ""
+    return name if len(name) <= 80 else f"speakers {speakers[0][:50]}{more}"
 
-def _folder_name(name) -> str: return re.sub(r"[^\w+.-]", "_", name)
+def _folder_names(names) -> dict:  # name -> folder
+    "A folder for each name, of letters, digits and a few signs, and for no two the same."
+    made = {}
+    for name in names:
+        folder = re.sub(r"[^\w+.-]", "_", name)
+        while folder.casefold() in {other.casefold() for other in made.values()}: folder += "_"
+        made[name] = folder
+    return made
 
 # %% ../nbs/05_evaluate.ipynb #b3b078fd
 def why_absent(
     table: pd.DataFrame,  # `features.index`
-    protocol: str,        # random, words or speakers
+    protocol: str,        # random, words, speakers or folders
     seed: int = 0,
     max_folds: int = 10,
-) -> str:  # "" where it can be judged
+) -> str:  # the reasons, with semicolons between; "" where it can be judged
     "Why a corpus can't be judged by a protocol."
-    if protocol not in PROTOCOLS: raise EvaluateError(f"protocol {protocol!r}: must be one of {', '.join(PROTOCOLS)}")
-    if protocol != "random":
-        names, least = _text(table["text" if protocol == "words" else "speaker"]), {"words": 7, "speakers": 2}[protocol]
-        unknown, n = int((names == "").sum()), names[names != ""].nunique()
-        if unknown == len(names): return f"the corpus names no {protocol}"
-        if unknown: return f"the {protocol} of {unknown:,} of {len(names):,} clips are not known"
-        if n < least: return f"the corpus has {plural(n, protocol[:-1])}, and {least} are needed"
-        if protocol == "words" and n == len(names): return "each clip has words of its own, as in a random split"
-    try: return "" if protocol_splits(table, protocol, seed, max_folds) else "no split"
+    _check_protocol(protocol)
+    by, least = {"words": ("text", 7), "speakers": ("speaker", 2)}.get(protocol, (None, 0))
+    try:
+        reasons = [] if protocol == "folders" else obstacles(table, by, least)
+        reasons = reasons or _failures(_makers(table, protocol, seed, max_folds))
     except SplitError as e: return str(e)
+    return "; ".join(dict.fromkeys(reasons))
+
+def _failures(makers) -> list:
+    "Why some splits can't be made, each with its name where there are several."
+    found = []
+    for name, make in makers.items():
+        try: make()
+        except SplitError as e: found.append(f"{name}: {e}" if len(makers) > 1 else str(e))
+    return found
 
 def wanted_protocols(
-    protocols,  # names, or a text with commas between; all stands for each of them
-) -> list:  # with speakers, which belong beside any other
-    "The protocols that are asked for, checked."
+    protocols,  # names, or a text with commas between; all stands for random, words and speakers
+) -> list:
+    "The protocols that are asked for, checked, in the order of `LINES`."
     names = protocols.split(",") if isinstance(protocols, str) else list(protocols)
     names = [p for name in names for p in (PROTOCOLS if name.strip() == "all" else [name.strip()])]
-    odd = [p for p in names if p not in PROTOCOLS]
-    if odd: raise EvaluateError(f"protocol {odd[0]!r}: must be one of all, {', '.join(PROTOCOLS)}")
-    return [p for p in PROTOCOLS if p in {*names, "speakers"}]
+    for name in names: _check_protocol(name)
+    return [p for p in LINES if p in names]
 
 # %% ../nbs/05_evaluate.ipynb #2e9171bb
+class Plan:
+    "Tells which of several trainings is at work, what it gives, and how long the others will take."
+
+    def __init__(
+        self,
+        home: Path,                   # folder of the runs
+        runs: list,                   # their folders in it, in order
+        tell,                         # gets each line
+        clock=time.monotonic,         # seconds
+    ):
+        self.home, self.runs, self.tell, self.clock = Path(home), list(runs), tell, clock
+        self.done, self.spent = 0, []
+
+    def begin(self, split: pd.DataFrame):
+        "A training starts, or is found to be done."
+        self.start, self.was = self.clock(), self._stamp()
+        self.tell(f"{self._name()}: {plural(int((split['part'] == 'train').sum()), 'clip')} to learn from")
+
+    def end(self, uar: float):
+        "It has been judged."
+        seconds, kept = self.clock() - self.start, self.was and self.was == self._stamp()
+        said = f"{self._name()}: UAR {uar:.3f}, " + ("there before" if kept else span(seconds))
+        self.spent += [] if kept else [seconds]
+        self.done += 1
+        left = sum(not _is_finished(self.home / run) for run in self.runs[self.done:])
+        wait = np.mean(self.spent) * left if self.spent else 0
+        self.tell(said + (f"; about {span(wait)} left" if wait else ""))
+
+    def _name(self): return f"training {self.done + 1} of {len(self.runs)}, {self.runs[self.done]}"
+
+    def _stamp(self):
+        "When the run at work was finished; 0 where it isn't."
+        folder = self.home / self.runs[self.done]
+        return (folder / "run.json").stat().st_mtime_ns if _is_finished(folder) else 0
+
+def _is_finished(folder):
+    try: return bool(read_run(folder).get("finished"))
+    except TrainError: return False
+
+def be_quiet(line: str): pass
+
 def run_protocols(
     features,                       # `Features`
     out_dir: str | Path,            # one run folder a split goes here; those of further seeds into seed_1 and so on
@@ -469,20 +585,31 @@ def run_protocols(
     overwrite: bool = False,
     progress: bool = True,
     seeds: int = 1,                 # of split, first weights and order: that of `train_settings` and those after it
+    tell=be_quiet,                  # gets a line at the start and end of each training
 ) -> pd.DataFrame:  # a row a run: protocol, fold, seed, run, UAR, accuracy, macro_f1, clips, scale, audit
     "Train and judge one network on each split of each protocol; what is finished is kept."
-    rows = []
-    for i in range(seeds):
-        s = replace(train_settings, seed=train_settings.seed + i)
-        for protocol in protocols:
-            for name, split in protocol_splits(features.index, protocol, s.seed, max_folds).items():
-                run = (f"seed_{s.seed}/" if i else "") + _folder_name(name)
-                train(features, split, Path(out_dir) / run, model_settings, s, overwrite, progress)
-                found = report(Path(out_dir) / run, features)
-                rows.append({"protocol": found["run"]["protocol"], "fold": name, "seed": s.seed, "run": run,
-                             **{k: found[k] for k in ("UAR", "accuracy", "macro_f1", "clips")},
-                             "scale": found["run"]["normaliser"], "audit": found["run"]["audit"]})
+    todo = _todo(features.index, protocols, train_settings.seed, seeds, max_folds)
+    plan, rows = Plan(out_dir, [run for run, *_ in todo], tell), []
+    for run, name, seed, make in todo:
+        plan.begin(split := make())
+        train(features, split, Path(out_dir) / run, model_settings, replace(train_settings, seed=seed), overwrite,
+              progress)
+        found = report(Path(out_dir) / run, features)
+        plan.end(found["UAR"])
+        rows.append({"protocol": found["run"]["protocol"], "fold": name, "seed": seed, "run": run,
+                     **{k: found[k] for k in ("UAR", "accuracy", "macro_f1", "clips")},
+                     "scale": found["run"]["normaliser"], "audit": found["run"]["audit"]})
     return pd.DataFrame(rows)
+
+def _todo(table, protocols, seed, seeds, max_folds) -> list:
+    "Run, name, seed and maker of each split."
+    found = []
+    for s in range(seed, seed + seeds):
+        makers = {name: make for p in protocols for name, make in _makers(table, p, s, max_folds).items()}
+        folders = _folder_names(makers)
+        found += [((f"seed_{s}/" if s != seed else "") + folders[name], name, s, make)
+                  for name, make in makers.items()]
+    return found
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:  # of `run_protocols` -> a row a protocol
     "Mean of each protocol over its runs, with the deviation between them where there are several."
@@ -494,25 +621,34 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:  # of `run_protocols` -> a row
 # %% ../nbs/05_evaluate.ipynb #74e72bc7
 RATE, SPAN = 4000, 16384  # Hz and samples (4 s) of the sound that is compared
 
-def _spectra(paths):  # -> complex64 [clips, SPAN + 1], of unit energy
-    "The spectrum of the first seconds of each recording."
-    rows = []
-    for path in paths:
-        y = load_audio(path, sr=RATE)[0][:SPAN]
-        spectrum = np.fft.rfft(y - y.mean(), 2 * SPAN)
-        rows.append((spectrum / np.sqrt(2 * (np.abs(spectrum)**2).sum() / (2 * SPAN))).astype(np.complex64))
-    return np.array(rows)
+def _spectrum(path):  # -> complex64 [SPAN + 1], of unit energy
+    "The spectrum of the first seconds of a recording."
+    y = load_audio(path, sr=RATE)[0][:SPAN]
+    spectrum = np.fft.rfft(y - y.mean(), 2 * SPAN)
+    energy = 2 * (np.abs(spectrum)**2).sum() / (2 * SPAN)
+    return (spectrum / np.sqrt(energy or 1)).astype(np.complex64)
+
+def _spectra(table):
+    "The names and spectra of clips, and why others can't be heard."
+    names, spectra, unheard = [], [], {}
+    with progress(len(table), "comparing recordings") as bar:
+        for clip, path in zip(table["clip"], table["path"]):
+            try: spectra.append(_spectrum(path))
+            except AudioError as error: unheard[clip] = str(error)
+            else: names.append(clip)
+            bar.update()
+    return names, np.array(spectra).reshape(-1, SPAN + 1), unheard
 
 def find_twins(
     table: pd.DataFrame,      # a corpus or `features.index`; its recordings are read
     least: float = 0.9,       # correlation from which two clips are one recording
     near: int = 5,            # clips that each is compared with
-) -> pd.DataFrame:  # clip, twin, correlation: each pair twice, either way round
+) -> pd.DataFrame:  # clip, twin, correlation: each pair twice, either way round; `attrs` hold what is unheard, and why
     "Clips that are one recording, whatever their names, gain, sign, shift or a little noise."
-    spectra = _spectra(table["path"])
+    names, spectra, unheard = _spectra(table)
     size = np.abs(spectra[:, :SPAN // 2])
-    size /= np.linalg.norm(size, axis=1, keepdims=True)
-    found, names = [], table["clip"].tolist()
+    size /= np.maximum(np.linalg.norm(size, axis=1, keepdims=True), 1e-12)
+    found = []
     for start in range(0, len(names), 64):
         like = size[start:start + 64] @ size.T
         for i, row in enumerate(like, start):
@@ -521,7 +657,9 @@ def find_twins(
                 r = np.abs(np.fft.irfft(spectra[i] * spectra[j].conj())).max()
                 if r >= least and i != j: found += [(names[i], names[j], r), (names[j], names[i], r)]
     pairs = pd.DataFrame(found, columns=["clip", "twin", "correlation"]).drop_duplicates(["clip", "twin"])
-    return pairs.sort_values(["clip", "twin"], ignore_index=True)
+    pairs = pairs.sort_values(["clip", "twin"], ignore_index=True)
+    pairs.attrs["unheard"] = unheard
+    return pairs
 
 # %% ../nbs/05_evaluate.ipynb #baa8a978
 def twins_across(split: pd.DataFrame, twins: pd.DataFrame) -> str:  # "" where there are none
@@ -534,6 +672,22 @@ def twins_across(split: pd.DataFrame, twins: pd.DataFrame) -> str:  # "" where t
     return (f"LEAK: {plural(hit['clip'].nunique(), 'test clip')} with the same recording in {first['other']}, changed "
             f"at most in gain, place or noise ({first['clip']} is {first['twin']}, correlation "
             f"{first['correlation']:.2f}).")
+
+# %% ../nbs/05_evaluate.ipynb #4fff51f4
+def twins_apart(
+    table: pd.DataFrame,  # with emotion, speaker and text of each clip
+    twins: pd.DataFrame,  # of `find_twins`
+) -> list:  # a sentence a pair, without its stop
+    "One recording, by its sound and not its bytes, under two emotions, speakers or texts."
+    own, found = table.set_index("clip"), []
+    for row in twins[twins["clip"] < twins["twin"]].itertuples():
+        if "sha256" in own and own.at[row.clip, "sha256"] == own.at[row.twin, "sha256"] != "": continue
+        for by in ("emotion", "speaker", "text"):
+            a, b = (str(own.at[clip, by]) for clip in (row.clip, row.twin))
+            if identity(a) and identity(b) and identity(a) != identity(b):
+                found.append(f"{row.clip} and {row.twin} are the same recording (correlation {row.correlation:.2f}) "
+                             f"under two {by}s ({a}, {b}): delete one or correct its {by}")
+    return found
 
 # %% ../nbs/05_evaluate.ipynb #a50ad3f6
 def _epoch_chooser(run_dir, features, split) -> str:
@@ -576,7 +730,8 @@ def pooled_verdict(splits: list, twins: pd.DataFrame | None = None) -> str:  # o
         allowed=("allowed", "all")).reset_index()
     sums["share"] = sums["clips"] / sums["of"].clip(lower=1)
     leaks = dict.fromkeys(twins_across(s, twins) for s in splits) if twins is not None else []
-    return " ".join([*filter(None, leaks), verdict(sums).partition(": ")[2]])
+    wrong = dict.fromkeys(why for s in splits for why in contradictions(s))
+    return " ".join([*filter(None, leaks), verdict(sums).partition(": ")[2], *(f"{why}." for why in wrong)])
 
 def _card_row(name, runs, out_dir, twins) -> dict:
     "A line of the card: one protocol, or one of its folds."
@@ -592,8 +747,6 @@ def _card_row(name, runs, out_dir, twins) -> dict:
             "folds": runs["fold"].nunique(), "clips": pred["clip"].nunique(), "verdict": pooled_verdict(splits, twins)}
 
 # %% ../nbs/05_evaluate.ipynb #eaa878ff
-_LINES = {"random": "random", "words": "unseen words", "speakers": "unseen speakers"}
-
 def make_card(
     table: pd.DataFrame,                # of `run_protocols`
     out_dir: str | Path,                # where its runs are
@@ -607,8 +760,8 @@ def make_card(
         if runs["fold"].nunique() > 1: rows += [_card_row(fold.replace("speakers", "unseen", 1), own, out_dir, twins)
                                                 for fold, own in runs.groupby("fold", sort=False)]
     for name, why in (absent or {}).items():
-        rows.append({"protocol": _LINES[name], "line": _LINES[name], "verdict": f"not judged: {why}."})
-    order = {line: i for i, line in enumerate(_LINES.values())}
+        rows.append({"protocol": LINES[name], "line": LINES[name], "verdict": f"not judged: {why}."})
+    order = {line: i for i, line in enumerate(LINES.values())}
     card = pd.DataFrame(rows).sort_values("protocol", key=lambda p: p.map(order), kind="stable", ignore_index=True)
     return card.set_index("line")
 
@@ -625,8 +778,9 @@ def show_card(card: pd.DataFrame) -> pd.DataFrame:  # the columns to read
         "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")}, index=card.index)
 
 # %% ../nbs/05_evaluate.ipynb #4cd40b27
-_COLOURS = {"random": "#9db8d2", "unseen words": "#6f97bf", "unseen speakers": "#d98b5f"}
+_COLOURS = {"random": "#9db8d2", "folders": "#b7c4b1", "unseen words": "#6f97bf", "unseen speakers": "#d98b5f"}
 
+@plain_text()
 def plot_card(
     card: pd.DataFrame,    # of `make_card`
     n_classes: int,        # for the line of chance
@@ -639,7 +793,8 @@ def plot_card(
     for y, (line, r) in enumerate(card.iterrows()):
         whole, colour = line == r["protocol"], _COLOURS.get(r["protocol"], "gray")
         if np.isnan(r["UAR"]):
-            ax.text(0.02, y, r["verdict"][:95], va="center", fontsize=8, style="italic", backgroundcolor="white")
+            ax.text(0.02, y, textwrap.shorten(r["verdict"], 95, placeholder=" ..."), va="center", fontsize=8,
+                    style="italic", backgroundcolor="white")
             continue
         ax.barh(y, r["UAR"], 0.75 if whole else 0.45, color=colour, alpha=1 if whole else 0.5)
         ax.plot([r["low"], r["high"]], [y, y], color="k", lw=2 if whole else 1, solid_capstyle="butt")
@@ -668,7 +823,7 @@ def write_summary(
     "Write summary.html, summary.json and summary.png, and return the card as text."
     out_dir, index, told = Path(out_dir), features.index, show_card(card)
     corpus, n, fake = ", ".join(sorted(set(index["corpus"]))), index["emotion"].nunique(), is_synthetic(index)
-    png = png_bytes(plot_card(card, n, corpus))
+    with plain_text(): png = png_bytes(plot_card(card, n, corpus))
     value = {"corpus": corpus, "synthetic": fake, "chance": 1 / n, "level": 0.95, "data_hash": features.data_hash,
              "card": json.loads(card.reset_index().to_json(orient="records")),
              "protocols": json.loads(summary(table).to_json(orient="index")), "runs": table.to_dict("records"),
@@ -681,9 +836,8 @@ def write_summary(
         told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
         f"<h2>Each run</h2><ul>{links}</ul>"])
-    for name, data in (("summary.png", png), ("summary.html", page.encode()),
-                       ("summary.json", json.dumps(value, indent=1).encode())):
-        with replace_file(out_dir / name) as f: Path(f).write_bytes(data)
+    files = {"summary.png": png, "summary.html": page.encode(), "summary.json": json_bytes(_plain(value))}
+    for name, data in files.items(): write_file(out_dir / name, data)
     return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), told.rename_axis(None).to_string(), "",
                       *(f"{line}: {text}" for line, text in says.items()), HOW, "",
                       f"Report: {out_dir / 'summary.html'}"])
@@ -692,27 +846,67 @@ def write_summary(
 def report_card(
     features,                       # `Features`
     out_dir: str | Path,            # run folders, summary.html, summary.json and summary.png go here
-    protocols="all",                # or some of random, words, speakers; speakers are always judged beside them
+    protocols="all",                # random, words and speakers; or some of these and folders
     model_settings: ModelSettings = ModelSettings(),
     train_settings: TrainSettings = TrainSettings(),
     seeds: int = 1,                 # trainings of each split, to see how much is luck
     max_folds: int = 10,            # speakers are left out one by one up to so many, in groups beyond
     overwrite: bool = False,
     progress: bool = True,
+    tell=be_quiet,                  # gets a line on what is planned and done
 ) -> pd.DataFrame:  # of `make_card`; its `attrs` hold the printed text
     "Judge a network on a corpus by every protocol, and write one table and one picture."
-    if seeds < 1 or max_folds < 2: raise EvaluateError(f"seeds={seeds}, max_folds={max_folds}: give 1 and 2 or more")
-    wanted = wanted_protocols(protocols)
-    absent = {p: why_absent(features.index, p, train_settings.seed, max_folds) for p in wanted}
-    if all(absent.values()): raise EvaluateError(f"the corpus can't be judged: {absent['speakers']}")
-    table = run_protocols(features, out_dir, [p for p in wanted if not absent[p]], model_settings, train_settings,
-                          max_folds, overwrite, progress, seeds)
-    try: twins, unheard = find_twins(features.index), ""
-    except AudioError as e: twins, unheard = None, f" Copies under another name were not looked for ({e})."
-    card = make_card(table, out_dir, {p: why for p, why in absent.items() if why}, twins)
-    card["verdict"] += unheard
+    check_counts(train_settings.seed, seeds, max_folds)
+    wanted = can_be_judged(features.index, protocols, train_settings.seed, seeds, max_folds)
+    absent = {p: why for p, why in ({"speakers": "not asked for"} | wanted).items() if why}
+    _tell_plan(features.index, wanted, absent, seeds, max_folds, tell)
+    table = run_protocols(features, out_dir, [p for p, why in wanted.items() if not why], model_settings,
+                          train_settings, max_folds, overwrite, progress, seeds, tell)
+    twins = find_twins(features.index)
+    card = make_card(table, out_dir, absent, twins)
+    card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
     card.attrs["text"] = write_summary(card, table, out_dir, features)
     return card
+
+def check_counts(seed: int, seeds: int, max_folds: int):
+    "Raise at numbers that make no sense."
+    if seeds < 1 or max_folds < 2: raise EvaluateError(f"seeds={seeds}, max_folds={max_folds}: give 1 and 2 or more")
+    if not 0 <= seed <= seed + seeds - 1 < 2**32:
+        raise EvaluateError(f"seed={seed}: give a whole number from 0 to {2**32 - seeds}")
+
+def can_be_judged(
+    table: pd.DataFrame,  # a corpus or `features.index`
+    protocols,            # as of `report_card`
+    seed: int = 0,
+    seeds: int = 1,
+    max_folds: int = 10,
+) -> dict:  # protocol -> why it can't be judged by it, "" where it can
+    "What is asked for, and what stands against it; raise if all of it can't be had."
+    found = {p: next(filter(None, (why_absent(table, p, s, max_folds) for s in range(seed, seed + seeds))), "")
+             for p in wanted_protocols(protocols)}
+    if all(found.values()):
+        reasons = dict.fromkeys(found.values())
+        say = found.values() if len(reasons) == 1 else [f"{LINES[p]}: {why}" for p, why in found.items()]
+        raise EvaluateError(f"the corpus can't be judged: {'. '.join(dict.fromkeys(say))}")
+    return found
+
+def _tell_plan(table, wanted, absent, seeds, max_folds, tell):
+    "Tell what is going to be trained, and what is not."
+    for p, why in absent.items(): tell(f"{LINES[p]}: not judged: {why}")
+    if "folders" not in wanted and "part" in table and (table["part"] != "").any():
+        tell(f"folders, or a list, tell train and test apart: "
+             f"{why_absent(table, 'folders') or '--protocols folders judges by them'}")
+    runs = {p: seeds * len(_makers(table, p, 0, max_folds)) for p, why in wanted.items() if not why}
+    tell(f"{plural(sum(runs.values()), 'training')} planned, of {plural(len(table), 'clip')}: "
+         + ", ".join(f"{LINES[p]} {n}" for p, n in runs.items()))
+
+def _doubts(table, twins) -> list:
+    "What comparing the recordings left open or found wrong, whatever the split."
+    unheard = twins.attrs["unheard"]
+    found = [say_doubles(wrong)] if (wrong := twins_apart(table, twins)) else []
+    if unheard: found.append(f"Copies under another name were not looked for among {plural(len(unheard), 'clip')} "
+                             f"({next(iter(unheard.values()))})")
+    return found
 
 # %% ../nbs/05_evaluate.ipynb #d23bb507
 def cross_validate(
@@ -750,9 +944,9 @@ def choose(
 ) -> pd.DataFrame:  # row: candidate, best first; val_uar, val_loss
     "Train each candidate and order them by the validation part."
     if not candidates: raise EvaluateError("no candidates: give {name: (ModelSettings(...), TrainSettings(...))}")
-    rows = {}
+    rows, folders = {}, _folder_names(candidates)
     for name, (model_settings, train_settings) in candidates.items():
-        run = train(features, split, Path(out_dir) / _folder_name(name), model_settings, train_settings, overwrite,
+        run = train(features, split, Path(out_dir) / folders[name], model_settings, train_settings, overwrite,
                     progress)
         rows[name] = read_history(run).iloc[read_run(run)["best_epoch"]][["val_uar", "val_loss"]]
     return pd.DataFrame(rows).T.sort_values(["val_uar", "val_loss"], ascending=[False, True], kind="stable")
@@ -771,7 +965,7 @@ def nested_cross_validate(
     rows, runs = [], []
     for i, split in enumerate(kfold(features.index, k, by=by, seed=seed)):
         order = choose(features, split, Path(out_dir) / f"fold_{i}", candidates, overwrite, progress)
-        runs.append(Path(out_dir) / f"fold_{i}" / _folder_name(order.index[0]))
+        runs.append(Path(out_dir) / f"fold_{i}" / _folder_names(candidates)[order.index[0]])
         found = report(runs[-1], features)
         rows.append({"fold": i, "chosen": order.index[0], "val_uar": order["val_uar"].iloc[0],
                      **{n: found[n] for n in ("UAR", "accuracy", "macro_f1", "clips")}})
@@ -800,18 +994,19 @@ def corpus_split(
     return split_speakers(named, who, seed=seed, val_by="clip" if bare.any() else None)
 
 # %% ../nbs/05_evaluate.ipynb #349a8db3
-def _cross_splits(table, max_folds, seed) -> dict:  # (train, [test corpora]) -> {run: split}
-    "The trainings that a matrix of corpora asks for."
-    names, plan = sorted(set(table["corpus"])), {}
+def _cross_splits(table, max_folds, seed) -> tuple:  # (train, [test corpora]) -> {run: split}; corpus -> why not
+    "The trainings that a matrix of corpora asks for, and what can't be judged within a corpus."
+    names, plan, absent = sorted(set(table["corpus"])), {}, {}
     for name in names:
         others = [n for n in names if n != name]
         plan[name, tuple(others)] = {f"from {name}": corpus_split(table, others, seed)}
         own = table[table["corpus"] == name]
-        if not why_absent(own, "speakers", seed, max_folds):
+        absent[name] = why_absent(own, "speakers", seed, max_folds)
+        if not absent[name]:
             plan[name, (name,)] = {f"{name} {fold}": split for fold, split in
                                    protocol_splits(own, "speakers", seed, max_folds).items()}
         if len(names) > 2: plan["all others", (name,)] = {f"all but {name}": corpus_split(table, [name], seed)}
-    return plan
+    return plan, {name: why for name, why in absent.items() if why}
 
 # %% ../nbs/05_evaluate.ipynb #9dc6f442
 def cross_corpus(
@@ -822,14 +1017,22 @@ def cross_corpus(
     max_folds: int = 5,             # of unseen speakers within a corpus
     overwrite: bool = False,
     progress: bool = True,
+    tell=be_quiet,                  # gets a line at the start and end of each training
 ) -> pd.DataFrame:  # a row a pair: train, test, UAR, low, high, accuracy, over, clips, verdict
     "Train on each corpus and judge on each, over the emotions that all have."
     table = features.index[features.index["emotion"].isin(shared_emotions(features.index))]
-    rows = []
-    for (learnt, judged), splits in _cross_splits(table, max_folds, train_settings.seed).items():
-        runs = [train(features, split, Path(out_dir) / _folder_name(name), model_settings, train_settings, overwrite,
-                      progress) for name, split in splits.items()]
-        for run in runs: report(run, features)
+    plan, absent = _cross_splits(table, max_folds, train_settings.seed)
+    names = _folder_names(name for splits in plan.values() for name in splits)
+    told, rows = Plan(out_dir, names.values(), tell), []
+    for name, why in absent.items(): tell(f"unseen speakers within {name}: not judged: {why}")
+    tell(f"{plural(len(names), 'training')} planned, of {plural(len(table), 'clip')}")
+    for (learnt, judged), splits in plan.items():
+        runs = []
+        for name, split in splits.items():
+            told.begin(split)
+            runs.append(train(features, split, Path(out_dir) / names[name], model_settings, train_settings, overwrite,
+                              progress))
+            told.end(report(runs[-1], features)["UAR"])
         pred, says = read_predictions(runs), pooled_verdict(list(splits.values()))
         corpus = pred["clip"].map(dict(zip(table["clip"], table["corpus"])))
         for name in judged:
@@ -839,10 +1042,12 @@ def cross_corpus(
                          "accuracy": scores(own)["accuracy"], "over": plural(sure["clusters"], sure["by"]),
                          "clips": len(own), "runs": [run.name for run in runs], "verdict": says})
     found = pd.DataFrame(rows)
+    found.attrs["absent"] = absent
     found.attrs["text"] = write_cross(found, out_dir, features)
     return found
 
 # %% ../nbs/05_evaluate.ipynb #1ad9aaf3
+@plain_text()
 def plot_cross(
     found: pd.DataFrame,   # of `cross_corpus`
     n_classes: int,        # for chance
@@ -870,27 +1075,33 @@ def write_cross(
 ) -> str:  # the text that is printed
     "Write cross.html, cross.json and cross.png, and return the table as text."
     emotions, out_dir, fake = shared_emotions(features.index), Path(out_dir), is_synthetic(features.index)
-    png, told = png_bytes(plot_cross(found, len(emotions))), found.drop(columns=["verdict", "runs"]).round(3)
+    with plain_text(): png = png_bytes(plot_cross(found, len(emotions)))
+    told = found.drop(columns=["verdict", "runs"]).round(3)
     value = {"emotions": emotions, "chance": 1 / len(emotions), "synthetic": fake, "data_hash": features.data_hash,
              "pairs": json.loads(found.to_json(orient="records")), "versions": versions()}
     about = (f"Over {', '.join(emotions)}, which all have; chance is {1 / len(emotions):.3f}. Intervals are at 95 %, "
-             "over the clusters in the column over. Where train and test are the same, the speakers are others.")
+             "over the clusters in the column over. Where train and test are the same, the speakers are others."
+             + "".join(f" Unseen speakers within {name}: not judged: {why}."
+                       for name, why in found.attrs.get("absent", {}).items()))
     links = "".join(f"<li><a href='{run}/report/report.html'>{html.escape(run)}</a>. {html.escape(r.verdict)}</li>"
                     for r in found.drop_duplicates(["train", "verdict"]).itertuples() for run in r.runs)
     page = html_page("Across corpora", [_note(SYNTHETIC_NOTE) if fake else "", f"<p>{html.escape(about)}</p>",
                                     f"<img alt='UAR of each pair' src='{embedded(png, 'image/png')}'>",
                                     told.to_html(border=0, index=False), f"<h2>Each run</h2><ul>{links}</ul>"])
-    for name, data in (("cross.png", png), ("cross.html", page.encode()),
-                       ("cross.json", json.dumps(value, indent=1).encode())):
-        with replace_file(out_dir / name) as f: Path(f).write_bytes(data)
+    files = {"cross.png": png, "cross.html": page.encode(), "cross.json": json_bytes(_plain(value))}
+    for name, data in files.items(): write_file(out_dir / name, data)
     return "\n".join([*([SYNTHETIC_NOTE] if fake else []), told.to_string(index=False), about, "",
                       f"Report: {out_dir / 'cross.html'}"])
 
 # %% ../nbs/05_evaluate.ipynb #f4aba45e
+def _show(text):
+    "Print text, with what a terminal would obey made visible."
+    for line in text.split("\n"): print(printable(line))
+
 def _headline(run) -> str:
     return f"{', '.join(run['corpus'])}: {run['protocol']}" + (f". {SYNTHETIC_NOTE}" if run["synthetic"] else "")
 
-@call_parse
+@main_command
 def ser_evaluate(
     model: str = "checkpoints/ser_lstm.h5",  # model file or run folder, from ser_train
     features: str = "data/features",         # feature folder, from ser_features
@@ -901,23 +1112,42 @@ def ser_evaluate(
     def work():
         frames = run_features(model, features)
         found = report(model, frames, out_dir or None, part)
-        print(_headline(found["run"]))
-        print(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string())
-        print(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "
+        for clip, why in found.get("no_player", {}).items(): say(f"{clip} has no player in the report: {why}")
+        _show(_headline(found["run"]))
+        _show(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string(na_rep=""))
+        _show(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "
               f"{found['clips']} clips. {found['run']['audit']}")
         for says in check_run(model, frames)["says"]:
-            if says: print(says)
+            if says: _show(says)
         print(f"Report: {Path(out_dir or run_folder(model) / 'report') / 'report.html'}")
     one_line(work, "ser_evaluate")
 
 # %% ../nbs/05_evaluate.ipynb #3dce596e
-def _ready(data_dir, folder, words, jobs, settings):
+def first_words(
+    corpus: pd.DataFrame,
+    words: int,  # how many; 0: all
+) -> pd.DataFrame:  # its clips with these words
+    "The clips of the first words of a corpus, in alphabetical order."
+    if not words: return corpus
+    if words < 0: raise CorpusError(f"--words {words}: give 1 or more, or 0 for all")
+    names = _names(corpus["text"])
+    there = list(dict.fromkeys(identity(text) for text in sorted(set(corpus["text"])) if identity(text)))
+    if not there: raise CorpusError(f"--words {words}: the corpus names no words")
+    if words > len(there): say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
+    return corpus[names.isin(there[:words])].reset_index(drop=True)
+
+LONG = 500  # clips whose extraction is waited for
+
+def _foresee(corpus, protocols, seed, seeds, max_folds):
+    "Say before long work that it will be in vain, unless what stands against it is rejected yet."
+    if len(corpus) < LONG: return
+    try: shared_emotions(corpus) if protocols == "cross" else can_be_judged(corpus, protocols, seed, seeds, max_folds)
+    except EvaluateError as error: say(f"as it stands: {error}")
+
+def _ready(corpus, folder, jobs, settings):
     "The features of a corpus, extracted where they are not there yet."
-    corpus = load_corpus(data_dir) if data_dir else demo("data/demo")
-    if words: corpus = corpus[corpus["text"].isin(sorted(set(corpus["text"]))[:words])].reset_index(drop=True)
-    if corpus.empty: raise CorpusError(f"{data_dir}: nothing is left with --words {words}")
     features = extract(corpus, folder / "features", settings, jobs=jobs)
-    for row in features.rejected.itertuples(): print(f"rejected {row.clip}: {row.reason}", file=sys.stderr)
+    for row in features.rejected.itertuples(): say(f"rejected {row.clip}: {row.reason}")
     return features
 
 def _run_name(data_dir) -> str:  # data/tess,data/emodb -> tess+emodb
@@ -929,7 +1159,7 @@ def _run_name(data_dir) -> str:  # data/tess,data/emodb -> tess+emodb
 def ser_run(
     data_dir: str = "",                       # recordings, a folder or csv; several with commas; empty: a demo corpus
     out_dir: str = "",                        # features, runs and reports go here; by default runs/NAME of data_dir
-    protocols: str = "all",                   # some of random, words, speakers; or cross: from corpus to corpus
+    protocols: str = "all",                   # of random, words, speakers, folders; or cross: corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
     members: int = None,                      # networks whose answers are averaged; by default 3, demo and classic: 1
@@ -940,18 +1170,26 @@ def ser_run(
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
+    speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
+    text_from: str = "",                      # and the text
+    emotion_from: str = "",                   # and the emotion
 ):
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross": wanted_protocols(protocols)
+        check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         several = 1 if members is None and not data_dir else members
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
                                         dict(seed=seed, epochs=epochs, normalise=normalise, members=several))
-        features = _ready(data_dir, folder, words, jobs, frames)
-        also = {"max_folds": max_folds, "overwrite": overwrite, "progress": sys.stderr.isatty()}
+        ways = speaker_from, text_from, emotion_from
+        corpus = first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words)
+        tell_roles(corpus)
+        _foresee(corpus, protocols, seed, seeds, max_folds)
+        features = _ready(corpus, folder, jobs, frames)
+        also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
         if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
         else: found = report_card(features, folder, protocols, *how, seeds, **also)
-        print(found.attrs["text"])
+        _show(found.attrs["text"])
     one_line(work, "ser_run")

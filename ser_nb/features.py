@@ -8,14 +8,14 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
            'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
-           'PANELS', 'HEADER', 'SHARD_FIELDS', 'GROUP', 'ENGINES', 'TRIES', 'WORTH', 'VOICE_FRAMES', 'FAMILY_FIELDS',
-           'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters', 'contrast_bands', 'delta_weights',
-           'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times', 'rms', 'loud_span', 'voiced_span',
-           'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'estimate_tuning', 'chroma',
-           'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation', 'pitch_candidates',
-           'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features', 'plot_family',
-           'plot_features', 'file_features', 'make_shard', 'Features', 'open_features', 'extract', 'summary',
-           'only_voice', 'FeatureView', 'pick_families', 'ser_features']
+           'GROUP', 'PANELS', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES',
+           'VOICE_FRAMES', 'FAMILY_FIELDS', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters',
+           'contrast_bands', 'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times',
+           'rms', 'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc',
+           'delta', 'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames',
+           'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features',
+           'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard', 'read_seal', 'Features',
+           'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -28,11 +28,12 @@ import json
 import math
 import os
 import re
-import sys
+import shutil
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,11 +42,12 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param, call_parse
 
-from .lib.audio import load_audio
-from .lib.command import one_line
+from .lib.audio import load_audio, read_bytes
+from .lib.command import note, one_line, own_processes, plural, progress, say
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file
 from .lib.finding import load_corpus
+from .lib.roles import tell_roles
 
 pd = lazy.load("pandas")
 
@@ -294,12 +296,17 @@ def _pitch_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
         f"1.5 times f0_min, {1.5 * s.f0_min:g}, to sr/8={s.sr / 8:g} Hz is needed")
 
 # %% ../nbs/01_features.ipynb #f0137dd9
+def _widths(s: FeatureSettings) -> dict[str, int]:
+    "How many columns each family has; 0 where it is off."
+    return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
+            "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
+            "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch}
+
+
 @functools.lru_cache(maxsize=64)
 def _layout(s: FeatureSettings) -> dict[str, slice]:
     "Columns of each family that is on."
-    sizes = {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
-             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
-             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch}
+    sizes = _widths(s)
     ends = np.cumsum(list(sizes.values())).tolist()
     return {family: slice(end - size, end) for (family, size), end in zip(sizes.items(), ends) if size}
 
@@ -834,12 +841,11 @@ def _pitch_columns(f0: np.ndarray, voicing: np.ndarray, hnr: np.ndarray, s: Feat
     return np.column_stack([12 * (line - math.log2(27.5)) + 0 * voicing, voicing, hnr])
 
 # %% ../nbs/01_features.ipynb #47a9aa07
-def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
-    "Each family that is on, with the frames of all clips below one another."
-    if s.n_mfcc or s.logmel or s.n_chroma or s.n_bands:
-        S = _room(sum(n_frames(len(y), s) for y in ys), s.n_fft // 2 + 1)
-        for y, part in zip(ys, np.split(S, starts[1:])):
-            power_spectrogram(y, s, out=part)
+def _spectral_parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
+    "The families that are made from the spectrogram."
+    S = _room(sum(n_frames(len(y), s) for y in ys), s.n_fft // 2 + 1)
+    for y, part in zip(ys, np.split(S, starts[1:])):
+        power_spectrogram(y, s, out=part)
     if s.n_mfcc or s.logmel:
         mel = log_mel(S, s, starts)
         yield "logmel", mel
@@ -852,6 +858,12 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
         yield from [("chroma", pitch_classes), ("tonnetz", tonnetz(pitch_classes, starts))]
     if s.n_bands:
         yield "contrast", spectral_contrast(S, s, starts)
+
+
+def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
+    "Each family that is on, with the frames of all clips below one another."
+    if s.n_mfcc or s.logmel or s.n_chroma or s.n_bands:
+        yield from _spectral_parts(ys, starts, s)
     for family, measure in (("rms", rms), ("zcr", zero_crossing_rate)):
         if getattr(s, family):
             yield family, np.concatenate([measure(y, s) for y in ys])
@@ -871,18 +883,38 @@ def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
         frame(y, settings)
     return y
 
+# %% ../nbs/01_features.ipynb #565ec7f8
+GROUP = 2**18  # samples that are computed together: some eight clips, whose spectrogram a core's cache can hold
 
-def _compute(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarray]:
-    "Features of clips that are prepared."
-    sizes, layout = [n_frames(len(y), settings) for y in ys], _layout(settings)
-    starts = np.cumsum([0, *sizes[:-1]])
+
+def _together(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarray]:
+    "Features of prepared clips in one matrix."
+    sizes, layout, widths = [n_frames(len(y), settings) for y in ys], _layout(settings), _widths(settings)
+    starts, missing = np.cumsum([0, *sizes[:-1]]), set(layout)
     frames = np.empty((sum(sizes), settings.n_features), np.float32)
-    for family, values in _parts(ys, starts, settings) if ys else ():
+    for family, values in _parts(ys, starts, settings):
+        if values.shape != (len(frames), widths.get(family)) and widths.get(family) != 0:
+            raise FeatureError(f"family {family!r} was computed as {values.shape}, and its columns are "
+                               f"{(len(frames), widths.get(family))}; a fault in the code of that family")
         if family in layout:
             frames[:, layout[family]] = values
-    return np.split(frames, starts[1:]) if ys else []
+            missing.discard(family)
+    if missing:
+        raise FeatureError(f"family {min(missing)!r} has columns and is computed nowhere; add it to `_parts`")
+    return np.split(frames, starts[1:])
 
 
+def _compute(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarray]:
+    "Features of prepared clips: short ones in a row together, a long one alone, as pitch pads all to the longest."
+    found, run = [], []
+    for y in ys:
+        if len(y) >= GROUP:
+            found, run = found + (_together(run, settings) if run else []) + _together([y], settings), []
+        else:
+            run.append(y)
+    return found + (_together(run, settings) if run else [])
+
+# %% ../nbs/01_features.ipynb #f62fdaff
 def batch_features(
     ys: list[np.ndarray],  # samples [n] at settings.sr, mono, of each clip
     settings: FeatureSettings = FeatureSettings(),
@@ -961,11 +993,7 @@ def _read_clip(path: str | Path, settings: FeatureSettings) -> tuple[dict, np.nd
     "What is known of a file before its features, and its trimmed samples; None if there is a reason."
     row = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}
     try:
-        try:
-            data = Path(path).read_bytes()
-        except OSError:
-            load_audio(path, settings.sr)
-            raise
+        data = read_bytes(path, str(path))
         row["sha256"] = hashlib.sha256(data).hexdigest()
         y, sr = load_audio(io.BytesIO(data), settings.sr)
         trimmed = _prepare(y, settings)
@@ -978,7 +1006,7 @@ def _read_clip(path: str | Path, settings: FeatureSettings) -> tuple[dict, np.nd
 # %% ../nbs/01_features.ipynb #f40f1488
 HEADER = 128  # bytes of a .npy file before the values of a matrix
 SHARD_FIELDS = ("clip", "sha256", "duration", "n_frames", "start", "reason")
-GROUP = 2**18  # samples that are computed together: some eight clips, whose spectrogram a core's cache can hold
+SPOOL = 2**26  # bytes of a shard's frames that are kept in memory; those of long clips wait on the disk
 
 
 def _shard_name(rows: list[dict], settings: FeatureSettings) -> str:
@@ -987,30 +1015,69 @@ def _shard_name(rows: list[dict], settings: FeatureSettings) -> str:
     return f"{settings.hash[:8]}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def make_shard(
-    clips: list[tuple[str, str]],  # clip and path of each
-    folder: Path,  # the feature folder
-    settings: FeatureSettings,
-) -> str:  # name of the shard
-    "Compute some clips and write them as a shard."
-    rows, parts, group, start = [], [], [], 0
+def _fill(spool, clips: list[tuple[str, str]], settings: FeatureSettings) -> list[dict]:
+    "Write the frames of clips below one another; what is known of each clip."
+    rows, group, start = [], [], 0
     for clip, path in clips:
         row, y = _read_clip(path, settings)
         rows.append({"clip": clip, "start": start, **row})
         start += row["n_frames"]
         group += [] if y is None else [y]
         if sum(map(len, group)) >= GROUP:
-            parts, group = parts + _compute(group, settings), []
-    parts += _compute(group, settings)
-    name = _shard_name(rows, settings)
-    if parts:
-        with replace_file(folder / "shards" / f"{name}.npy") as temporary:
-            np.save(temporary, np.concatenate(parts))
-    with replace_file(folder / "shards" / f"{name}.csv") as temporary:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, SHARD_FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            spool.writelines(_compute(group, settings))
+            group = []
+    spool.writelines(_compute(group, settings))
+    return rows
+
+# %% ../nbs/01_features.ipynb #79eedd42
+def _write_array(path: Path, shape: tuple[int, int], spool) -> str:
+    "Write spooled frames as a .npy file; its hash."
+    with replace_file(path) as temporary:
+        with open(temporary, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            spool.seek(0)
+            shutil.copyfileobj(spool, file)
+        return file_sha256(temporary)
+
+
+def _write_bytes(path: Path, data: bytes) -> str:
+    "Write a file whole; its hash."
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_hashes(path: Path, hashes: dict[str, str]) -> None:
+    "Write down what some files hash to, as `sha256sum` does."
+    _write_bytes(path, "".join(f"{sha}  {file}\n" for file, sha in hashes.items()).encode())
+
+
+def _listing(rows: list[dict]) -> bytes:
+    "Rows of a shard as csv."
+    text = io.StringIO()
+    writer = csv.DictWriter(text, SHARD_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def make_shard(
+    clips: list[tuple[str, str]],  # clip and path of each
+    folder: Path,  # the feature folder
+    settings: FeatureSettings,
+) -> str:  # name of the shard
+    "Compute some clips and write them as a shard: the array, the hashes, and last the csv."
+    shards, hashes = Path(folder) / "shards", {}
+    shards.mkdir(parents=True, exist_ok=True)
+    with tempfile.SpooledTemporaryFile(SPOOL, dir=shards) as spool:
+        rows = _fill(spool, clips, settings)
+        name, n = _shard_name(rows, settings), sum(row["n_frames"] for row in rows)
+        if n:
+            hashes[f"{name}.npy"] = _write_array(shards / f"{name}.npy", (n, settings.n_features), spool)
+    listing = _listing(rows)
+    hashes[f"{name}.csv"] = hashlib.sha256(listing).hexdigest()
+    _write_hashes(shards / f"{name}.sha256", hashes)
+    _write_bytes(shards / f"{name}.csv", listing)
     return name
 
 # %% ../nbs/01_features.ipynb #e4130e39
@@ -1027,12 +1094,12 @@ class _Row(NamedTuple):
 
 def _read_shard(folder: Path, name: str) -> list[_Row]:
     "Rows of a finished shard; none where its csv has been damaged."
-    with open(folder / "shards" / f"{name}.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
+        with open(folder / "shards" / f"{name}.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
         return [_Row(row["clip"], row["sha256"], float(row["duration"]), int(row["n_frames"]), int(row["start"]),
                      row["reason"], name) for row in rows]
-    except (KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return []
 
 
@@ -1044,20 +1111,52 @@ def _is_whole(folder: Path, name: str, n_frames: int, n_features: int) -> bool:
         return n_frames == 0
     return size >= HEADER + 4 * n_frames * n_features
 
+
+def _shard_hashes(folder: Path, name: str) -> dict[str, str] | None:
+    "What the files of a shard must hash to; None for one that was made without hashes."
+    try:
+        text = (folder / "shards" / f"{name}.sha256").read_text("ascii", errors="replace")
+    except FileNotFoundError:
+        return None
+    return {file: sha for sha, _, file in (line.partition("  ") for line in text.splitlines())}
+
+
+def _is_sound(folder: Path, name: str, rows: list[_Row], hashes: dict[str, str] | None, n_features: int) -> bool:
+    "Whether a shard is as it was written."
+    n = sum(row.n_frames for row in rows)
+    if hashes is None:
+        return bool(rows) and _is_whole(folder, name, n, n_features)
+    files = {f"{name}.csv", *([f"{name}.npy"] if n else [])}
+    return set(hashes) == files and all(file_sha256(folder / "shards" / file) == hashes[file] for file in files)
+
 # %% ../nbs/01_features.ipynb #3dfee8f2
+def _sound_shards(folder: Path, settings: FeatureSettings) -> list[list[_Row]]:
+    "Rows of the shards of earlier runs; what is damaged is said, and made anew."
+    from joblib import Parallel, delayed
+
+    names = [path.stem for path in sorted((folder / "shards").glob(f"{settings.hash[:8]}-*.csv"), reverse=True)]
+    shards = {name: _read_shard(folder, name) for name in names}
+    hashes = _sealed_hashes(folder) | {name: own for name in names if (own := _shard_hashes(folder, name)) is not None}
+    checks = Parallel(n_jobs=-1, prefer="threads")(
+        delayed(_is_sound)(folder, name, rows, hashes.get(name), settings.n_features)
+        for name, rows in shards.items())
+    if damaged := [name for name, sound in zip(names, checks) if not sound]:
+        note(f"features: {plural(len(damaged), 'shard')} damaged, the first {folder / 'shards' / damaged[0]}.*; "
+             "made anew")
+    return [shards[name] for name, sound in zip(names, checks) if sound]
+
+
 def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> dict[str, _Row]:
     "Rows that earlier runs left, of clips whose file has not changed since."
     from joblib import Parallel, delayed
 
-    known = {}
-    for path in sorted((folder / "shards").glob(f"{settings.hash[:8]}-*.csv"), reverse=True):
-        rows = _read_shard(folder, path.stem)
-        if _is_whole(folder, path.stem, sum(row.n_frames for row in rows), settings.n_features):
-            known.update({(row.clip, row.sha256): row for row in rows})
+    known = {(row.clip, row.sha256): row for rows in _sound_shards(folder, settings) for row in rows}
     clips = {clip for clip, _ in known}
     pairs = [(clip, path) for clip, path in zip(corpus["clip"], corpus["path"]) if clip in clips]
     hashes = Parallel(n_jobs=-1, prefer="threads")(delayed(file_sha256)(path) for _, path in pairs)
-    return {clip: known[clip, sha] for (clip, _), sha in zip(pairs, hashes) if (clip, sha) in known}
+    found = [(path, known.get((clip, sha)) or known.get((clip, ""))) for (clip, path), sha in zip(pairs, hashes)]
+    return {row.clip: row for path, row in found
+            if row and (not row.reason or _read_clip(path, settings)[0]["reason"] == row.reason)}
 
 # %% ../nbs/01_features.ipynb #65833425
 ENGINES = ("loky", "dask", "ray")  # processes of this machine, or workers of a cluster
@@ -1072,21 +1171,27 @@ def _engine(name: str, address: str | None) -> Iterator[None]:
         raise FeatureError(f"engine={name!r} is not known; take one of {', '.join(ENGINES)}")
     try:
         connection = {"dask": _dask, "ray": _ray}.get(name, contextlib.nullcontext)
-        with connection(address), parallel_config(name):
+        with connection(address), own_processes() if name == "loky" else parallel_config(name):
             yield
     except ImportError as error:
         raise FeatureError(f"engine={name!r} needs a package that is missing ({error}); "
                            f"pip install 'ser_nb[{name}]'") from None
 
 # %% ../nbs/01_features.ipynb #50a54588
-def _dask(address: str | None):
-    "A client of a Dask scheduler."
+@contextlib.contextmanager
+def _dask(address: str | None) -> Iterator[None]:
+    "A client of a Dask scheduler; a cluster on this machine shows no page to the network and leaves no files."
+    import dask
     from dask.distributed import Client
 
-    try:
-        return Client(address, set_as_default=True)
-    except (OSError, ValueError) as error:
-        raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+    with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+          dask.config.set(temporary_directory=scratch)):
+        try:
+            client = Client(address, set_as_default=True, **({} if address else {"dashboard_address": None}))
+        except (OSError, ValueError) as error:
+            raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+        with client:
+            yield
 
 
 @contextlib.contextmanager
@@ -1146,12 +1251,12 @@ def _run(todo: list[tuple[int, list]], processes: int, engine: str, *where) -> I
             delayed(work)(i, clips, *where) for i, clips in todo[start : start + at_once])
 
 # %% ../nbs/01_features.ipynb #835ffb54
-def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jobs: int, engine: str) -> list[str]:
-    "Make shards, showing progress in clips where someone sits at a terminal, and return their names."
-    from tqdm import tqdm
-
+def _make_shards(
+    shards: list[list], folder: Path, settings: FeatureSettings, jobs: int, engine: str, done: int
+) -> list[str]:
+    "Make shards, showing progress in clips, of which some were done before, and return their names."
     names, processes = {}, _processes(shards, jobs, engine)
-    with tqdm(total=sum(map(len, shards)), unit="clip", desc="features", disable=None) as bar:
+    with progress(done + sum(map(len, shards)), "features", "clip", done) as bar:
         for left in range(TRIES - 1, -1, -1):
             todo = [(i, clips) for i, clips in enumerate(shards) if i not in names]
             try:
@@ -1171,7 +1276,7 @@ def _make_shards(shards: list[list], folder: Path, settings: FeatureSettings, jo
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     "Write a table, sorted by clip."
     with replace_file(path) as temporary:
-        table.sort_values("clip").to_csv(temporary, index=False, lineterminator="\n")
+        table.sort_values("clip").to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
 
 
 def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> None:
@@ -1188,7 +1293,82 @@ def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> N
             raise FeatureError(f"{what}; nothing is left to use")
         warnings.warn(what, stacklevel=4)
 
+# %% ../nbs/01_features.ipynb #12099553
+SEAL = "hashes.json"
+TABLES = ("rejected.csv", "index.csv", "settings.json")
 
+
+def _digest(content: dict) -> str:
+    "Hash of what hashes.json says, which guards itself so."
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _listed(shards: Path, name: str) -> dict[str, str]:
+    "Hashes of a shard's files; for one that was made without them, from now on."
+    if (hashes := _shard_hashes(shards.parent, name)) is None:
+        files = [shards / f"{name}.{end}" for end in ("npy", "csv")]
+        hashes = {path.name: file_sha256(path) for path in files if path.exists()}
+        _write_hashes(shards / f"{name}.sha256", hashes)
+    return hashes
+
+
+def _write_seal(folder: Path, shards: set[str], base: str | None) -> None:
+    "Write down the hash of every file of a feature folder, and where relative paths begin."
+    hashes = {name: file_sha256(folder / name) for name in TABLES}
+    for shard in sorted(shards):
+        hashes |= {f"shards/{file}": sha for file, sha in _listed(folder / "shards", shard).items()}
+    content = {"base": base, "files": hashes}
+    _write_bytes(folder / SEAL, (json.dumps({**content, "seal": _digest(content)}, indent=1) + "\n").encode())
+
+
+def read_seal(
+    folder: Path,  # a feature folder
+) -> dict:  # files: hash of each; base: where relative paths begin; empty for a folder made without hashes
+    "Read hashes.json; FeatureError where it is damaged."
+    if not (folder / SEAL).exists():
+        return {}
+    try:
+        content = json.loads((folder / SEAL).read_bytes())
+        sound = content.pop("seal") == _digest(content)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise FeatureError(f"{SEAL} is damaged")
+    return content
+
+
+def _sealed_hashes(folder: Path) -> dict[str, dict[str, str]]:
+    "Of each shard what hashes.json says of its files; nothing where that is damaged."
+    found = {}
+    with contextlib.suppress(FeatureError):
+        for file, sha in read_seal(folder).get("files", {}).items():
+            if file.startswith("shards/"):
+                name = file.removeprefix("shards/")
+                found.setdefault(name.partition(".")[0], {})[name] = sha
+    return found
+
+# %% ../nbs/01_features.ipynb #53cf6e3b
+def _base(paths: pd.Series, folder: Path) -> str | None:
+    "Where relative paths begin, seen from a feature folder; None if all are absolute."
+    here, folder = os.path.realpath(os.curdir), os.path.realpath(folder)
+    if all(map(os.path.isabs, paths)):
+        return None
+    try:
+        return Path(os.path.relpath(here, folder)).as_posix()
+    except ValueError:  # another drive
+        return here
+
+
+def _seen_from_here(paths: pd.Series, folder: Path, base: str | None) -> pd.Series:
+    "Paths as they are found from the folder that one is in."
+    start = os.path.normpath(os.path.join(os.path.realpath(folder), base or ""))
+    if base is None or start == os.path.realpath(os.curdir):
+        return paths
+    moved = [os.path.normpath(os.path.join(start, path)) for path in paths]
+    return pd.Series([path if os.path.exists(path) or not os.path.exists(given) else given
+                      for path, given in zip(moved, paths)], paths.index, object)
+
+# %% ../nbs/01_features.ipynb #b2656484
 def _write_folder(corpus: pd.DataFrame, rows: dict[str, _Row], folder: Path, settings: FeatureSettings) -> None:
     "Write the tables and settings of a feature folder, and remove what they don't need."
     measured = ["sha256", "duration", "n_frames", "shard", "start"]
@@ -1196,8 +1376,8 @@ def _write_folder(corpus: pd.DataFrame, rows: dict[str, _Row], folder: Path, set
     corpus = corpus.drop(columns=measured, errors="ignore").reset_index(drop=True)
     _write_rejected(corpus, found["reason"], folder)
     _write_csv(corpus.join(found[measured])[found["reason"] == ""], folder / "index.csv")
-    with replace_file(folder / "settings.json") as temporary:
-        temporary.write_text(settings.to_json(), encoding="utf-8")
+    _write_bytes(folder / "settings.json", settings.to_json().encode())
+    _write_seal(folder, set(found["shard"]), _base(corpus["path"], folder))
     _clean(folder, set(found["shard"]))
 
 # %% ../nbs/01_features.ipynb #79ac59cf
@@ -1216,6 +1396,7 @@ class Features:
     folder: Path  # where it lies
     settings: FeatureSettings  # with which it was made
     index: pd.DataFrame  # corpus columns with sha256, duration in s, n_frames, shard and start; one row a clip
+    seal: dict = field(default_factory=dict, repr=False)  # what `read_seal` gave
 
     def __len__(self) -> int:
         return len(self.index)
@@ -1223,9 +1404,22 @@ class Features:
     def __getitem__(self, i: int) -> np.ndarray:
         folder, shards, starts, sizes = self._places
         n = self.settings.n_features
+        if shards[i] not in self._sound:
+            self._check(shards[i])
         with open(f"{folder}/{shards[i]}.npy", "rb") as file:
             file.seek(HEADER + 4 * n * int(starts[i]))
             return np.fromfile(file, np.float32, n * int(sizes[i])).reshape(-1, n)
+
+    @functools.cached_property
+    def _sound(self) -> set[str]:
+        "Shards whose hash was right when they were read first."
+        return set()
+
+    def _check(self, shard: str) -> None:
+        file = f"shards/{shard}.npy"
+        if self.seal and file_sha256(self.folder / file) != self.seal["files"].get(file):
+            raise FeatureError(f"{self.folder}: {file} is missing or damaged; run ser_features on it again")
+        self._sound.add(shard)
 
     @functools.cached_property
     def _places(self) -> tuple[str, list, np.ndarray, np.ndarray]:
@@ -1244,11 +1438,23 @@ class Features:
         return read_table(self.folder / "rejected.csv")
 
 # %% ../nbs/01_features.ipynb #999248ce
+def _check_hashes(folder: Path, seal: dict, files: list[str]) -> None:
+    "Raise FeatureError where a file is not as it was written."
+    if not seal and next((folder / "shards").glob("*.sha256"), None):
+        raise FeatureError(f"{SEAL} is missing; it was removed, or ser_features was stopped")
+    for name in files if seal else ():
+        if file_sha256(folder / name) != seal["files"].get(name):
+            raise FeatureError(f"{name} is missing or not as ser_features wrote it; it is damaged, was changed by "
+                               "hand, or ser_features was stopped")
+
+
 def _check_folder(folder: Path, settings: FeatureSettings, index: pd.DataFrame) -> None:
     "Raise FeatureError where the index does not fit the settings, or a shard is missing or cut off."
     lacking = {"clip", "sha256", "emotion", "speaker", "text", "n_frames", "shard", "start"} - set(index)
     if lacking:
         raise FeatureError(f"index.csv has no column {sorted(lacking)[0]!r}")
+    if not len(index) or index["clip"].duplicated().any() or (index["start"] < 0).any() or (index["n_frames"] < 1).any():
+        raise FeatureError("index.csv is damaged")
     ends = (index["start"] + index["n_frames"]).groupby(index["shard"]).max()
     for shard, end in ends.items():
         if not shard.startswith(settings.hash[:8]):
@@ -1256,9 +1462,10 @@ def _check_folder(folder: Path, settings: FeatureSettings, index: pd.DataFrame) 
         if not _is_whole(folder, shard, int(end), settings.n_features):
             raise FeatureError(f"shards/{shard}.npy is missing or cut off")
 
-
+# %% ../nbs/01_features.ipynb #4b51229c
 def open_features(
     folder: str | Path,  # made by `extract` or ser_features
+    verify: bool = False,  # check all hashes now; else those of the tables now, and a shard's when it is read first
 ) -> Features:
     "Open a feature folder."
     folder = Path(folder)
@@ -1266,12 +1473,18 @@ def open_features(
         if not (folder / name).is_file():
             raise FeatureError(f"{folder}: no {name} in it; make the folder with ser_features, or let that finish")
     try:
+        seal = read_seal(folder)
+        _check_hashes(folder, seal, list(seal.get("files", ())) if verify else TABLES)
         settings = FeatureSettings.from_json((folder / "settings.json").read_text(encoding="utf-8"))
         index = read_table(folder / "index.csv")
         _check_folder(folder, settings, index)
-    except (ValueError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:
         raise FeatureError(f"{folder}: {error}; run ser_features on it again") from None
-    return Features(folder, settings, index)
+    if "path" in index:
+        index["path"] = _seen_from_here(index["path"], folder, seal.get("base"))
+    return Features(folder, settings, index, seal)
 
 # %% ../nbs/01_features.ipynb #8c8b4706
 def extract(
@@ -1287,13 +1500,15 @@ def extract(
     "Compute the features of a corpus, or what is missing of them."
     folder = Path(out_dir).resolve()
     _check_corpus(corpus)
+    _check_options(folder, jobs, shard_size, engine, address)
     with _alone(folder):
+        _note_others(folder, settings)
         rows = _finished(corpus, folder, settings)
         todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
                       if clip not in rows)
         shards = [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
         with _engine(engine, address):
-            names = _make_shards(shards, folder, settings, jobs, engine)
+            names = _make_shards(shards, folder, settings, jobs, engine, len(rows))
         del todo, shards
         for name in names:
             rows.update({row.clip: row for row in _read_shard(folder, name)})
@@ -1329,6 +1544,31 @@ def _check_corpus(corpus: pd.DataFrame) -> None:
     if len(twice):
         raise FeatureError(f"clip {twice.iloc[0]!r} is in the corpus twice; each clip needs a name of its own")
 
+# %% ../nbs/01_features.ipynb #f3c1a367
+def _check_options(folder: Path, jobs: int, shard_size: int, engine: str, address: str | None) -> None:
+    "Raise FeatureError for what can't be meant, and for a folder that holds something else."
+    if not _is_int(jobs, -math.inf) or not jobs:
+        raise FeatureError(f"jobs={jobs!r} cannot work: a number of processes is needed, or -1 for one a core")
+    if not _is_int(shard_size, 1):
+        raise FeatureError(f"shard_size={shard_size!r} cannot work: at least 1 clip is needed")
+    if address and engine == "loky":
+        raise FeatureError(f"address={address!r} goes with engine='dask' or 'ray'")
+    if folder.exists() and not folder.is_dir():
+        raise FeatureError(f"{folder}: a file; name a folder for the features")
+    own = [name for name in TABLES if (folder / name).exists()]
+    if own and not (folder / "shards").is_dir():
+        raise FeatureError(f"{folder}: has a {own[0]} that is none of ser_features'; name another folder")
+
+
+def _note_others(folder: Path, settings: FeatureSettings) -> None:
+    "Say that features of other settings are about to be replaced."
+    try:
+        other = (folder / "settings.json").read_bytes() != settings.to_json().encode()
+    except OSError:
+        return
+    if other:
+        note(f"features: {folder} has features of other settings; they are replaced")
+
 # %% ../nbs/01_features.ipynb #69f6871e
 def summary(
     features: Features,
@@ -1361,7 +1601,7 @@ class FeatureView(Features):
 
     @functools.cached_property
     def _whole(self) -> Features:
-        return open_features(self.folder)
+        return replace(open_features(self.folder), index=self.index)
 
     @functools.cached_property
     def _columns(self) -> np.ndarray:
@@ -1381,7 +1621,7 @@ def pick_families(
     alike = replace(settings, **{name: getattr(own, name) for name in FAMILY_FIELDS}) == own
     if settings == own or not alike or not width(settings).items() <= width(own).items():
         return features
-    return FeatureView(features.folder, settings, features.index)
+    return FeatureView(features.folder, settings, features.index, features.seal)
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @call_parse
@@ -1397,28 +1637,31 @@ def ser_features(
     n_mfcc: int = 20,  # cepstral coefficients; 0: none
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
-    pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1) = 1,
+    pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1, choices=(0, 1)) = 1,
     new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
     engine: str = "loky",  # dask or ray: workers of a cluster that sees the same disk
     address: str = "",  # of the Dask scheduler or Ray cluster; empty: one is started on this machine
+    speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
+    text_from: str = "",  # and the text
+    emotion_from: str = "",  # and the emotion
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
     import time
-
     start = time.perf_counter()
 
     def work():
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
-                                   vad=None if vad < 0 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
+                                   vad=None if vad == -1 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
                                    tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0)
-        if new_voices: settings = only_voice(settings)
+        if new_voices:
+            settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            return extract(load_corpus(data_dir), out_dir, settings, jobs, strict=strict, engine=engine,
-                           address=address or None)
+            tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
+            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
 
     features = one_line(work, "ser_features")
     for row in features.rejected.itertuples():
-        print(f"rejected {row.clip}: {row.reason}", file=sys.stderr)
+        say(f"rejected {row.clip}: {row.reason}")
     print(summary(features, time.perf_counter() - start))

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
-from .lib.files import ModelError
+from . import cache_folder
+from .lib.files import ModelError, replace_file
 
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'ModelSettings', 'to_json', 'from_json', 'masked_mean',
-           'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front', 'build_model',
-           'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model', 'weight_shapes',
-           'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'sweep', 'ModelSettings', 'to_json', 'from_json',
+           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
+           'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
+           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #02d608b1
 def _refuse(bad, name, value, wanted):
@@ -41,12 +45,38 @@ def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (ja
     return keras
 
 def _cache_compilations():
+    "Let jax keep what it compiles in the cache, unless the user has chosen a place or nothing can be written there."
     import jax
-    from pathlib import Path
+
     if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "ser_nb" / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
+        with suppress(OSError):
+            sweep(Path(cache_folder()) / "jax")
+            jax.config.update("jax_compilation_cache_dir", str(Path(cache_folder()) / "jax"))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
+
+# %% ../nbs/03_model.ipynb #7d3f91ac
+def _is_whole(packed: bytes) -> bool:
+    "Whether a compressed entry has its end; one that isn't zlib's is believed."
+    if packed[:1] != b"\x78":
+        return bool(packed)
+    reader = zlib.decompressobj()
+    with suppress(zlib.error):
+        reader.decompress(packed)
+    return reader.eof
+
+
+def sweep(
+    folder: str | Path,  # of jax' compilation cache; made if need be
+) -> None:
+    "Remove entries that a killed program left half-written, among those written since the last sweep."
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    mark = Path(folder) / "swept"
+    last = mark.stat().st_mtime_ns if mark.exists() else 0
+    with replace_file(mark):
+        for entry in Path(folder).glob("*-cache"):
+            with suppress(FileNotFoundError):  # another program sweeps too
+                if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
+                    entry.unlink()
 
 # %% ../nbs/03_model.ipynb #91f47f28
 def _within(value, low, high=np.inf) -> bool:
@@ -349,7 +379,8 @@ class _Blank(_Graph):
     "The same with weights that have a size and hold no numbers."
     def tensor(self, value, name):
         from onnx import TensorProto
-        if name.startswith("const"): return super().tensor(value, name)
+        if name.startswith("const"):
+            return super().tensor(value, name)
         return TensorProto(name=name, dims=np.shape(value), data_type=TensorProto.FLOAT)
 
 # %% ../nbs/03_model.ipynb #0cc09e1a
@@ -435,7 +466,8 @@ def _onnx_layers(g, settings, n_features, weights):
 # %% ../nbs/03_model.ipynb #04d349c4
 def _onnx_network(g, settings, n_features, weights):
     "All nodes of one network, or of several and their mean."
-    if isinstance(settings, ModelSettings): return _onnx_layers(g, settings, n_features, weights)
+    if isinstance(settings, ModelSettings):
+        return _onnx_layers(g, settings, n_features, weights)
     said = []
     for i, s in enumerate(settings.members):
         g.prefix = f"member_{i}/"
@@ -453,7 +485,8 @@ def onnx_model(
     have = {name: [tuple(np.shape(w)) for w in ws] for name, ws in weights.items()}
     wanted = weight_shapes(settings, n_features, n_classes)
     odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
-    if odd: raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
+    if odd:
+        raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
     return _onnx_proto(_Graph(), settings, n_features, n_classes, weights)
 
 def _onnx_proto(g, settings, n_features, n_classes, weights):
@@ -471,10 +504,13 @@ def _read_onnx(data):
     "The model in some bytes, if it holds all of its numbers, and these are finite."
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
-    try: model = ModelProto.FromString(data)
-    except DecodeError: raise ModelError("not an ONNX file, or a damaged one") from None
+    try:
+        model = ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError("not an ONNX file, or a damaged one") from None
     for w in model.graph.initializer:
-        if w.data_location or w.external_data: raise ModelError("some of its weights are in another file")
+        if w.data_location or w.external_data:
+            raise ModelError("some of its weights are in another file")
         if w.data_type == 1 and not np.isfinite(np.frombuffer(w.raw_data[: len(w.raw_data) // 4 * 4], "<f4")).all():
             raise ModelError("some of its weights are not finite numbers")
     return model
@@ -483,7 +519,8 @@ def _emptied(model):
     "The model without the numbers in its weights, each of which must have as many as its shape says."
     for w in model.graph.initializer:
         if w.data_type == 1 and not w.name.startswith("const"):
-            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)): raise ModelError(f"{w.name} has another size")
+            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)):
+                raise ModelError(f"{w.name} has another size")
             w.ClearField("raw_data")
     return model
 
@@ -513,8 +550,10 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong is raised
-        try: session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as e: raise ModelError(f"onnxruntime cannot run it ({str(e)[:200]}): export it again") from None
+        try:
+            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as e:
+            raise ModelError(f"onnxruntime cannot run it ({str(e)[:99]}): export it again") from None
         if {i.name for i in session.get_inputs()} != {"frames", "mask"}:
             raise ModelError("its inputs are not frames and mask: give a network that ser_nb exported")
         self.data, self.threads, self.session = bytes(data), threads, session
@@ -524,6 +563,9 @@ class OnnxNetwork:
 
     def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}
         "Probabilities [batch, n_classes]."
+        if not np.isfinite(batch["frames"][batch["mask"]]).all():  # onnxruntime would hide it in a gate
+            raise ModelError("the network's input is no number: the scale of the run is damaged, or its frames are")
         p = self.session.run(None, batch)[0]
-        if not np.isfinite(p).all(): raise ModelError("the network's answer is no number: its weights are damaged")
+        if not np.isfinite(p).all():
+            raise ModelError("the network's answer is no number: its weights are damaged")
         return p

@@ -9,7 +9,9 @@ import csv
 import html
 import io
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,20 +20,23 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
 
-from .lib.audio import (array_samples, audio_files, check_rate, check_sound, cut, file_blocks, load_audio,
-                              mono, read_bytes, resampled)
-from .lib.files import (AudioError, CorpusError, FeatureError, ModelError, PredictError, SplitError,
-                              TrainError, replace_file)
+from .lib.artefact import LIMITS, NEEDED, check_json, numbers, parse_object, read_folder, read_zip
+from .lib.audio import (array_samples, check_rate, check_sound, cut, file_blocks, find_sounds, load_audio, mono,
+                              read_bytes, resampled)
+from .lib.command import main_command, need, one_line, plural, printable, progress, say
+from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
+                              SplitError, replace_file)
 from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
-from .model import OnnxNetwork, check_onnx, network_settings
+from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, network_settings
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['UNSURE', 'NEEDED', 'LIMITS', 'UNITS', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'export', 'ser_predict']
+__all__ = ['UNSURE', 'LEAST', 'UNITS', 'MANY', 'PIPED', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'NoAnswer',
+           'export', 'ser_predict']
 
 # %% ../nbs/06_predict.ipynb #eb6f9475
 UNSURE = "unsure"
@@ -55,14 +60,17 @@ class Prediction:
     def label(self) -> str: return self.best if self.confidence >= self.threshold or not self.best else UNSURE
 
     def __str__(self):
-        return "\n".join([f"{self._place()}: {self.label or 'no answer'}", *self._bars(), *self._notes()])
+        said = printable(self.label) or "no answer"
+        return "\n".join([f"{self._place()}: {said}", *self._bars(), *self._notes()])
     def __repr__(self): return str(self)
 
-    def _place(self): return self.name if self.start is None else f"{self.name} {self.start:.2f} to {self.stop:.2f} s"
-    def _notes(self): return [f"  {note}" for note in (self.error, *self.warnings) if note]
+    def _place(self):
+        seconds = "" if self.start is None else f" {self.start:.2f} to {self.stop:.2f} s"
+        return printable(self.name) + seconds
+    def _notes(self): return [f"  {printable(note)}" for note in (self.error, *self.warnings) if note]
     def _bars(self):
         ranked = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
-        return [f"  {name:<10} {p:6.1%} {'█' * round(24 * p)}".rstrip() for name, p in ranked]
+        return [f"  {printable(name):<10} {p:6.1%} {'█' * round(24 * p)}".rstrip() for name, p in ranked]
 
 # %% ../nbs/06_predict.ipynb #dbf96c5a
 class Predictions(list):
@@ -80,10 +88,11 @@ class Predictions(list):
                  "error": p.error} for p in self]
 
     def _cells(self) -> list:  # rows of text, the first the header
-        rows = [{k: f"{v:.3f}" if isinstance(v, float) else v or "" for k, v in row.items()} for row in self.rows()]
+        rows = [{k: f"{v:.3f}" if isinstance(v, float) else printable(v or "") for k, v in row.items()}
+                for row in self.rows()]
         keep = [k for k in (rows[0] if rows else {}) if k not in ("best", "warnings", "error")
                 or k != "best" and any(row[k] for row in rows)]
-        return [[k.removeprefix("p_") for k in keep], *([row[k] for k in keep] for row in rows)]
+        return [[printable(k.removeprefix("p_")) for k in keep], *([row[k] for k in keep] for row in rows)]
 
     def __repr__(self): return str(self)
 
@@ -100,70 +109,45 @@ def _repr_html_(self: Predictions):
     return (f"<table><thead><tr>{''.join(f'<th>{c}</th>' for c in head)}</tr></thead>"
             f"<tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>")
 
+def _as_escape(found) -> str:
+    "A character as it is, or as json writes what no terminal should be given."
+    return found[0] if printable(found[0]) == found[0] else json.dumps(found[0])[1:-1]
+
 @patch
 def to_json(self: Predictions) -> str:  # a list of objects, null where there is no value
-    "The table as json."
-    return json.dumps(self.rows(), indent=1, ensure_ascii=False, allow_nan=False)
+    "The table as json, exact, and harmless in a terminal."
+    text = json.dumps(self.rows(), indent=1, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"[^\n\x20-\x7e]", _as_escape, text)
+
+def _cell(value):
+    "A value of a csv table, which no terminal and no spreadsheet obeys."
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if re.match(FORMULA, text) and not re.match(PLAIN, text) else text
 
 @patch
 def to_csv(self: Predictions) -> str:  # with a header; empty where there is no value
-    "The table as comma-separated text."
+    "The table as comma-separated text, for people and their spreadsheets."
     rows, out = self.rows(), io.StringIO()
     if rows:
-        writer = csv.DictWriter(out, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerows([map(_cell, rows[0]), *(map(_cell, row.values()) for row in rows)])
     return out.getvalue()
 
-# %% ../nbs/06_predict.ipynb #da526793
-NEEDED = {"run.json": 2**23, "normaliser.json": 2**27, "reference.json": 2**23, "hashes.json": 2**20,
-          "model.onnx": 2**30}  # bytes at most
-LIMITS = {**NEEDED, "calibration.json": 2**20}
-
-def _limited(name, size):
-    if size > LIMITS[name]: raise PredictError(f"{name} has {size:,} bytes, {LIMITS[name]:,} at most were expected")
-
-def _from_folder(folder: Path) -> dict:
-    found = {}
-    for name in LIMITS:
-        if not (folder / name).is_file(): continue
-        _limited(name, (folder / name).stat().st_size)
-        found[name] = (folder / name).read_bytes()
-    return found
-
-def _from_zip(path: Path) -> dict:
-    import zipfile
-    import zlib
-    try:
-        with zipfile.ZipFile(path) as z:
-            homes = {name.removesuffix("run.json") for name in z.namelist() if name.split("/")[-1] == "run.json"}
-            homes = {h for h in homes if not any(h != outer and h.startswith(outer) for outer in homes)}
-            if len(homes) != 1: raise PredictError(f"it holds {len(homes)} runs (run.json), one is needed")
-            there, found = {m.filename: m for m in z.infolist()}, {}
-            for name in LIMITS:
-                if not (member := there.get(homes.copy().pop() + name)): continue
-                with z.open(member) as f: found[name] = f.read(LIMITS[name] + 1)
-                _limited(name, len(found[name]))
-            return found
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
-        raise PredictError(f"not a whole zip file ({e}): copy it again") from None
-
 # %% ../nbs/06_predict.ipynb #c33179f7
-def _parse(files, name) -> dict:
-    def refuse(text): raise ValueError(f"{text} is no number")
-    try: value = json.loads(files[name], parse_constant=refuse)
-    except (ValueError, RecursionError) as e: raise PredictError(f"{name} is damaged ({str(e)[:80]})") from None
-    if not isinstance(value, dict): raise PredictError(f"{name} is damaged (not an object)")
-    return value
-
 def _check_files(files):
     "Raise where a file of the run is missing, or is not as training left it."
-    if "run.json" not in files: raise PredictError("no run folder (run.json is missing): make one with ser_train")
-    run = _parse(files, "run.json")
-    if not {"labels", "features", "model"} <= set(run): raise PredictError("run.json is not one of ser_nb")
-    if not run.get("finished"): raise PredictError("training is not finished: call ser_train again to go on")
+    if "run.json" not in files:
+        raise PredictError("no run folder (run.json is missing): make one with ser_train")
+    run = parse_object(files["run.json"], "run.json")
+    if not {"labels", "features", "model"} <= set(run):
+        raise PredictError("run.json is not one of ser_nb")
+    if not run.get("finished"):
+        raise PredictError("training is not finished: call ser_train again to go on")
     lacking = [name for name in NEEDED if name not in files]
-    if lacking: raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
+    if lacking:
+        raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
     hashes = parse_hashes(files["hashes.json"], "hashes.json", Run.names)
     if "calibration.json" in hashes and "calibration.json" not in files:
         raise PredictError("calibration.json is missing: copy the whole folder, or run ser_card again")
@@ -173,38 +157,53 @@ def _check_files(files):
     return run, hashes
 
 # %% ../nbs/06_predict.ipynb #a9e93d6c
-def _numbers(value, shape, low=-np.inf, high=np.inf) -> np.ndarray:
-    x = np.array(value)
-    if x.dtype.kind not in "if" or x.shape != shape: raise ValueError(f"numbers of shape {shape} are needed")
-    if not (np.isfinite(x) & (x >= low) & (x <= high)).all(): raise ValueError("a number is out of range")
-    return x.astype(float)
+LEAST = 1e-10  # below any deviation that training writes, and above what float32 takes for zero
 
-def _check_reference(reference, n_features) -> dict:
-    for name in ("mean", "deviation"): _numbers(reference[name], (n_features,), 0 if name == "deviation" else -np.inf)
-    _numbers(reference["median_duration"], (), 0, 1e6)
+def _check_reference(reference, features) -> dict:
+    n, families = features.n_features, set(features.families)
+    numbers(reference["mean"], (n,))
+    numbers(reference["deviation"], (n,), LEAST)
+    numbers(reference["median_duration"], (), 0, 1e6)
     longest = reference["max_frames"]
-    if not (isinstance(longest, int) and 0 < longest <= 2**17): raise ValueError("max_frames")
-    for name, ends in reference["known"].items(): _numbers(ends, (2,))
-    if not set(reference["known"]) <= {"level", "bandwidth", "duration", "distance"}: raise ValueError("known")
+    if not (isinstance(longest, int) and 0 < longest <= 2**17):
+        raise ValueError("max_frames")
+    facts = {"duration": True, "distance": True, "level": families & {"rms", "logmel"},
+             "bandwidth": families & {"logmel"}}
+    for name, ends in reference["known"].items():
+        if not facts.get(name):
+            raise ValueError("known")
+        numbers(ends, (2,))
     return reference
+
+def _check_normaliser(data, n_features) -> Normaliser:
+    normaliser = Normaliser.from_json(check_json(data, "normaliser.json").decode())
+    for mean, deviation in normaliser.stats.values():
+        numbers(mean, (n_features,))
+        numbers(deviation, (n_features,), LEAST)
+    if normaliser.mode in ("train", "level") and "" not in normaliser.stats:
+        raise ValueError("stats")
+    return normaliser
 
 def _check_settings(run) -> tuple:  # labels, feature settings, model settings
     labels, features = run["labels"], run["features"]
     if not (isinstance(labels, list) and 2 <= len(labels) <= 1000 and len(set(labels)) == len(labels)
-            and all(isinstance(name, str) and 0 < len(name) < 100 for name in labels)): raise ValueError("labels")
-    if features["n_fft"] * max(features["n_mels"], features["n_chroma"]) > 2**24: raise ValueError("features too large")
+            and all(isinstance(name, str) and 0 < len(name) < 100 for name in labels)):
+        raise ValueError("labels")
+    if features["n_fft"] * max(features["n_mels"], features["n_chroma"]) > 2**24:
+        raise ValueError("features too large")
     return tuple(labels), FeatureSettings.from_json(json.dumps(features)), network_settings(run["model"])
 
 def _check_calibration(files, hashes) -> tuple:  # temperature, threshold
-    if "calibration.json" not in files: return 1.0, 0.0
-    found = _parse(files, "calibration.json")
+    if "calibration.json" not in files:
+        return 1.0, 0.0
+    found = parse_object(files["calibration.json"], "calibration.json")
     if found["weights"] != hashes.get("best.weights.h5"):
         raise PredictError("calibration.json belongs to another training: run ser_card again, or delete it")
-    return tuple(float(_numbers(found[name], (), low, high))
+    return tuple(float(numbers(found[name], (), low, high))
                  for name, low, high in (("temperature", 1e-3, 1e3), ("threshold", 0, 1)))
 
 # %% ../nbs/06_predict.ipynb #99341bcc
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recognizer:
     "A run, ready to be used."
     labels: tuple               # emotions, in the order of the network's outputs
@@ -214,6 +213,8 @@ class Recognizer:
     reference: dict             # what the training clips were like
     temperature: float = 1.0    # of the calibration; 1 changes nothing
     threshold: float = 0.0      # confidence below which it is unsure; 0: always answers
+    model: ModelSettings | Ensemble | None = None  # settings of the network
+    source: str = "the run"     # where it was loaded from
 
 def _network_of(path, run, features, model) -> bytes:
     "ONNX of the weights in a .h5 or .keras file, by way of keras."
@@ -223,18 +224,37 @@ def _network_of(path, run, features, model) -> bytes:
     return onnx_model(model, features.n_features, len(run["labels"]), weights).SerializeToString()
 
 # %% ../nbs/06_predict.ipynb #39e38c21
+def _files_of(path) -> dict:  # name -> bytes
+    "What a run folder, a zip of one, or the folder beside a model file holds."
+    suffix = path.suffix.lower()
+    if suffix == ".zip" and path.is_file():
+        return read_zip(path)
+    if path.is_file() and suffix not in (".h5", ".keras"):
+        raise PredictError("a file that is no run: give a run folder or a zip of one")
+    return read_folder(run_folder(path))
+
+def _answering(network, n_features) -> OnnxNetwork:
+    "A network that gives probabilities for frames of common size."
+    frames = np.zeros((3, 8, n_features), np.float32) + np.float32([0, 3, -3])[:, None, None]
+    _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
+    return network
+
+def _check_answers(p):
+    if not (np.isfinite(p).all() and (abs(p.sum(-1) - 1) < 1e-3).all()):
+        raise ModelError("the network's answer is no probability: its weights are damaged")
+    return p
+
 def _load(path) -> Recognizer:
     "Load a run; raises many kinds of errors."
-    folder = run_folder(path)
-    files = _from_zip(path) if path.suffix == ".zip" and path.is_file() else _from_folder(folder)
+    files = _files_of(path)
     run, hashes = _check_files(files)
     labels, features, model = _check_settings(run)
-    data = _network_of(path, run, features, model) if path != folder else files["model.onnx"]
-    network = OnnxNetwork(check_onnx(data, model, features.n_features, len(labels)))
-    normaliser = Normaliser.from_json(files["normaliser.json"].decode())
-    for stats in normaliser.stats.values(): _numbers(stats, (2, features.n_features))
-    return Recognizer(labels, features, normaliser, network, _check_reference(_parse(files, "reference.json"),
-                      features.n_features), *_check_calibration(files, hashes))
+    n = features.n_features
+    data = _network_of(path, run, features, model) if path != run_folder(path) else files["model.onnx"]
+    network = _answering(OnnxNetwork(check_onnx(data, model, n, len(labels))), n)
+    reference = _check_reference(parse_object(files["reference.json"], "reference.json"), features)
+    return Recognizer(labels, features, _check_normaliser(files["normaliser.json"], n), network, reference,
+                      *_check_calibration(files, hashes), model, str(path))
 
 @patch(cls_method=True)
 def load(
@@ -242,15 +262,48 @@ def load(
     run: str | Path,  # a run folder, a zip of one, or the .h5 or .keras file beside one
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
-    try: return _load(Path(run))
-    except (PredictError, FeatureError, SplitError, ModelError, TrainError) as e: why = str(e)
-    except ImportError as e: why = f"this needs {e.name}: pip install \"ser_nb[train]\", or give the run folder"
-    except OSError as e: why = e.strerror or str(e)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as e:
+    try:
+        return _load(Path(run))
+    except SerError as e:
+        why = str(e)
+    except ImportError as e:
+        why = f"this needs {e.name}: pip install \"ser_nb[train]\", or give the run folder"
+    except OSError as e:
+        why = f"{Path(os.fsdecode(e.filename or '')).name}: {e.strerror or e}".removeprefix(": ")
+    except Exception as e:  # of many kinds: these files may be anything
         why = f"a value is missing or wrong ({type(e).__name__}: {str(e)[:80]})"
-    raise PredictError(f"{run}: {why.removeprefix(f'{run}: ')}")
+    raise PredictError(f"{str(run) or repr(run)}: {why.removeprefix(f'{run}: ')}")
+
+# %% ../nbs/06_predict.ipynb #d4055b04
+def _said_of_network(model, n_features, n_classes) -> str:
+    "What a network is, in words."
+    if model is None:
+        return "a network"
+    members = getattr(model, "members", (model,))
+    units = " and ".join(map(str, members[0].units))
+    kind = f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
+    return f"{kind}, {plural(n_weights(model, n_features, n_classes), 'weight')}"
+
+@patch
+def __repr__(self: Recognizer):
+    s, names = self.settings, [*self.labels[:12], *["..."][: len(self.labels) - 12]]
+    sure = f"calibrated (temperature {self.temperature:.2f}, unsure below {self.threshold:.2f})"
+    return printable(
+        f"Recognizer of {self.source}: {plural(len(self.labels), 'emotion')} ({', '.join(names)}); "
+        f"{plural(s.n_features, 'feature')} every {1000 * s.hop_length / s.sr:g} ms at {s.sr:,} Hz, "
+        f"normalise={self.normaliser.mode}; {_said_of_network(self.model, s.n_features, len(self.labels))}; "
+        + (sure if (self.temperature, self.threshold) != (1, 0) else "not calibrated"))
+
+# %% ../nbs/06_predict.ipynb #6bf6f10b
+class NoAnswer(PredictError):
+    "A network that gives no probabilities."
 
 # %% ../nbs/06_predict.ipynb #2f89eb0d
+def _check_frames(frames, n_features):
+    for x in frames:
+        if np.ndim(x) != 2 or not len(x) or np.shape(x)[1] != n_features:
+            raise PredictError(f"frames of shape {np.shape(x)}: [T, {n_features}] are needed, T at least 1")
+
 @patch
 def probabilities(
     self: Recognizer,
@@ -258,13 +311,20 @@ def probabilities(
     batch_size: int = 32,     # clips at a time
 ) -> np.ndarray:  # [n, n_classes], before calibration
     "What the network says of some clips."
+    if not len(frames):
+        return np.zeros((0, len(self.labels)), np.float32)
+    _check_frames(frames, self.settings.n_features)
     longest = self.reference["max_frames"]
     need = min(max(map(len, frames)), longest)
     buckets = sorted({*range(8, need + 8, 8), longest})
-    try: return predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
-                             min(batch_size, len(frames)))
-    except SplitError: raise PredictError("the run scales each speaker by itself: give recordings of this one (adapt, "
-                                          "or --speaker FOLDER), or train with normalise='level'") from None
+    try:
+        return _check_answers(predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
+                                           min(batch_size, len(frames))))
+    except ModelError as e:
+        raise NoAnswer(f"{self.source}: {e}; train again, or copy the run again") from None
+    except SplitError:
+        raise PredictError("the run scales each speaker by itself: give recordings of this one (adapt, "
+                           "or --speaker FOLDER), or train with normalise='level'") from None
 
 # %% ../nbs/06_predict.ipynb #bf542f4e
 UNITS = {"level": "dB", "bandwidth": "Hz", "duration": "s", "distance": "deviations"}
@@ -285,50 +345,103 @@ def _judge(recognizer, frames: dict) -> list:  # name -> frames [T, n_features]
             for (name, x), row in zip(frames.items(), q)]
 
 # %% ../nbs/06_predict.ipynb #c2e0eab9
+def _opened(data, name):
+    "Bytes as an open file with a name."
+    file = io.BytesIO(data)
+    file.name = name
+    return file
+
+def _sound(sound):
+    "A path, an open file, or numbers; what was left out before is raised."
+    if isinstance(sound, AudioError):
+        raise sound
+    if isinstance(sound, memoryview) and sound.format not in ("B", "b", "c"):
+        return np.asarray(sound)
+    if isinstance(sound, (bytes, bytearray, memoryview)):
+        return _opened(sound, "bytes")
+    if isinstance(sound, os.PathLike):
+        return Path(os.fsdecode(sound))
+    if isinstance(sound, str) or hasattr(sound, "read"):
+        return sound
+    try:
+        return np.asarray(sound.detach().cpu() if hasattr(sound, "detach") else sound)
+    except Exception as e:  # of many kinds: it may be anything
+        raise AudioError("array", "not samples", f"{type(sound).__name__} ({str(e)[:80]}); a path, bytes, an open file "
+                         "or numbers [n] or [n, channels] are needed, with their rate as sr") from None
+
 def _is_file(sound) -> bool: return isinstance(sound, (str, Path)) or hasattr(sound, "read")
 
 def _check_length(seconds, settings, name):
     cells = seconds * settings.sr / settings.hop_length * max(settings.n_fft // 2 + 1, settings.n_features)
-    if cells > 2**25: raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
+    if cells > 2**25:
+        raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
 
 def _name(sound) -> str:
-    if hasattr(sound, "read"): return str(getattr(sound, "name", "audio stream"))
-    return str(sound) if _is_file(sound) else "array"
+    if isinstance(sound, AudioError):
+        return sound.name
+    if hasattr(sound, "read"):
+        return str(getattr(sound, "name", "audio stream"))
+    if isinstance(sound, (bytes, bytearray)):
+        return "bytes"
+    return os.fsdecode(sound) if isinstance(sound, (str, os.PathLike)) else "array"
 
 def _check_header(sound, settings):
     "Raise for a file that is too long; what else may be wrong with it is found when it is read."
     if hasattr(sound, "read"):
-        data, name = io.BytesIO(read_bytes(sound, _name(sound))), _name(sound)
-        data.name, sound = name, data
-    try: info = sf.info(sound if hasattr(sound, "read") else str(sound))
-    except (sf.SoundFileError, ValueError, TypeError): info = None
+        sound = _opened(read_bytes(sound, _name(sound)), _name(sound))
+    elif not os.path.isfile(sound):
+        return sound
+    try:
+        info = sf.info(sound if hasattr(sound, "read") else str(sound))
+    except (sf.SoundFileError, ValueError, TypeError):
+        info = None
     if info and info.samplerate and info.frames < 2**62:
         _check_length(info.frames / info.samplerate, settings, _name(sound))
-    if hasattr(sound, "read"): sound.seek(0)
+    if hasattr(sound, "read"):
+        sound.seek(0)
     return sound
 
 # %% ../nbs/06_predict.ipynb #c43d1a3a
 @patch
 def frames(
     self: Recognizer,
-    sound,                    # path, open binary file, or samples
+    sound,                    # path, bytes of a file, open binary file, or samples
     sr: int | None = None,    # rate of samples in Hz; None: that of the run
 ) -> np.ndarray:  # [T, n_features], as in training
     "From a sound to frames."
-    rate = self.settings.sr
-    if _is_file(sound): y = load_audio(_check_header(sound, self.settings), rate)[0]
-    else: y = array_samples(sound, rate if sr is None else sr, rate)
+    rate, sound = self.settings.sr, _sound(sound)
+    if _is_file(sound):
+        y = load_audio(_check_header(sound, self.settings), rate)[0]
+    else:
+        y = array_samples(sound, rate if sr is None else sr, rate)
     _check_length(len(y) / rate, self.settings, _name(sound))
     return clip_features(y, self.settings)
 
 @patch
 def predict(
     self: Recognizer,
-    sound,                    # path, open binary file, or samples
+    sound,                    # path, bytes of a file, open binary file, or samples
     sr: int | None = None,    # rate of samples in Hz; None: that of the run
 ) -> Prediction:
     "The emotion of one recording."
     return _judge(self, {Path(_name(sound)).name: self.frames(sound, sr)})[0]
+
+# %% ../nbs/06_predict.ipynb #c0ffee04
+def _in_folder(folder) -> list:
+    "The recordings of a folder, and an error for each that is left out."
+    files, left_out = find_sounds(folder)
+    return [*files, *(AudioError(str(Path(folder, name)), "left out", why) for name, why in left_out.items())]
+
+def _recordings(sounds) -> list:
+    "What is meant by a folder or a list."
+    if isinstance(sounds, (str, os.PathLike)):
+        return [sounds] if os.path.isfile(sounds) else _in_folder(os.fsdecode(sounds))
+    kind = getattr(getattr(sounds, "dtype", None), "kind", "O")
+    one = isinstance(sounds, (bytes, bytearray, memoryview, dict))
+    one = one or hasattr(sounds, "read") or hasattr(sounds, "columns")
+    if one or kind in "fiu" and np.ndim(sounds) == 1 or not isinstance(sounds, Iterable):
+        raise PredictError(f"{type(sounds).__name__}: a folder or a list of recordings is needed; predict takes one")
+    return list(sounds)
 
 # %% ../nbs/06_predict.ipynb #910f50dd
 def _check_by_speaker(recognizer):
@@ -348,54 +461,75 @@ def adapt(
 ) -> Recognizer:  # another one, for this speaker
     "Set the scale of a new voice, for runs trained with normalise='speaker'."
     _check_by_speaker(self)
-    sounds = audio_files(sounds) if isinstance(sounds, (str, Path)) else sounds
-    return _on_scale(self, [self.frames(sound, sr) for sound in sounds])
+    frames = [self.frames(sound, sr) for sound in _recordings(sounds)]
+    if not frames:
+        raise PredictError("no recordings of the speaker: at least one is needed")
+    return _on_scale(self, frames)
 
 # %% ../nbs/06_predict.ipynb #09d9b3fe
+def _reason(error) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory for it"
+    return f"{error.problem}: {error.detail}" if isinstance(error, AudioError) else str(error)
+
+def _judge_each(recognizer, frames: dict) -> dict:  # key -> answer
+    "The answers to some clips; one alone may have none."
+    try:
+        return dict(zip(frames, _judge(recognizer, frames)))
+    except NoAnswer as e:
+        if len(frames) == 1:
+            return {key: Prediction(str(key), error=str(e)) for key in frames}
+    return {key: answer for key, x in frames.items() for answer in _judge_each(recognizer, {key: x}).values()}
+
 def _answers(recognizer, sounds: list) -> list:
     "One answer a sound, with an error where there is none."
     frames, errors = {}, {}
     for i, sound in enumerate(sounds):
-        try: frames[i] = recognizer.frames(sound)
-        except (AudioError, FeatureError) as e: errors[i] = _reason(e)
-    good = dict(zip(frames, _judge(recognizer, frames))) if frames else {}
+        try:
+            frames[i] = recognizer.frames(sound)
+        except (SerError, MemoryError) as e:
+            errors[i] = _reason(e)
+    good = _judge_each(recognizer, frames) if frames else {}
     return [replace(good[i], name=_name(sound)) if i in good else Prediction(_name(sound), error=errors[i])
             for i, sound in enumerate(sounds)]
 
-def _reason(error) -> str:
-    return f"{error.problem}: {error.detail}" if isinstance(error, AudioError) else str(error)
+def _some_answered(found: Predictions, source) -> Predictions:
+    "The answers, unless the network gave none at all."
+    silent = [p.error for p in found if p.error.startswith(f"{source}: the network")]
+    if silent and not any(p.best for p in found):
+        raise NoAnswer(silent[0])
+    return found
+
+# %% ../nbs/06_predict.ipynb #c0ffee03
+MANY = 100  # recordings or windows from which on it is said how far the work is
+
+def _progress(total, what, unit, shown):
+    "How far a work is, where it is long, or where that was asked for."
+    short = total is None or total < MANY
+    return progress(total, what, unit, quiet=(short or None) if shown is None else not shown)
 
 @patch
 def predict_many(
     self: Recognizer,
     sounds: str | Path | list,       # a folder, or paths and arrays
-    progress: bool | None = None,    # a bar; None: on a terminal
+    progress: bool | None = None,    # say how far it is; None: of many, at a terminal or in a command
     jobs: int | None = None,         # threads; None: one a core
-) -> Predictions:  # one a recording, in the order given
+) -> Predictions:  # one a recording, in the order given; what a folder leaves out has an error
     "The emotions of many recordings, going past bad ones."
     from concurrent.futures import ThreadPoolExecutor
-    sounds = audio_files(sounds) if isinstance(sounds, (str, Path)) else list(sounds)
+    if jobs is not None and not (isinstance(jobs, int) and jobs > 0):
+        raise PredictError(f"jobs={jobs}: 1 or more are needed")
+    sounds = _recordings(sounds)
     groups = [sounds[i : i + 16] for i in range(0, len(sounds), 16)]
     found, pool = Predictions(), ThreadPoolExecutor(jobs or os.cpu_count())
     try:
-        with _bar(len(sounds), progress) as bar:
+        with _progress(len(sounds), "answers", "recording", progress) as bar:
             for answers in pool.map(lambda group: _answers(self, group), groups):
                 found += answers
                 bar.update(len(answers))
-    finally: pool.shutdown(cancel_futures=True)
-    return found
-
-# %% ../nbs/06_predict.ipynb #8d082040
-def _bar(total, progress):
-    "A progress bar, or what looks like one to the code and shows nothing."
-    if progress is False or progress is None and not sys.stderr.isatty(): return _NoBar()
-    from tqdm import tqdm
-    return tqdm(total=total, unit="clip")
-
-class _NoBar:
-    def __enter__(self): return self
-    def __exit__(self, *_): pass
-    def update(self, n): pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return _some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #2b26b7a9
 def _window_frames(recognizer, y, name):
@@ -404,37 +538,49 @@ def _window_frames(recognizer, y, name):
         check_sound(y, recognizer.settings.sr, 0.1, name)
         return clip_features(y, recognizer.settings), ""
     except AudioError as e:
-        if e.problem != "silent": raise
+        if e.problem != "silent":
+            raise
         return None, "silent"
 
 def _window_answers(recognizer, windows: list, name) -> list:
     "The answers to some windows (start, samples)."
     found = [_window_frames(recognizer, y, name) for _, y in windows]
-    good = _judge(recognizer, {i: x for i, (x, _) in enumerate(found) if x is not None}) if any(
-        x is not None for x, _ in found) else []
-    known, sr = {p.name: p for p in good}, recognizer.settings.sr
+    good = {i: x for i, (x, _) in enumerate(found) if x is not None}
+    known, sr = _judge_each(recognizer, good) if good else {}, recognizer.settings.sr
     return [replace(known.get(i, Prediction(name, error=found[i][1])), name=name, start=start / sr,
                     stop=(start + len(y)) / sr) for i, (start, y) in enumerate(windows)]
 
 def _window_sizes(recognizer, window, hop) -> tuple:  # samples
     "Window and hop in samples; by default the median clip of training, within 1 to 10 s, and half of it."
-    window = window or min(max(recognizer.reference["median_duration"], 1.0), 10.0)
-    hop = hop or window / 2
-    if not (0.1 <= window <= 60 and 0.01 <= hop <= window):
+    if window is None:
+        window = min(max(recognizer.reference["median_duration"], 1.0), 10.0)
+    if hop is None:
+        hop = window / 2 if isinstance(window, (int, float, np.number)) else 0
+    wrong = not all(isinstance(v, (int, float, np.number)) for v in (window, hop))
+    if wrong or not (0.1 <= window <= 60 and 0.01 <= hop <= window):
         raise PredictError(f"window={window}, hop={hop}: 0.1 to 60 s, and a hop of 0.01 s up to the window, are needed")
+    _check_length(window, recognizer.settings, "a window")
     return round(window * recognizer.settings.sr), round(hop * recognizer.settings.sr)
 
 def _judged(recognizer, blocks, window, hop, at_once, name) -> Iterator[Prediction]:
-    "Answers to the windows of a signal, some at a time."
+    "Answers to the windows (sizes in samples) of a signal, some at a time."
     pending = []
-    for piece in cut(blocks, *_window_sizes(recognizer, window, hop)):
+    for piece in cut(blocks, window, hop):
         pending.append(piece)
         if len(pending) == at_once:
             yield from _window_answers(recognizer, pending, name)
             pending = []
-    if pending: yield from _window_answers(recognizer, pending, name)
+    if pending:
+        yield from _window_answers(recognizer, pending, name)
 
 # %% ../nbs/06_predict.ipynb #69c37d19
+def _sure(answers) -> Iterator[Prediction]:
+    "The answers, up to one that the network does not give."
+    for p in answers:
+        if p.error not in ("", "silent"):
+            raise NoAnswer(p.error)
+        yield p
+
 @patch
 def stream(
     self: Recognizer,
@@ -446,7 +592,18 @@ def stream(
     "The emotions of samples that are still coming in."
     rate = self.settings.sr if sr is None else check_rate(sr, "stream")
     blocks = (mono(chunk, "stream") for chunk in chunks)
-    return _judged(self, resampled(blocks, rate, self.settings.sr), window, hop, 1, "stream")
+    blocks = resampled(blocks, rate, self.settings.sr)
+    return _sure(_judged(self, blocks, *_window_sizes(self, window, hop), 1, "stream"))
+
+def _n_windows(path, sr, window, hop) -> int | None:
+    "How many windows a file has, as far as its header says."
+    try:
+        info = sf.info(path) if os.path.isfile(path) else None
+    except (sf.SoundFileError, ValueError, TypeError):
+        info = None
+    if info is None or not info.samplerate or info.frames >= 2**62:
+        return None
+    return 1 + max(0, math.ceil((info.frames / info.samplerate * sr - window) / hop))
 
 @patch
 def timeline(
@@ -454,11 +611,19 @@ def timeline(
     path: str | Path,              # an audio file of any length
     window: float | None = None,   # seconds that one answer is for; None: as long as the training clips
     hop: float | None = None,      # seconds from one to the next; None: half a window
+    progress: bool | None = None,  # say how far it is; None: of many windows, at a terminal or in a command
 ) -> Predictions:  # one a window, with start and stop
     "The emotions along a recording."
-    found = Predictions(_judged(self, file_blocks(path, self.settings.sr), window, hop, 32, Path(path).name))
-    if not found: raise AudioError(str(path), "no samples", "it has a header and no sound; copy or record it again")
-    return found
+    if not isinstance(path, (str, os.PathLike)):
+        raise PredictError(f"{_name(path)}: a timeline needs a file's path")
+    path, sizes, found = os.fsdecode(path), _window_sizes(self, window, hop), Predictions()
+    with _progress(_n_windows(path, self.settings.sr, *sizes), "timeline", "window", progress) as bar:
+        for answer in _judged(self, file_blocks(path, self.settings.sr), *sizes, 32, Path(path).name):
+            found.append(answer)
+            bar.update()
+    if not found:
+        raise AudioError(path, "no samples", "it has a header and no sound; copy or record it again")
+    return _some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #6990c207
 @patch
@@ -467,36 +632,42 @@ def plot(
     title: str = "",
 ):  # the figure
     "Probabilities along a recording, with what each stretch is called."
-    import matplotlib.pyplot as plt
-    if not self or self[0].start is None: raise PredictError("only windows of a timeline can be plotted")
+    plt = need("matplotlib.pyplot", "train", PredictError)
+    if not self or self[0].start is None:
+        raise PredictError("only windows of a timeline can be plotted")
     emotions = next((list(p.probabilities) for p in self if p.best), [])
-    times = np.array([(p.start + p.stop) / 2 for p in self])
-    colors = dict(zip(emotions, plt.get_cmap("tab10").colors))
+    times, tab = np.array([(p.start + p.stop) / 2 for p in self]), plt.get_cmap("tab10").colors
+    colors = {e: tab[i % len(tab)] for i, e in enumerate(emotions)}
     fig, (top, bar) = plt.subplots(2, 1, figsize=(9, 3.4), dpi=80, sharex=True, height_ratios=[6, 1])
-    for e in emotions: top.plot(times, [p.probabilities.get(e, np.nan) for p in self], ".-", color=colors[e], label=e)
+    for e in emotions:
+        shown = printable(e).replace("$", r"\$")
+        top.plot(times, [p.probabilities.get(e, np.nan) for p in self], ".-", color=colors[e], label=shown)
     edges = np.concatenate([[self[0].start], (times[1:] + times[:-1]) / 2, [self[-1].stop]])
     for p, a, z in zip(self, edges[:-1], edges[1:]):
         bar.axvspan(a, z, color=colors.get(p.label, "lightgray" if p.best else "white"), lw=0)
     top.set(ylabel="probability", ylim=(-0.02, 1.02), title=title, xlim=(edges[0], edges[-1]))
     bar.set(xlabel="time (s)", yticks=[], ylabel="label")
-    top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    if emotions:
+        top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     fig.tight_layout()
     return fig
 
 # %% ../nbs/06_predict.ipynb #96f036f9
 def _sounddevice():
-    try: import sounddevice
-    except ImportError: raise PredictError("listening needs sounddevice: pip install \"ser_nb[mic]\"") from None
-    except OSError as e: raise PredictError(f"listening needs PortAudio ({e}): install libportaudio2") from None
-    return sounddevice
+    try:
+        return need("sounddevice", "mic", PredictError)
+    except OSError as e:
+        raise PredictError(f"listening needs PortAudio ({e}): install libportaudio2") from None
 
 def _heard(queue, seconds, sr) -> Iterator[np.ndarray]:
     "Blocks from a queue, for some seconds of sound or without end."
     from queue import Empty
     left = np.inf if seconds is None else round(seconds * sr)
     while left > 0:
-        try: block = queue.get(timeout=5)
-        except Empty: raise PredictError("the microphone has given nothing for 5 s; is it in use or muted?") from None
+        try:
+            block = queue.get(timeout=5)
+        except Empty:
+            raise PredictError("the microphone has given nothing for 5 s; is it in use or muted?") from None
         yield block[: int(min(left, len(block)))]
         left -= len(block)
 
@@ -516,7 +687,8 @@ def listen(
                             callback=lambda block, *_: queue.put(block.copy())):
             yield from self.stream(_heard(queue, seconds, sr), sr, window, hop)
     except (sd.PortAudioError, ValueError) as e:
-        if isinstance(e, (PredictError, AudioError)): raise
+        if isinstance(e, (PredictError, AudioError)):
+            raise
         raise PredictError(f"microphone {device!r}: {e}; sounddevice.query_devices() lists what there is") from None
 
 # %% ../nbs/06_predict.ipynb #47e989f3
@@ -573,10 +745,11 @@ def _zip_run(folder: Path, path: Path):
     "A zip of a run folder, with the same bytes for the same files."
     import zipfile
     files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith((".", "epoch-"))
-                   and f.relative_to(folder).parts[0] != "members")
+                   and f.relative_to(folder).parts[0] != "members" and f.suffix != ".zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
-        for f in files: z.writestr(zipfile.ZipInfo(f"{folder.name}/{f.relative_to(folder).as_posix()}"), f.read_bytes(),
-                                   zipfile.ZIP_DEFLATED)
+        for f in files:
+            name = printable(f"{folder.name}/{f.relative_to(folder).as_posix()}")
+            z.writestr(zipfile.ZipInfo(name), f.read_bytes(), zipfile.ZIP_DEFLATED)
 
 def export(
     run: str | Path,   # a run folder
@@ -585,47 +758,69 @@ def export(
     "Write a run for another runtime."
     run, path = Path(run), Path(path)
     Recognizer.load(run)
+    if not run.is_dir():
+        raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")
     writers = {".onnx": lambda f: f.write_bytes((run / "model.onnx").read_bytes()), ".zip": lambda f: _zip_run(run, f),
                ".tflite": lambda f: _by_tensorflow(run, f)}
     if path.suffix in writers:
-        with replace_file(path) as f: writers[path.suffix](Path(f))
+        with replace_file(path) as f:
+            writers[path.suffix](Path(f))
     elif path.suffix in (".keras", ".h5"):
         from ser_nb.train import save_model_file
         save_model_file(run, path)
-    elif path.suffix: raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, or none")
-    else: _saved_folder(run, path)
+    elif path.suffix:
+        raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, or none")
+    else:
+        _saved_folder(run, path)
     return path
 
 def _saved_folder(run, path):
     import shutil
     import tempfile
-    if path.exists(): raise PredictError(f"{path}: is there already; give another name or remove it")
+    if path.exists():
+        raise PredictError(f"{path}: is there already; give another name or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         _by_tensorflow(run, Path(folder) / "model")
         shutil.move(Path(folder) / "model", path)
 
 # %% ../nbs/06_predict.ipynb #e7c4ad84
-def _collect(clips) -> list:  # paths, and bytes of standard input
+PIPED = 2**28  # bytes of standard input: three quarters of an hour, as a wav of 48 kHz
+
+def _standard_input():
+    "What is piped in, as an open file, or why there is none."
+    if sys.stdin is None or sys.stdin.closed:
+        return AudioError("standard input", "closed", "pipe a recording into it")
+    data = sys.stdin.buffer.read(PIPED + 1)
+    if len(data) > PIPED:
+        return AudioError("standard input", "too long", f"over {PIPED:,} bytes; save it to a file")
+    return _opened(data, "standard input")
+
+def _collect(clips) -> list:  # paths, standard input, and errors
     "What the words of a command line stand for."
     found = []
     for clip in clips:
         if clip == "-":
-            data = io.BytesIO(sys.stdin.buffer.read())
-            data.name = "standard input"
-            found.append(data)
-        elif Path(clip).is_dir(): found += audio_files(clip)
-        else: found.append(Path(clip))
+            found.append(_standard_input())
+        elif os.path.isdir(clip):
+            try:
+                found += _in_folder(clip)
+            except CorpusError as e:
+                found.append(AudioError(clip, "no recordings", str(e).removeprefix(f"{clip}: ")))
+        else:
+            found.append(Path(clip))
     return found
 
 def _timelines(recognizer, sounds) -> Predictions:
     found = Predictions()
     for sound in sounds:
-        if hasattr(sound, "read"): raise PredictError("a timeline needs a file, not standard input")
-        try: found += [replace(p, name=str(sound)) for p in recognizer.timeline(sound)]
-        except (AudioError, FeatureError) as e:
-            found.append(Prediction(str(sound), error=_reason(e), start=0.0, stop=0.0))
-    return found
+        if hasattr(sound, "read"):
+            raise PredictError("a timeline needs a file, not standard input")
+        try:
+            found += [replace(p, name=str(sound)) for p in recognizer.timeline(_sound(sound))]
+        except (AudioError, FeatureError, NoAnswer, MemoryError) as e:
+            found.append(Prediction(_name(sound), error=_reason(e), start=0.0, stop=0.0))
+    return _some_answered(found, recognizer.source)
 
 FORMATS = {"table": str, "json": Predictions.to_json, "csv": lambda table: table.to_csv().rstrip("\n")}
 
@@ -633,34 +828,55 @@ FORMATS = {"table": str, "json": Predictions.to_json, "csv": lambda table: table
 def _adapted(recognizer, folder) -> Recognizer:
     "A recognizer for the speaker of a folder; what can't be used there is named and left out."
     _check_by_speaker(recognizer)
-    sounds, good = audio_files(folder), []
-    with _bar(len(sounds), None) as bar:
+    sounds, good = _recordings(folder), []
+    with _progress(len(sounds), "the speaker", "recording", None) as bar:
         for sound in sounds:
-            try: good.append(recognizer.frames(sound))
+            try:
+                good.append(recognizer.frames(sound))
             except (AudioError, FeatureError) as e:
-                print(f"ser_predict: {sound} says nothing of the speaker: {_reason(e)}", file=sys.stderr)
-            bar.update(1)
-    if not good: raise PredictError(f"{folder}: none of its recordings can be used")
+                say(f"ser_predict: {_name(sound)} says nothing of the speaker: {_reason(e)}")
+            bar.update()
+    if not good:
+        raise PredictError(f"{folder}: none of its recordings can be used")
     return _on_scale(recognizer, good)
+
+def _ascii(text) -> str:
+    "A json text in the letters that any terminal and file has."
+    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+
+def _show(found, format):
+    "Print answers; whoever reads them may leave early."
+    if sys.stdout is None:
+        raise PredictError("standard output is closed: give it a terminal or a file")
+    text = FORMATS[format](found)
+    if format == "json" and "utf" not in str(sys.stdout.encoding).lower():
+        text = _ascii(text)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def _predict_command(clips, run, format, timeline, speaker="") -> int:
     "What `ser_predict` does; gives the exit code."
+    recognizer, sounds = Recognizer.load(run), _collect(clips)
+    if speaker:
+        recognizer = _adapted(recognizer, speaker)
+    found = _timelines(recognizer, sounds) if timeline else recognizer.predict_many(sounds)
+    _show(found, format)
+    failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
+    n = len(set(failed)) if timeline else len(failed)
+    if n:
+        say(f"ser_predict: no answer to {n:,} of {plural(len(sounds), 'recording')}")
+    return int(n > 0)
+
+def _until_stopped(work):
     try:
-        recognizer, sounds = Recognizer.load(run), _collect(clips)
-        if speaker: recognizer = _adapted(recognizer, speaker)
-        found = _timelines(recognizer, sounds) if timeline else recognizer.predict_many(sounds)
-        print(FORMATS[format](found), flush=True)
-        failed = Predictions(p for p in found.failed if p.error != "silent" or not timeline)
-        if failed: print(f"{len(failed)} of {len(sounds)} recordings have no answer", file=sys.stderr)
-        return int(bool(failed))
-    except (PredictError, CorpusError) as e: print(f"ser_predict: {e}", file=sys.stderr)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as e: print(f"ser_predict: {e.strerror or e}: {e.filename or ''}", file=sys.stderr)
-    except KeyboardInterrupt: print("ser_predict: stopped", file=sys.stderr)
-    return 2
+        return work()
+    except KeyboardInterrupt:
+        raise PredictError("stopped") from None
 
 # %% ../nbs/06_predict.ipynb #a8131a4c
-@call_parse
+@main_command
 def ser_predict(
     clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
     run: str = "checkpoints/ser_lstm",  # run folder or zip of one, or the .h5 or .keras file beside it, from ser_train
@@ -669,4 +885,5 @@ def ser_predict(
     speaker: str = "",  # folder of recordings of the one who speaks, for runs trained with normalise=speaker
 ):
     "Say the emotion in recordings. Exit code: 0 all have an answer, 1 some have not, 2 nothing could be done."
-    sys.exit(_predict_command(clips, run, format, timeline, speaker))
+    sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker)),
+                      "ser_predict", code=2))

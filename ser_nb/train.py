@@ -21,20 +21,20 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
-from .lib.command import command, one_line, progress as told
+from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, write_file
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
-                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split, split_hash,
-                            split_random, split_speakers, split_words, train_batches, verdict)
+                            label_ids, load_split, mask_frames, n_batches, one_spelling, part_rows, save_split,
+                            speakers_of, split_folders, split_hash, split_random, split_speakers, split_words,
+                            train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
+                          compile_model, import_keras, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
@@ -111,7 +111,7 @@ def voices_for(
     speakers,  # one name a training clip
 ) -> float:  # from 0 to 1, for `TrainSettings.voices`
     "How strongly to invent voices: the less, the more real ones there are."
-    p = np.unique(np.asarray(speakers, str), return_counts=True)[1] / len(speakers)
+    p = np.unique(one_spelling(speakers), return_counts=True)[1] / len(speakers)
     return float(np.exp((p * np.log(p)).sum() / 2))
 
 def for_split(
@@ -381,7 +381,7 @@ def fit_readout(
     shown = [seen_by(part, train_batches(features, rows, labels, normaliser, batch_size=s.batch_size, buckets=buckets,
                                          seed=s.seed, epoch=first + k, sampling=s.sampling, weights=weights,
                                          augment=change), tick) for k in range(s.epochs)]
-    e, y, w, speaker = _normed(shown, features.index["speaker"].to_numpy(str), norm)
+    e, y, w, speaker = _normed(shown, speakers_of(features), norm)
     mean, std = e.mean(0), e.std(0) + 1e-9
     last = model.get_layer("emotion")
     _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
@@ -425,7 +425,7 @@ def _new_folder(out_dir, described, split) -> Run:
     files = Run.clear(out_dir)
     save_split(split, files.where("split.csv"))
     files.adopt(["split.csv"])
-    files.write("audit.csv", audit(split).to_csv(index=False).encode())
+    files.write("audit.csv", table_text(audit(split)).encode())
     files.begin(described)
     return files
 
@@ -959,15 +959,19 @@ def _leave_mean(files, run, folders, features, split, s) -> Path:
 # %% ../nbs/04_train.ipynb #1f90e339
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words or speakers
+    protocol: str = "random",  # random, words, speakers or folders
     seed: int = 0,
     test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
 ) -> pd.DataFrame:  # a split
     "A split by the name of its protocol."
+    if test_speakers and protocol != "speakers":
+        raise TrainError(f"test_speakers={test_speakers!r}: they judge where the split is speakers, not {protocol}")
     if protocol == "random": return split_random(table, seed=seed)
     if protocol == "words": return split_words(table, seed=seed)
-    if protocol != "speakers": raise TrainError(f"split {protocol!r}: must be random, words, speakers, or a csv file")
-    names = [n for n in test_speakers.split(",") if n] or sorted(set(table["speaker"]) - {""})[-1:]
+    if protocol == "folders": return split_folders(table, seed=seed)
+    if protocol != "speakers":
+        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
+    names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../nbs/04_train.ipynb #d6bc9c95
@@ -996,11 +1000,11 @@ def _say_run(folder) -> str:
             f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
 
 # %% ../nbs/04_train.ipynb #07b2587c
-@call_parse
+@main_command
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, or a split saved as csv
+    split: str = "random",                       # random, words, speakers, folders, or a saved csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most

@@ -18,22 +18,20 @@ from typing import Callable, NamedTuple
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import one_line, plural, progress
+from .lib.command import main_command, one_line, plural, progress
 from .lib.corpora import is_synthetic
-from .lib.files import (FeatureError, TrainError, TrustError, clear_unfinished, json_bytes, json_object, locked,
-                              parsing, write_file)
+from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
 from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
-from .dataset import clip_table, draw_clips, label_ids, part_rows
-from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, predictions,
-                             say_interval, scores)
+from .dataset import clip_table, draw_clips, label_ids, one_spelling, part_rows
+from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
+                             predictions, say_interval, scores)
 from .features import FeatureSettings, clip_features, trim
-from .train import (TrainSettings, calibrated, fit_calibration, fit_temperature, load_run, pick_threshold,
-                          predict_rows, risk_coverage, run_features, run_split, train_buckets)
+from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, risk_coverage,
+                          run_features, run_split, train_buckets)
 
 pd = lazy.load("pandas")
 
@@ -480,7 +478,8 @@ def with_sex(
     "Add what the corpus knows of the speakers' sex."
     index = features.index
     sex = index.set_index("clip")["sex"] if "sex" in index else pd.Series("", index=index["clip"])
-    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(), speaker=pred["speaker"].fillna(""))
+    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(),
+                       speaker=one_spelling(pred["speaker"].fillna("")))
 
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
@@ -736,11 +735,14 @@ def unseen_beside(
 
 def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
     "What the protocol of a run means for its figures."
-    if run["protocol"] == "unseen speakers": return "No test voice was heard in training."
-    if not beside: return ("The test voices were heard in training, and no run on unseen speakers lies beside this "
-                           "one: what it does with a new voice is not known, and is usually far less.")
+    apart = "No test clip shares its speaker with train."
+    if run["protocol"] == "unseen speakers" or apart in run["audit"]: return "No test voice was heard in training."
+    heard = ("Whether the test voices were heard in training is not known" if "Unknown speaker" in run["audit"]
+             else "The test voices were heard in training")
+    if not beside: return (f"{heard}, and no run on unseen speakers lies beside this one: what it does with a new "
+                           "voice is not known, and is usually far less.")
     figures = ", ".join(f"{name}: {uar:.3f}" for name, uar in beside)
-    return f"The test voices were heard in training. UAR on voices that were not, same data: {figures}."
+    return f"{heard}. UAR on voices that were not, same data: {figures}."
 
 # %% ../nbs/08_trust.ipynb #8b5305dc
 def calibration_facts(
@@ -899,6 +901,7 @@ def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of 
                 columns=["setting", "value"])])]
 
 # %% ../nbs/08_trust.ipynb #b3cc2f75
+@plain_text()
 def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> png bytes
     "The pictures of a model card."
     run, T, part = facts["run"], facts["calibration"]["temperature"], facts["part"]
@@ -962,7 +965,7 @@ def moved_to(
     return replace(features, index=features.index.assign(path=path.to_numpy()))
 
 # %% ../nbs/08_trust.ipynb #747ad09d
-@call_parse
+@main_command
 def ser_card(
     run: str = "checkpoints/ser_lstm.h5",  # run folder or model file, from ser_train or ser_run
     features: str = "data/features",       # feature folder, from ser_features

@@ -14,12 +14,11 @@ import lazy_loader as lazy
 import numpy as np
 
 from .lib.files import UnseenError
-from .dataset import Normaliser, label_ids, part_rows, train_batches
+from .dataset import Normaliser, label_ids, part_rows, speakers_of, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
-                          by_speaker, change_clips, even_odds, fit_readout, for_split, learnt_shares, load_run,
-                          many_speakers, predict_rows, read_run, seed_dropout, train, train_buckets, train_epoch,
-                          val_scores)
+                          by_speaker, change_clips, even_odds, fit_readout, learnt_shares, load_run, many_speakers,
+                          predict_rows, seed_dropout, train, train_buckets, train_epoch)
 
 pd = lazy.load("pandas")
 
@@ -61,7 +60,7 @@ def predict_speakers(
 ) -> np.ndarray:  # [rows, emotions]
     "Probabilities of clips whose speakers are told apart."
     if parts is None: return predict_rows(model, features, rows, normaliser, LADDER)
-    speaker = features.index["speaker"].to_numpy(str)[rows]
+    speaker = speakers_of(features)[rows]
     e = predict_rows(parts[0], features, rows, normaliser, LADDER)
     return np.asarray(parts[1].predict_on_batch(by_speaker(e, speaker, model.get_layer("speaker_norm"))))
 
@@ -186,7 +185,7 @@ def self_train(
     index, (own, new) = features.index, (part_rows(features, split, x) for x in ("train", "test"))
     loaded = [load_member(folder) for folder in members]
     labels = label_ids(index["emotion"].iloc[own], loaded[0][1]["labels"])
-    n, speaker = len(loaded[0][1]["labels"]), index["speaker"].to_numpy(str)[new]
+    n, speaker = len(loaded[0][1]["labels"]), speakers_of(features)[new]
     shares, found = np.bincount(labels, minlength=n) / len(labels), []
     if np.unique(speaker, return_counts=True)[1].max() < few: rounds = 0
     for model, run, *_ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))

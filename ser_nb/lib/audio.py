@@ -6,23 +6,31 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['STREAMED', 'MIN_RATE', 'MAX_RATE', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'CONTAINERS', 'ARCHIVES', 'BESIDE',
-           'read_bytes', 'tone', 'as_file', 'tone_files', 'whole_bytes', 'decode', 'check_sound', 'load_audio',
-           'decoder', 'how_to_decode', 'container', 'head_of', 'why_left_out', 'find_sounds', 'audio_files', 'mono',
-           'check_rate', 'array_samples', 'cut', 'resampled', 'file_blocks']
+__all__ = ['HEAD', 'AGAIN', 'UNPACK', 'SWAP', 'NO_SOUND', 'MAX_BYTES', 'STREAMED', 'MAX_CHUNKS', 'MIN_RATE', 'MAX_RATE', 'OWN',
+           'FOREIGN', 'CODED', 'DEMUXERS', 'PATIENCE', 'CUT', 'KEPT', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES',
+           'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE', 'UNLIKE', 'ACTIVE', 'tone', 'as_file', 'tone_files',
+           'open_file', 'no_sound', 'read_bytes', 'check_rate', 'Sound', 'decoder', 'how_to_decode', 'container',
+           'name_of', 'open_sound', 'one_channel', 'Heard', 'check_sound', 'resampled', 'load_audio', 'head_of',
+           'why_left_out', 'find_sounds', 'audio_files', 'mono', 'array_samples', 'cut', 'file_blocks', 'likeness',
+           'channels_differ', 'unlike_channels']
 
 # %% ../../nbs/lib/audio.ipynb #1950e40c
+import codecs
 import importlib.util
 import io
-import mmap
 import os
 import re
+import selectors
 import shlex
 import shutil
 import stat
 import struct
+import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,47 +38,6 @@ import soundfile as sf
 
 from .command import plural, printable
 from .files import AudioError, CorpusError
-
-# %% ../../nbs/lib/audio.ipynb #86c1521e
-def read_bytes(file, name: str) -> bytes:
-    "All bytes of a path or of an open binary file."
-    try:
-        data = file.read() if hasattr(file, "read") else Path(file).read_bytes()
-    except (IsADirectoryError, PermissionError) as error:
-        if not hasattr(file, "read") and Path(file).is_dir():
-            raise AudioError(name, "a folder", "give one audio file, or use load_corpus for a folder") from None
-        raise AudioError(name, "unreadable", f"{error.strerror}; check its permissions") from None
-    except FileNotFoundError:
-        raise AudioError(name, "missing", "there is no such file; check the path") from None
-    except (OSError, ValueError) as error:
-        raise AudioError(name, "unreadable", f"{error}; check the path and the disk") from None
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise AudioError(name, "unreadable", "the file was opened as text; open it with mode 'rb'")
-    if not data:
-        raise AudioError(name, "empty", "it has 0 bytes; copy or download it again")
-    return bytes(data)
-
-# %% ../../nbs/lib/audio.ipynb #2ed16d68
-STREAMED = 0x7FFFF000  # sizes from here on are placeholders of programs that write to a pipe
-
-
-def _sound_chunk(data: bytes) -> tuple[int, int | None] | None:
-    "Where the samples of a wav or AIFF begin, and their declared bytes (None: written to a pipe); None if not found."
-    if data[:4] not in (b"RIFF", b"RIFX", b"RF64", b"FORM") or len(data) < 12:
-        return None
-    order, at, long_size = ">" if data[:4] in (b"RIFX", b"FORM") else "<", 12, None
-    closed = struct.unpack_from(order + "I", data, 4)[0] + 8 == len(data)
-    while at + 8 <= len(data):
-        name, size = struct.unpack_from(order + "4sI", data, at)
-        at += 8
-        if name == b"ds64" and at + 16 <= len(data):
-            long_size = struct.unpack_from("<Q", data, at + 8)[0]
-        if name in (b"data", b"SSND"):
-            size = long_size if size == 0xFFFFFFFF and long_size is not None else size
-            piped = long_size is None and size >= STREAMED or size == 0 and not closed
-            return at, None if piped else size
-        at += size + size % 2
-    return None
 
 # %% ../../nbs/lib/audio.ipynb #35c742cb
 def tone(
@@ -105,98 +72,699 @@ def tone_files(
         (root / name).write_bytes(as_file(tone(4000 + 10 * i)))
     return root
 
+# %% ../../nbs/lib/audio.ipynb #0d57b27d
+def _what_else(mode: int) -> str:
+    "What it is that is no file; nothing for a file."
+    kinds = (stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket")
+    return next((f"it is a {kind}, no file; copy its sound into one" for is_kind, kind in kinds if is_kind(mode)), "")
+
+
+def _without_waiting(path, flags: int) -> int:
+    "Open a path, and return at once even where it is a pipe."
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+@contextmanager
+def _said(name: str):
+    "What the disk says, in one line."
+    try:
+        yield
+    except AudioError:
+        raise
+    except PermissionError as error:
+        raise AudioError(name, "unreadable", f"{error.strerror}; check its permissions") from None
+    except FileNotFoundError:
+        raise AudioError(name, "missing", "there is no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        raise AudioError(name, "unreadable", f"{error}; check the path and the disk") from None
+
+# %% ../../nbs/lib/audio.ipynb #3b4b4f64
+def _refuse(mode: int, name: str) -> None:
+    "Raise for what is no file."
+    if stat.S_ISDIR(mode):
+        raise AudioError(name, "a folder", "give one audio file, or use load_corpus for a folder")
+    if other := _what_else(mode):
+        raise AudioError(name, "no file", other)
+
+
+def open_file(
+    path: str | Path,
+    name: str = "",  # for messages; the path if empty
+) -> io.BufferedReader:
+    "Open a file to read its bytes; AudioError for all that is none, and for an empty one."
+    name = name or str(path)
+    with _said(name):
+        _refuse(os.stat(path).st_mode, name)
+        file = open(path, "rb", opener=_without_waiting)
+        there = os.fstat(file.fileno())
+        if stat.S_ISREG(there.st_mode) and there.st_size:
+            return file
+        file.close()
+        _refuse(there.st_mode, name)  # it was swapped in the meantime
+        raise AudioError(name, "empty", "it has 0 bytes; copy or download it again")
+
+# %% ../../nbs/lib/audio.ipynb #e2d8ccec
+HEAD = 4096  # bytes that tell what a file is
+AGAIN = "the download failed; open its address in a browser, and get the recording itself"
+UNPACK = "unpack it, and give the recording inside"
+SWAP = "put the recording in its place"
+NO_SOUND = {  # how a file begins -> what it is, and what to do
+    rb"version https://git-lfs": ("a pointer of Git LFS", "git lfs pull gets the recording"),
+    rb"(\.\./)*(\.git)?/annex/objects/": ("a pointer of git-annex", "git annex get gets the recording"),
+    rb"(?i)\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body|script)": ("a web page", AGAIN),
+    rb"\s*<[?!a-zA-Z]": ("an XML document", AGAIN),
+    rb"\s*[\[{][\s\[{]*[\"\]}]": ("JSON", AGAIN),
+    rb"#EXTM3U|(?i:\[playlist\])|ffconcat version": ("a playlist", "give the recordings that it lists"),
+    rb"PK[\x03\x05\x07]|\x1f\x8b|BZh[1-9]|\xfd7zXZ|7z\xbc\xaf\x27\x1c|Rar!\x1a|\x28\xb5\x2f\xfd|.{257}ustar":
+        ("an archive", UNPACK),
+    rb"%PDF-": ("a PDF document", SWAP),
+    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|II\*\x00|MM\x00\*|....ftyp(hei|hev|mif1|msf1|avi[fs]|crx )":
+        ("a picture", SWAP),
+    rb"book\x00\x00\x00\x00mark": ("a macOS alias", "copy the recording that it stands for"),
+    rb"\x4c\x00\x00\x00\x01\x14\x02\x00": ("a Windows shortcut", "copy the recording that it stands for"),
+    rb"\x00\x05\x16[\x00\x07]": ("what macOS keeps beside a file", "delete it"),
+    rb"bplist0": ("a placeholder of iCloud", "download the recording first"),
+    rb"MThd": ("MIDI", "notes hold no voice; record it"),
+    rb"\x93NUMPY": ("a NumPy array", "write it as a wav with soundfile.write"),
+    rb"\xff\xfe.\x00|\xfe\xff\x00.": ("text", SWAP),
+}
+
+# %% ../../nbs/lib/audio.ipynb #0bf4da57
+def _is_text(head: bytes) -> bool:
+    "Whether these bytes are readable text."
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return len(head) >= 16 and "".join(text.split()).isprintable()
+
+
+def no_sound(
+    head: bytes,  # the first `HEAD` bytes of a file
+) -> str:  # nothing where they may begin a recording
+    "What a file is that is no recording, and what to do."
+    if not head.strip(b"\0"):
+        return "it begins with nothing but zeros; its download or copy never ended, get it again"
+    fits = (told for pattern, told in NO_SOUND.items() if re.match(pattern, head, re.DOTALL))
+    what, advice = next(fits, ("text", SWAP) if _is_text(head) else ("", ""))
+    return f"it is {what}; {advice}" if what else ""
+
+# %% ../../nbs/lib/audio.ipynb #86c1521e
+MAX_BYTES = 2**30  # of an open file, which is held in memory; 1.7 hours of CD sound
+
+
+def _piece(file, name: str) -> bytes:
+    "Some more bytes of an open file; none at its end."
+    data = file.read(2**20)
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise AudioError(name, "unreadable", "the file was opened as text; open it with mode 'rb'")
+    return bytes(data)
+
+
+def _held(file, name: str) -> io.BytesIO:
+    "The bytes of an open file; AudioError as soon as they can be no sound."
+    held, looked = io.BytesIO(), False
+    while piece := _piece(file, name):
+        held.write(piece)
+        if not looked and held.tell() >= HEAD:
+            looked = True
+            if what := no_sound(held.getvalue()[:HEAD]):
+                raise AudioError(name, "not audio", what)
+        if held.tell() > MAX_BYTES:
+            raise AudioError(name, "too large", f"more than {MAX_BYTES:,} bytes; give its path, or a shorter recording")
+    if not held.tell():
+        raise AudioError(name, "empty", "it has 0 bytes; copy or download it again")
+    held.seek(0)
+    return held
+
+
+def read_bytes(file, name: str) -> bytes:
+    "All bytes of a path or of an open binary file."
+    if hasattr(file, "read"):
+        with _said(name):
+            return _held(file, name).getvalue()
+    with open_file(file, name) as opened, _said(name):
+        return _held(opened, name).getvalue()
+
+# %% ../../nbs/lib/audio.ipynb #2ed16d68
+STREAMED = 0x7FFFF000  # sizes from here on are placeholders of programs that write to a pipe
+MAX_CHUNKS = 10_000  # before the samples; a file of zeros looks like one of many empty chunks
+
+
+def _at(file, start: int, n: int) -> bytes:
+    "Bytes of a file."
+    file.seek(start)
+    return file.read(n)
+
+
+def _end(file) -> int:
+    "The size of a file."
+    return file.seek(0, os.SEEK_END)
+
+
+def _byte_order(file) -> str:
+    "How numbers are written: > for the most significant byte first."
+    return ">" if _at(file, 0, 4) in (b"RIFX", b"FORM") else "<"
+
+
+def _sound_chunk(file) -> tuple[int, int | None] | None:
+    "Where the samples of a wav or AIFF begin, and their declared bytes (None: written to a pipe); None if not found."
+    begin, order, at, long_size = _at(file, 0, 12), _byte_order(file), 12, None
+    if begin[:4] not in (b"RIFF", b"RIFX", b"RF64", b"FORM") or len(begin) < 12:
+        return None
+    closed = struct.unpack_from(order + "I", begin, 4)[0] + 8 == _end(file)
+    for _ in range(MAX_CHUNKS):
+        if len(head := _at(file, at, 24)) < 8:
+            return None
+        name, size = struct.unpack_from(order + "4sI", head)
+        at += 8
+        if name == b"ds64" and len(head) == 24:
+            long_size = struct.unpack_from("<Q", head, 16)[0]
+        if name in (b"data", b"SSND"):
+            size = long_size if size == 0xFFFFFFFF and long_size is not None else size
+            piped = long_size is None and size >= STREAMED or size == 0 and not closed
+            return at, None if piped else size
+        at += size + size % 2
+
 # %% ../../nbs/lib/audio.ipynb #d8d84ee0
-def _ogg_ends(data: bytes) -> bool:
+def _ogg_ends(file) -> bool:
     "Whether the last page of an Ogg file is complete and marked as the end."
+    data = _at(file, max(0, _end(file) - 2**17), 2**17)  # a page has 65,307 bytes at most
     at = data.rfind(b"OggS")
-    if len(data) < at + 27:
+    if at < 0 or len(data) < at + 27:
         return False
     lacing = data[at + 27 : at + 27 + data[at + 26]]
     return bool(data[at + 5] & 4) and len(data) >= at + 27 + data[at + 26] + sum(lacing)
 
 
-def _mp3_size(data: bytes) -> tuple[int, int] | None:
+def _mp3_size(file) -> tuple[int, int] | None:
     "Where the frames of an mp3 begin, and their declared bytes; None if it is no mp3 or does not say."
-    tag = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(data[6:10])) if data[:3] == b"ID3" else 0
-    at = max(data.find(name, tag, tag + 64) for name in (b"Xing", b"Info"))
-    if at < 0 or data[tag] != 0xFF or len(data) < at + 16 or not data[at + 7] & 2:
+    begin = _at(file, 0, 10)
+    tag = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(begin[6:10])) if begin[:3] == b"ID3" else 0
+    frame = _at(file, tag, 80)
+    at = max(frame.find(name, 0, 64) for name in (b"Xing", b"Info"))
+    if at < 0 or frame[0] != 0xFF or len(frame) < at + 16 or not frame[at + 7] & 2:
         return None
-    return tag, struct.unpack_from(">I", data, at + 8 + 4 * (data[at + 7] & 1))[0]
+    return tag, struct.unpack_from(">I", frame, at + 8 + 4 * (frame[at + 7] & 1))[0]
 
 
-def whole_bytes(data: bytes, name: str) -> bytes:
-    "The bytes, with a piped wav's size filled in; AudioError if some were cut off."
-    if data[:4] == b"OggS" and not _ogg_ends(data):
+def _avi_size(file) -> tuple[int, int] | None:
+    "Where an AVI begins, and its declared bytes; None if it is none or does not say."
+    begin = _at(file, 0, 12)
+    size = struct.unpack_from("<I", begin, 4)[0] if begin[:4] == b"RIFF" and begin[8:] == b"AVI " else 0
+    return (8, size) if 0 < size < STREAMED else None
+
+# %% ../../nbs/lib/audio.ipynb #4b61fb39
+class _Source:
+    "A file as libsndfile reads it: some of its bytes may be others, and an error of the disk is kept."
+
+    def __init__(self, file, at: int = 0, new: bytes = b""):
+        self.file, self.at, self.new, self.error = file, at, new, None
+        self.tell = file.tell
+        self.seek(0)
+
+    def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self.file.seek(to, whence)
+        except (OSError, ValueError):  # a damaged header leads to before the beginning
+            return self.tell()
+
+    def read(self, n: int = -1) -> bytes:
+        start = self.tell()
+        try:
+            data = bytearray(self.file.read(n))
+        except OSError as error:
+            self.error, data = error, bytearray()
+        first, last = max(start, self.at), min(start + len(data), self.at + len(self.new))
+        if first < last:
+            data[first - start : last - start] = self.new[first - self.at : last - self.at]
+        return bytes(data)
+
+
+def _whole(file, name: str) -> _Source:
+    "The file, with a piped wav's size filled in; AudioError if some of it was cut off."
+    if _at(file, 0, 4) == b"OggS" and not _ogg_ends(file):
         raise AudioError(name, "truncated", "its last page is missing; copy it again")
-    start, size = _sound_chunk(data) or _mp3_size(data) or (0, len(data))
-    there = len(data) - start
-    if size == 0 or there == 0:
+    start, size = _sound_chunk(file) or _mp3_size(file) or _avi_size(file) or (0, _end(file))
+    there = _end(file) - start
+    if there >= 2**32 + (size or 0) and _at(file, 0, 4) in (b"RIFF", b"RIFX", b"FORM"):
+        raise AudioError(name, "too large", "its header cannot count beyond 4 GB; convert it to flac or w64")
+    if size == 0 or there <= 0:
         raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
     if size is None:
-        order = ">" if data[:4] in (b"RIFX", b"FORM") else "<"
-        return data[: start - 4] + struct.pack(order + "I", min(there, STREAMED)) + data[start:]
+        return _Source(file, start - 4, struct.pack(_byte_order(file) + "I", there))
     if there < size:
         raise AudioError(name, "truncated", f"{there:,} of {size:,} bytes of sound are there; copy it again")
-    return data
+    return _Source(file)
 
 # %% ../../nbs/lib/audio.ipynb #612218c4
 MIN_RATE, MAX_RATE = 4_000, 384_000  # Hz; below, speech is gone; above, no recorder goes
 
 
-def decode(data: bytes, name: str) -> tuple[np.ndarray, int]:
-    "Samples [n] float32, mean of the channels, and the file's own rate."
+def check_rate(rate, name: str):
+    "The rate; AudioError if no recording has such a one."
+    if not (isinstance(rate, (int, float, np.number)) and MIN_RATE <= rate <= MAX_RATE):
+        rate = f"{rate:,}" if isinstance(rate, int) else rate
+        raise AudioError(name, "absurd rate", f"{rate} Hz; from {MIN_RATE:,} to {MAX_RATE:,} are needed")
+    return rate
+
+
+@dataclass
+class Sound:
+    "A recording that is being read."
+
+    rate: int  # Hz
+    channels: int
+    frames: int | None  # in all; None where only reading tells
+    blocks: Callable[[int], Iterator[np.ndarray]]  # samples a block -> float32 [n, channels] each
+
+# %% ../../nbs/lib/audio.ipynb #80ec21b2
+def _reason(error: Exception) -> str:
+    "What libsndfile complains of."
+    return str(error).partition(": ")[2].strip(" .") or str(error)
+
+
+def _native_blocks(f: sf.SoundFile, source: _Source, size: int, name: str) -> Iterator[np.ndarray]:
+    "Samples as libsndfile decodes them; AudioError where that breaks off."
+    got, expected = 0, 0 if f.subtype.startswith("MPEG") else f.frames  # an mp3's length is an estimate
     try:
-        with sf.SoundFile(io.BytesIO(data)) as f:
-            rate, frames, blocks = f.samplerate, f.frames, []
-            if not MIN_RATE <= rate <= MAX_RATE:
-                raise AudioError(name, "absurd rate", f"{rate:,} Hz; from {MIN_RATE:,} to {MAX_RATE:,} are needed")
-            if frames >= 2**62:
-                raise AudioError(name, "no length", "it was written to a pipe; convert it, for example with ffmpeg")
-            while len(block := f.read(max(1, 2**20 // f.channels), dtype="float32", always_2d=True)):
-                blocks.append(block.mean(axis=1) if f.channels > 1 else block[:, 0])
-            estimated = f.format == "MP3"
+        while len(block := f.read(max(1, size), dtype="float32", always_2d=True)):
+            got += len(block)
+            yield block
     except sf.SoundFileError as error:
-        reason = str(error).partition(": ")[2].strip(" .") or str(error)
-        if "blocks" in locals():
-            raise AudioError(name, "truncated", f"decoding breaks off ({reason}); copy it again") from None
-        raise AudioError(name, "not audio", f"{reason}; convert it to wav or flac, for example with ffmpeg") from None
-    y = blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.float32), *blocks])
-    if len(y) < frames and not estimated:
-        raise AudioError(name, "truncated", f"{len(y):,} of {frames:,} frames are there; copy it again")
-    return y, rate
+        raise AudioError(name, "truncated", f"decoding breaks off ({_reason(error)}); copy it again") from None
+    if source.error:
+        raise AudioError(name, "unreadable", f"{source.error.strerror}; check the disk")
+    if got < expected:
+        raise AudioError(name, "truncated", f"{got:,} of {expected:,} frames are there; copy it again")
+
+
+def _native(f: sf.SoundFile, source: _Source, name: str) -> Sound:
+    "What libsndfile has opened."
+    check_rate(f.samplerate, name)
+    if f.frames >= 2**62:
+        raise AudioError(name, "no length", "it was written to a pipe; convert it, for example with ffmpeg")
+    frames = None if f.subtype.startswith("MPEG") else f.frames
+    return Sound(f.samplerate, f.channels, frames, lambda size: _native_blocks(f, source, size, name))
+
+# %% ../../nbs/lib/audio.ipynb #89b07b30
+def decoder() -> str:  # av, which is PyAV; else the path of ffmpeg; else nothing
+    "What decodes the formats that libsndfile does not know."
+    if importlib.util.find_spec("av"):
+        return "av"
+    return shutil.which("ffmpeg") or "" if os.path.isdir("/dev/fd") else ""
+
+
+def how_to_decode(
+    name: str,  # of a file
+) -> str:
+    "What to do where no decoder is there."
+    path = Path(printable(name))
+    to = path.stem + ("_decoded.wav" if path.suffix.lower() == ".wav" else ".wav")
+    line = shlex.join(["ffmpeg", "-i", path.name, to])
+    return f"install ffmpeg, or pip install 'ser_nb[formats]', or convert it: {line}"
+
+# %% ../../nbs/lib/audio.ipynb #f0a3d23c
+OWN = {  # suffix -> how a recording begins that libsndfile reads
+    "wav": rb"RIF[FX]....WAVE|RF64....WAVE",
+    "aiff": rb"FORM....AIF[FC]",
+    "flac": rb"fLaC",
+    "ogg": rb"OggS",
+    "mp3": rb"ID3[\x02-\x04]",
+    "caf": rb"caff\x00\x01",
+    "au": rb"\.snd\x00",
+    "w64": rb"riff\x2e\x91\xcf\x11",
+    "sph": rb"NIST_1A\n",
+}
+FOREIGN = {  # suffix -> how a recording begins that needs a decoder
+    "m4a": rb"....(ftyp|moov|mdat|wide|skip|free)",
+    "webm": rb"\x1a\x45\xdf\xa3",
+    "wma": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "amr": rb"#!AMR",
+    "avi": rb"RIFF....AVI ",
+    "flv": rb"FLV\x01",
+    "ape": rb"MAC ..\x00\x00",
+    "wv": rb"wvpk",
+    "tta": rb"TTA1",
+    "mpc": rb"MPCK|MP\+\x07",
+    "dsf": rb"DSD \x1c",
+    "rm": rb"\.RMF\x00",
+    "mpg": rb"\x00\x00\x01\xba",
+    "mts": rb"(....)?G.{187,191}G.{187,191}G",
+}
+CODED = {  # the same, of two bytes or a codec inside, which must not be looked for everywhere
+    "aac": rb"\xff[\xf0\xf1\xf8\xf9]",
+    "ac3": rb"\x0b\x77",
+    "dts": rb"\x7f\xfe\x80\x01",
+    "wav of a rarer codec": rb"RIF[FX]....WAVE.*?fmt ....(?!\x01\x00|\x03\x00|\xfe\xff|\x00\x01|\x00\x03|\xff\xfe)",
+    "aiff of a rarer codec": rb"FORM....AIFC.*?COMM.{22}(?!NONE|sowt|twos|raw |in24|in32|(?i:fl32|fl64))",
+    "caf of a rarer codec": rb"caff....desc.{16}(?!lpcm)",
+    "ogg of a rarer codec": rb"OggS.{24,280}(Speex|\x7fFLAC|\x80theora)",
+}
+
+# %% ../../nbs/lib/audio.ipynb #5a0865cf
+def _first_fit(head: bytes, table: dict[str, bytes]) -> str:
+    "The key of the first pattern that bytes fit."
+    return next((name for name, pattern in table.items() if re.match(pattern, head, re.DOTALL)), "")
+
+
+def container(
+    head: bytes,  # the first bytes of a file
+) -> str:  # a suffix; nothing where they begin no recording
+    "The format of a recording."
+    return "" if no_sound(head) else _first_fit(head, OWN | FOREIGN)
+
+# %% ../../nbs/lib/audio.ipynb #49ab2d97
+DEMUXERS = ("mov,matroska,asf,aac,amr,amrnb,amrwb,avi,flv,ogg,wav,aiff,caf,mp3,mpeg,mpegts,mpegvideo,ape,wv,tta,mpc,"
+            "mpc8,dsf,iff,ac3,eac3,dts,rm")  # containers of sound; none that leads to other files
+PATIENCE = 60  # seconds without a byte, after which a decoder is given up
+
+
+def _ffmpeg_line(program: str, fd: int) -> list[str]:
+    "The command that decodes the first audio stream of an open file."
+    how = ["-nostdin", "-hide_banner", "-v", "error", "-xerror", "-threads", "1"]
+    safe = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
+    what = ["-i", f"file:/dev/fd/{fd}", "-map", "0:a:0", "-map_metadata", "-1"]
+    return [program, *how, *safe, *what, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+
+
+@contextmanager
+def _as_number(file) -> Iterator[int]:
+    "The number of an open file; bytes in memory become a file without a name."
+    if not isinstance(file, io.BytesIO):
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        yield file.fileno()
+        return
+    with tempfile.TemporaryFile() as copy:
+        copy.write(file.getbuffer())
+        copy.flush()
+        yield copy.fileno()
+
+# %% ../../nbs/lib/audio.ipynb #6e0da4b5
+CUT = "moov atom not found|ended prematurely|corrupt input packet|End of file|Input/output error|partial file"
+
+
+def _broken(said: str, name: str, begun: bool) -> AudioError:
+    "What a decoder's complaint means."
+    lines = [re.sub(r"^(\[[^]]*\] *|file:\S+: *)+", "", line).strip(" .") for line in said.strip().splitlines()]
+    reason = printable(next((line for line in lines if re.search(CUT, line)), lines[0] if lines else "no more is said"))
+    if "matches no streams" in said:
+        return AudioError(name, "no sound", "there is no audio stream in it; take another file")
+    if begun or re.search(CUT, said):
+        return AudioError(name, "truncated", f"decoding breaks off ({reason}); copy it again")
+    return AudioError(name, "not audio", f"{reason}; copy it again, or convert it to wav")
+
+
+def _pieces(process: subprocess.Popen, name: str) -> Iterator[bytes]:
+    "What ffmpeg writes, as it comes; AudioError where it complains, or is silent for too long."
+    said, begun = b"", False
+    with selectors.DefaultSelector() as waiting:
+        for pipe in (process.stdout, process.stderr):
+            waiting.register(pipe, selectors.EVENT_READ)
+        while waiting.get_map():
+            if not (ready := waiting.select(PATIENCE)):
+                raise AudioError(name, "too slow", f"ffmpeg gave nothing for {PATIENCE} s; convert it to wav first")
+            for key, _ in ready:
+                if not (piece := os.read(key.fd, 2**20)):
+                    waiting.unregister(key.fileobj)
+                elif key.fileobj is process.stderr:
+                    said = (said + piece)[:HEAD]
+                else:
+                    begun = True
+                    yield piece
+    if process.wait() or b"ended prematurely" in said:
+        raise _broken(said.decode("utf-8", "replace"), name, begun)
+
+# %% ../../nbs/lib/audio.ipynb #b38fa4a4
+def _au_blocks(pieces: Iterator[bytes]) -> Iterator:
+    "First rate and channels, then samples [n, channels] float32."
+    held, pieces = b"", iter(pieces)
+    while len(held) < 24 or len(held) < struct.unpack_from(">I", held, 4)[0]:
+        if not (piece := next(pieces, b"")):
+            return
+        held += piece
+    start, _, _, rate, channels = struct.unpack_from(">5I", held, 4)
+    yield rate, channels
+    held, width = held[start:], 4 * channels
+    for piece in chain([b""], pieces):
+        held += piece
+        n = len(held) // width * width
+        if n:
+            yield np.frombuffer(held[:n], ">f4").astype(np.float32).reshape(-1, channels)
+        held = held[n:]
+
+
+def _by_ffmpeg(program: str, file, name: str) -> Iterator:
+    "First rate and channels, then samples, as ffmpeg decodes them."
+    with _as_number(file) as fd, subprocess.Popen(
+            _ffmpeg_line(program, fd), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            pass_fds=[fd]) as process:
+        try:
+            yield from _au_blocks(_pieces(process, name))
+        finally:
+            process.kill()
+
+# %% ../../nbs/lib/audio.ipynb #b8f340bd
+@contextmanager
+def _av_log() -> Iterator[list]:
+    "What the libraries of ffmpeg complain of."
+    from av import logging
+
+    if (logging.get_level() or 0) < logging.ERROR:
+        logging.set_level(logging.ERROR)  # for good: other threads may be reading, too
+    logging.set_skip_repeated(False)
+    with logging.Capture(local=True) as lines:
+        yield lines
+
+
+def _by_av(file, name: str) -> Iterator:
+    "First rate and channels, then samples, as PyAV decodes them."
+    import av
+
+    begun, options = False, {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    try:
+        with _av_log() as said, av.open(_Source(file), options=options, metadata_errors="ignore") as box:
+            if not box.streams.audio:
+                raise _broken("matches no streams", name, begun)
+            for frame in box.decode(box.streams.audio[0]):
+                if frame.is_corrupt:
+                    raise _broken("corrupt input packet", name, begun)
+                if not begun:
+                    begun, channels = True, frame.layout.nb_channels
+                    to_floats = av.AudioResampler("flt", frame.layout, frame.sample_rate)
+                    yield frame.sample_rate, channels
+                yield from (part.to_ndarray().reshape(-1, channels) for part in to_floats.resample(frame))
+            if any("ended prematurely" in line for _, _, line in said):
+                raise _broken("ended prematurely", name, begun)
+    except AudioError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise _broken("\n".join([*(line for _, _, line in said), str(error)]), name, begun) from None
+
+# %% ../../nbs/lib/audio.ipynb #38e34e21
+@contextmanager
+def _decoded(file, name: str, kind: str) -> Iterator[Sound]:
+    "What a decoder makes of an open file."
+    if not (program := decoder()):
+        raise AudioError(name, "no decoder", f"there is {kind} inside; {how_to_decode(name)}")
+    with closing(_by_av(file, name) if program == "av" else _by_ffmpeg(program, file, name)) as blocks:
+        facts = next(blocks, None)
+        if facts is None:
+            raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
+        yield Sound(check_rate(facts[0], name), facts[1], None, lambda size: blocks)
+
+# %% ../../nbs/lib/audio.ipynb #400f468c
+def name_of(
+    sound,  # path or open file
+) -> str:
+    "What messages call a recording."
+    return str(getattr(sound, "name", "audio stream") if hasattr(sound, "read") else sound)
+
+
+@contextmanager
+def _opened(sound, name: str):
+    "A recording's bytes."
+    with _said(name):
+        file = _held(sound, name) if hasattr(sound, "read") else open_file(sound, name)
+    with file:
+        yield file
+
+
+@contextmanager
+def open_sound(
+    sound,           # an audio file, or an open binary file
+    name: str = "",  # for messages
+) -> Iterator[Sound]:
+    "Open any recording to read it in blocks."
+    name = name or name_of(sound)
+    with _opened(sound, name) as file:
+        with _said(name):
+            head = _at(file, 0, HEAD)
+            if not _first_fit(head, OWN) and (what := no_sound(head)):
+                raise AudioError(name, "not audio", what)
+            source = _whole(file, name)
+        try:
+            native, problem = sf.SoundFile(source), ""
+        except sf.SoundFileError as error:
+            native, problem = None, _reason(error)
+        if native:
+            with native:
+                yield _native(native, source, name)
+        elif kind := _first_fit(head, FOREIGN | CODED):
+            with _decoded(file, name, kind) as decoded:
+                yield decoded
+        else:
+            raise AudioError(name, "not audio", f"{problem}; convert it to wav or flac, for example with ffmpeg")
+
+# %% ../../nbs/lib/audio.ipynb #4abd2b7c
+KEPT = 0.25  # of the power of unlike channels; a mean that keeps less is hushed
+
+
+class _Mix:
+    "The mean of the channels, and what it loses."
+
+    def __init__(self, name: str):
+        self.name, self.n, self.sums, self.products = name, 0, 0.0, 0.0
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        x = block.astype(np.float64)
+        with np.errstate(all="ignore"):
+            self.n += len(x)
+            self.sums, self.products = self.sums + np.ones(len(x)) @ x, self.products + x.T @ x
+        return block.mean(axis=1)
+
+    def check(self) -> None:
+        "Raise AudioError where channels cancel one another."
+        with np.errstate(all="ignore"):
+            mean = self.sums / max(self.n, 1)
+            covariances = self.products / max(self.n, 1) - np.multiply.outer(mean, mean)
+            hushed = np.trace(covariances) > 1e-9 and covariances.sum() < KEPT * np.trace(covariances)
+        if hushed:
+            detail = f"their mean is hushed; pick one of 0 to {len(mean) - 1} with channel (--channel)"
+            raise AudioError(self.name, "opposite channels", detail)
+
+# %% ../../nbs/lib/audio.ipynb #e3e6af6e
+def one_channel(
+    sound: Sound,
+    size: int,            # samples of a block
+    channel: int | None,  # which; None: the mean of all
+    name: str,
+) -> Iterator[np.ndarray]:  # float32 [n] each
+    "A recording as one channel."
+    if channel is not None and channel not in range(sound.channels):
+        there = f"it has {plural(sound.channels, 'channel')}, counted from 0"
+        raise AudioError(name, "no such channel", f"{channel}: {there}; take another one, or none for their mean")
+    if sound.channels == 1 or channel is not None:
+        yield from (np.ascontiguousarray(block[:, channel or 0]) for block in sound.blocks(size))
+        return
+    mix = _Mix(name)
+    yield from map(mix, sound.blocks(size))
+    mix.check()
 
 # %% ../../nbs/lib/audio.ipynb #c95d96b6
-def check_sound(y: np.ndarray, rate: int, min_duration: float, name: str) -> None:
+LOUDEST = 128.0  # full scale is 1; recorders of 32 bit float stay within some 40 dB above
+
+
+class Heard:
+    "What is checked of samples that come in blocks."
+
+    def __init__(self):
+        self.n, self.bad, self.low, self.high = 0, 0, np.inf, -np.inf
+
+    def __call__(self, y: np.ndarray) -> np.ndarray:
+        if len(y):
+            low, high = float(y.min()), float(y.max())
+            self.n, self.low, self.high = self.n + len(y), min(self.low, low), max(self.high, high)
+            if not np.isfinite(low + high):
+                self.bad += int((~np.isfinite(y)).sum())
+        return y
+
+    def check(self, rate: float, min_duration: float, name: str) -> None:
+        "Raise AudioError for samples that hold no usable sound."
+        loudest = max(-self.low, self.high)
+        if not self.n:
+            raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
+        if self.n < min_duration * rate:
+            raise AudioError(name, "too short", f"{self.n / rate:.3f} s; at least {min_duration:g} s are needed")
+        if self.bad:
+            detail = f"{self.bad:,} of {self.n:,} samples are NaN or infinite; export it again"
+            raise AudioError(name, "not finite", detail)
+        if loudest > LOUDEST:
+            advice = "divide whole numbers of 16 bits by 32,768, or export it within -1 to 1"
+            raise AudioError(name, "absurd values", f"samples up to {loudest:.5g}; {advice}")
+        if self.high - self.low < 1e-4:
+            raise AudioError(name, "silent", "its samples hardly move; record it again or leave it out")
+
+
+def check_sound(y: np.ndarray, rate: float, min_duration: float, name: str) -> None:
     "Raise AudioError for samples that hold no usable sound."
-    if not len(y):
-        raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
-    if len(y) < min_duration * rate:
-        raise AudioError(name, "too short", f"{len(y) / rate:.3f} s; at least {min_duration:g} s are needed")
-    low, high = float(y.min()), float(y.max())
-    if not np.isfinite(low + high):
-        bad = int((~np.isfinite(y)).sum())
-        raise AudioError(name, "not finite", f"{bad:,} of {len(y):,} samples are NaN or infinite; export it again")
-    if max(-low, high) > 2.0**31:
-        raise AudioError(name, "absurd values", f"samples up to {max(-low, high):.3g}; export it within -1 to 1")
-    if high - low < 1e-4:
-        raise AudioError(name, "silent", "its samples hardly move; record it again or leave it out")
+    heard = Heard()
+    heard(y)
+    heard.check(rate, min_duration, name)
+
+# %% ../../nbs/lib/audio.ipynb #74f89d14
+def resampled(
+    blocks: Iterable[np.ndarray],  # float32 [n] each
+    rate: int,                     # Hz that they have
+    sr: int,                       # Hz that they get
+) -> Iterator[np.ndarray]:  # float32 [n] each
+    "Resample blocks of one signal."
+    if rate == sr:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, sr, 1, dtype="float32")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 # %% ../../nbs/lib/audio.ipynb #a305e6c1
+MAX_DURATION = 3600.0  # seconds of one clip, which are 230 MB at 16 kHz; nobody keeps up one emotion for an hour
+BLOCK = 2**17  # values that are decoded at once; they stay in a core's cache
+
+
+def _joined(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    "One array, which never lies in memory twice."
+    whole = bytearray()
+    for block in blocks:
+        whole += block.tobytes()
+    return np.frombuffer(whole, np.float32)
+
+
+def _too_long(seconds: str, limit: float, name: str) -> AudioError:
+    advice = "cut it into clips, or go along it block by block (timeline, file_blocks)"
+    return AudioError(name, "too long", f"{seconds} s; at most {limit:,.0f} s are read as one clip; {advice}")
+
+
+def _within(blocks: Iterable[np.ndarray], sound: Sound, limit: float, name: str) -> Iterator[np.ndarray]:
+    "The blocks; AudioError before the first if they are known to be too long, else as soon as they are."
+    if (sound.frames or 0) > limit * sound.rate:
+        raise _too_long(f"{sound.frames / sound.rate:,.0f}", limit, name)
+    n = 0
+    for block in blocks:
+        n += len(block)
+        if n > limit * sound.rate:
+            raise _too_long(f"more than {limit:,.0f}", limit, name)
+        yield block
+
+# %% ../../nbs/lib/audio.ipynb #1ef180a3
 def load_audio(
     path: str | Path | io.IOBase,  # an audio file, or an open binary file
     sr: int | None = 16000,  # rate to return in Hz, enough for speech up to 8 kHz; None keeps the file's own
     min_duration: float = 0.1,  # seconds; a shorter clip holds no word
-) -> tuple[np.ndarray, int]:  # samples [n] float32, mean of the channels; their rate in Hz
+    channel: int | None = None,  # which one to take, counted from 0; None: the mean of all
+    max_duration: float = MAX_DURATION,  # seconds at up to 48 kHz, in proportion less above; bounds time and memory
+) -> tuple[np.ndarray, int]:  # samples [n] float32; their rate in Hz
     "Read any audio file as mono float32 at the asked rate."
-    name = str(getattr(path, "name", "audio stream") if hasattr(path, "read") else path)
-    data = read_bytes(path, name)
-    y, rate = decode(whole_bytes(data, name), name)
-    check_sound(y, rate, min_duration, name)
-    if sr is None or sr == rate:
-        return y, rate
-    import soxr
-
-    return soxr.resample(y, rate, sr), sr
+    name, heard = name_of(path), Heard()
+    with open_sound(path, name) as sound:
+        sr = sound.rate if sr is None else sr
+        blocks = one_channel(sound, BLOCK // sound.channels, channel, name)
+        blocks = _within(blocks, sound, max_duration * min(1, 48_000 / sr), name)
+        y = _joined(resampled(map(heard, blocks), sound.rate, sr))
+    heard.check(sound.rate, min_duration, name)
+    return y, sr
 
 # %% ../../nbs/lib/audio.ipynb #0d042e5e
 SUFFIXES = {  # of what libsndfile reads
@@ -210,51 +778,7 @@ ENCODED = {  # of what needs a decoder; a video's sound is one, too
 }
 HEADERLESS = {".raw", ".pcm", ".gsm", ".vox", ".g722", ".g729"}  # nothing in them says what their bytes are
 
-# %% ../../nbs/lib/audio.ipynb #da39cce7
-def decoder() -> str:  # path of ffmpeg; else av, which is PyAV; else nothing
-    "What decodes the formats that libsndfile does not know."
-    return shutil.which("ffmpeg") or ("av" if importlib.util.find_spec("av") else "")
-
-
-def how_to_decode(
-    name: str,  # of a file
-) -> str:
-    "What to do where no decoder is there."
-    path = Path(printable(name))
-    line = shlex.join(["ffmpeg", "-i", path.name, path.with_suffix(".wav").name])
-    return f"install ffmpeg, or pip install 'ser_nb[formats]', or convert it: {line}"
-
-# %% ../../nbs/lib/audio.ipynb #c6ecd112
-CONTAINERS = {  # suffix -> what a recording's first bytes look like
-    "wav": rb"RIF[FX]....WAVE|RF64....WAVE",
-    "aiff": rb"FORM....AIF[FC]",
-    "flac": rb"fLaC",
-    "ogg": rb"OggS",
-    "mp3": rb"ID3[\x02-\x04]",
-    "caf": rb"caff\x00\x01",
-    "au": rb"\.snd\x00",
-    "w64": rb"riff\x2e\x91\xcf\x11",
-    "sph": rb"NIST_1A\n",
-    "m4a": rb"....ftyp(?!heic|heix|hevc|heim|heis|mif1|msf1|avif|avis|crx )",  # those are pictures
-    "webm": rb"\x1a\x45\xdf\xa3",
-    "wma": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
-    "amr": rb"#!AMR",
-    "avi": rb"RIFF....AVI ",
-    "flv": rb"FLV\x01",
-    "ape": rb"MAC ..\x00\x00",
-    "wv": rb"wvpk",
-    "rm": rb"\.RMF\x00",
-    "mpg": rb"\x00\x00\x01\xba",
-}
-
-
-def container(
-    head: bytes,  # the first bytes of a file; 16 are enough
-) -> str:  # key of `CONTAINERS`; nothing where they are no recording
-    "The format of a recording."
-    return next((name for name, pattern in CONTAINERS.items() if re.match(pattern, head, re.DOTALL)), "")
-
-# %% ../../nbs/lib/audio.ipynb #12a42944
+# %% ../../nbs/lib/audio.ipynb #791d23ef
 ARCHIVES = {".zip", ".gz", ".tgz", ".bz2", ".xz", ".tar", ".7z", ".rar"}
 BESIDE = ARCHIVES | {  # of what lies beside recordings and is none
     ".txt", ".csv", ".tsv", ".json", ".xml", ".html", ".md", ".lab", ".textgrid", ".pdf", ".doc", ".docx", ".xlsx",
@@ -264,24 +788,15 @@ BESIDE = ARCHIVES | {  # of what lies beside recordings and is none
 
 def head_of(
     path: str | Path,
-    n: int = 16,  # bytes
 ) -> bytes:  # nothing where it is no file that can be read
-    "The first bytes of a file, without waiting for a pipe."
+    "The first bytes of a file."
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return b""
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            return file.read(n)
-    except OSError:
+        with open_file(path) as file:
+            return file.read(HEAD)
+    except (AudioError, OSError):
         return b""
 
 # %% ../../nbs/lib/audio.ipynb #14e6c96d
-def _what_else(mode: int) -> str:
-    "What it is that is no file; nothing for a file."
-    kinds = (stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket")
-    return next((f"it is a {kind}, no file; copy its sound into one" for is_kind, kind in kinds if is_kind(mode)), "")
-
-
 def _unnamed_sound(path: Path, suffix: str) -> str | None:
     "Why a file whose suffix promises no sound may be one all the same."
     if path.name.startswith("."):
@@ -368,31 +883,65 @@ def audio_files(
     return find_sounds(root)[0]
 
 # %% ../../nbs/lib/audio.ipynb #2e5a8feb
+def _numbers(y, name: str) -> np.ndarray:
+    "An array of samples; AudioError for all that is none."
+    try:
+        y = np.asarray(y)
+    except ValueError:
+        y = np.array(None)
+    if y.dtype.kind not in "fiu" or y.ndim not in (1, 2) or y.ndim == 2 and min(y.shape) > 32:
+        raise AudioError(name, "not samples", f"{y.dtype} of shape {y.shape}; numbers [n] or [n, channels] are needed")
+    return y
+
+
+def _scaled(y: np.ndarray, name: str) -> np.ndarray:
+    "Samples as float32, whole numbers within -1 to 1."
+    kind, bits = y.dtype.kind, 8 * y.itemsize
+    if kind == "u" and bits > 8:
+        raise AudioError(name, "no scale", f"{y.dtype} has no agreed zero; subtract it, and give int16 or floats")
+    if kind == "i" and bits == 64 and y.size:
+        if max(int(y.max()), -int(y.min())) > 2**15:
+            raise AudioError(name, "no scale", "64 bit numbers beyond 16 bits; give int16, int32, or floats of -1 to 1")
+        bits = 16
+    if kind in "iu":
+        y = (y.astype(np.float64) - (128 if kind == "u" else 0)) / 2.0 ** (bits - 1)
+    with np.errstate(over="ignore"):
+        return y.astype(np.float32)
+
+
 def mono(
     y,                    # samples [n], [n, channels] or [channels, n], floats or integers
     name: str = "array",  # for messages
 ) -> np.ndarray:  # float32 [n], mean of the channels
     "Samples of any kind as one channel."
-    try: y = np.asarray(y)
-    except ValueError: y = np.array(None)
-    if y.dtype.kind not in "fiu" or y.ndim not in (1, 2) or y.ndim == 2 and min(y.shape) > 32:
-        raise AudioError(name, "not samples", f"{y.dtype} of shape {y.shape}; numbers [n] or [n, channels] are needed")
-    if y.dtype.kind in "iu":
-        y = (y.astype(np.float64) - (128 if y.dtype == np.uint8 else 0)) / 2.0 ** (8 * y.itemsize - 1)
-    with np.errstate(over="ignore"): y = y.astype(np.float32)
+    y = _scaled(_numbers(y, name), name)
+    if not y.size:
+        return np.zeros(0, np.float32)
     return y if y.ndim == 1 else y.mean(axis=int(np.argmin(y.shape)), dtype=np.float32)
 
-def check_rate(rate, name):
-    number = isinstance(rate, (int, float, np.number)) and MIN_RATE <= rate <= MAX_RATE
-    if not number: raise AudioError(name, "absurd rate", f"{rate} Hz; from {MIN_RATE:,} to {MAX_RATE:,} are needed")
-    return rate
+# %% ../../nbs/lib/audio.ipynb #bd2ece08
+def _refuse_hushed(y: np.ndarray, name: str) -> None:
+    "Raise where whole numbers are of an unknown scale, or channels cancel one another."
+    if y.dtype == np.int32 and y.size and 0 < max(int(y.max()), -int(y.min())) <= 2**15:
+        detail = "int32 within 16 bits is silence, or int16 in disguise; give int16 or floats"
+        raise AudioError(name, "no scale", detail)
+    if y.ndim == 2 and y.size:
+        mix = _Mix(name)
+        mix(_scaled(y if y.shape[1] <= y.shape[0] else y.T, name))
+        mix.check()
 
-def array_samples(y, rate, sr) -> np.ndarray:
+
+def array_samples(
+    y,               # samples, as `mono` takes them
+    rate: float,     # Hz that they have
+    sr: int,         # Hz that they get
+) -> np.ndarray:  # float32 [n]
+    "A recording that is there as an array, checked as a file is."
+    y = _numbers(y, "array")
+    _refuse_hushed(y, "array")
     y = mono(y)
     check_sound(y, check_rate(rate, "array"), 0.1, "array")
-    if rate == sr: return y
-    import soxr
-    return soxr.resample(y, rate, sr)
+    return _joined(resampled([y], rate, sr))
 
 # %% ../../nbs/lib/audio.ipynb #4480515d
 def cut(
@@ -405,7 +954,8 @@ def cut(
     for block in blocks:
         parts.append(block)
         seen += len(block)
-        if start + length > seen: continue
+        if start + length > seen:
+            continue
         held = np.concatenate(parts)
         while start + length <= seen:
             yield start, held[start - first : start - first + length]
@@ -413,57 +963,65 @@ def cut(
         keep = min(start, seen - length)
         parts, first = [held[keep - first :]], keep
     last = max(0, seen - length)
-    if done < seen: yield last, np.concatenate(parts)[last - first :]
-
-# %% ../../nbs/lib/audio.ipynb #ea1ee078
-def resampled(
-    blocks: Iterable[np.ndarray],  # float32 [n] each
-    rate: int,                     # Hz that they have
-    sr: int,                       # Hz that they get
-) -> Iterator[np.ndarray]:  # float32 [n] each
-    "Resample blocks of one signal."
-    if rate == sr: return (yield from blocks)
-    import soxr
-    stream = soxr.ResampleStream(rate, sr, 1, dtype="float32")
-    for block in blocks: yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    if done < seen:
+        yield last, np.concatenate(parts)[last - first :]
 
 # %% ../../nbs/lib/audio.ipynb #128357b4
-def _check_whole(path: Path):
-    "The path, or its repaired bytes for a wav that was written to a pipe; AudioError if it is cut off."
-    if not path.is_file() or not path.stat().st_size: read_bytes(path, str(path))
-    try:
-        with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            whole = whole_bytes(data, str(path))
-            return str(path) if whole is data else io.BytesIO(whole)
-    except (OSError, ValueError) as e:
-        if isinstance(e, AudioError): raise
-        raise AudioError(str(path), "unreadable", f"{e}; check the path and the disk") from None
-
 def file_blocks(
-    path: str | Path,     # an audio file of any length
+    path: str | Path | io.IOBase,  # an audio file of any length, or an open one
     sr: int = 16000,      # Hz to return
     seconds: float = 10,  # of a block, which bounds the memory
-) -> Iterator[np.ndarray]:  # float32 [n] each, mean of the channels
+    channel: int | None = None,  # which one to take, counted from 0; None: the mean of all
+) -> Iterator[np.ndarray]:  # float32 [n] each
     "Read a file in blocks at the asked rate."
-    name = str(path)
-    try:
-        with sf.SoundFile(_check_whole(Path(path))) as f:
-            if f.frames >= 2**62: raise AudioError(name, "no length", "it was written to a pipe; convert it first")
-            rate = check_rate(f.samplerate, name)
-            yield from resampled(_native_blocks(f, int(seconds * rate), name), rate, sr)
-    except sf.SoundFileError as e:
-        reason = str(e).partition(": ")[2].strip(" .") or str(e)
-        raise AudioError(name, "not audio", f"{reason}; convert it to wav or flac, for example with ffmpeg") from None
+    name = name_of(path)
+    with open_sound(path, name) as sound:
+        yield from resampled(one_channel(sound, int(seconds * sound.rate), channel, name), sound.rate, sr)
 
-def _native_blocks(f, size, name) -> Iterator[np.ndarray]:
-    "Blocks at the file's own rate; AudioError where decoding breaks off."
-    got = 0
-    try:
-        while len(block := f.read(size, dtype="float32", always_2d=True)):
-            got += len(block)
-            yield block.mean(axis=1) if f.channels > 1 else block[:, 0]
-    except sf.SoundFileError as e:
-        raise AudioError(name, "truncated", f"decoding breaks off ({str(e)[-60:]}); copy it again") from None
-    if got < f.frames and f.format != "MP3":
-        raise AudioError(name, "truncated", f"{got:,} of {f.frames:,} frames are there; copy it again")
+# %% ../../nbs/lib/audio.ipynb #e3ca8ba3
+UNLIKE = 0.2   # correlation of channels below which they hold different sound: two speakers have .15 at most, and two
+               # microphones far from one speaker, in a room with an echo of 0.6 s, .2 to .8
+ACTIVE = 0.03  # of the loudest channel's level (30 dB below), from which on a channel holds something
+
+
+def likeness(
+    a: np.ndarray,  # samples [n]
+    b: np.ndarray,  # samples [n]
+    sr: int,
+) -> float:  # 0 to 1
+    "The highest correlation of two channels, whatever the delay and the sign."
+    span, size, cross = int(0.02 * sr), 2**16, 0.0
+    a, b = a - a.mean(), b - b.mean()
+    for i in range(0, len(a), size):
+        cross = cross + np.fft.rfft(a[i : i + size], 2 * size).conj() * np.fft.rfft(b[i : i + size], 2 * size)
+    r = np.abs(np.fft.irfft(cross))
+    return float(max(r[: span + 1].max(), r[-span:].max()) / np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
+
+
+def channels_differ(
+    y: np.ndarray,  # samples [n, channels]
+    sr: int,
+) -> str:  # nothing where the channels hold the same sound, or but one of them holds any
+    "Which channels hold different sound."
+    level = y.std(axis=0)
+    loudest = int(level.argmax())
+    active = [c for c in range(y.shape[1]) if c != loudest and level[c] > max(ACTIVE * level[loudest], 1e-4)]
+    found = {c: likeness(y[:, loudest], y[:, c], sr) for c in active}
+    if not found or found[unlike := min(found, key=found.get)] >= UNLIKE:
+        return ""
+    pair = " and ".join(str(c) for c in sorted([loudest, unlike]))
+    return f"channels {pair} hold different sound (correlation {found[unlike]:.2f}); pick one with channel (--channel)"
+
+
+def unlike_channels(
+    path: str | Path | io.IOBase,  # an audio file, or an open one
+    seconds: float = 180,          # from its start, that are listened to
+) -> str:  # nothing where the channels are alike
+    "Which channels of a recording hold different sound."
+    name, n, parts = name_of(path), 0, []
+    with open_sound(path, name) as sound:
+        for block in sound.blocks(BLOCK // sound.channels) if sound.channels > 1 else []:
+            parts, n = [*parts, block], n + len(block)
+            if n >= seconds * sound.rate:
+                break
+    return channels_differ(np.concatenate(parts), sound.rate) if parts else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['ISSUES', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened', 'one_line',
-           'say', 'span', 'Progress', 'progress', 'end_with', 'own_processes']
+           'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
@@ -72,7 +72,7 @@ def main_command(
     function: Callable,  # of typed parameters
 ) -> Callable:
     "The console command that `python -m` starts too."
-    if function.__module__ == "__main__":
+    if _is_program(sys._getframe(1)):
         function(**arguments(function))
     return command(function)
 
@@ -235,6 +235,14 @@ def _is_command() -> bool:
     "Whether a command is at work, and not as a function in a notebook."
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return bool(_commands) and shell is None
+
+
+def note(
+    text: str,  # one line
+) -> None:
+    "Tell who runs a command something that he may want to know; a function that is called says nothing."
+    if _is_command():
+        say(text)
 
 
 @contextlib.contextmanager

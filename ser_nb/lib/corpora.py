@@ -22,6 +22,8 @@ from pathlib import Path
 
 import lazy_loader as lazy
 
+from .files import CorpusError, parsing
+
 pd = lazy.load("pandas")
 
 # %% ../../nbs/lib/corpora.ipynb #c0936ec2
@@ -67,9 +69,10 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
         duplicate duplicates backup old new final temp tmp misc other others unknown unsorted all sample samples example
         examples extra holdout heldout unlabeled
         wav wave waves wavs flac mp3 ogg opus aiff m4a audio audios audiofiles sound sounds speech speeches song songs
-        recording recordings record records rec clip clips take takes file files folder track tracks utterance utterances
-        utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic microphone
-        phone telephone laptop headset studio lab home office room kitchen indoor outdoor close far near l r k khz hz bit
+        recording recordings record records rec clip clips take takes file files folder track tracks utterance
+        utterances utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic
+        microphone phone telephone laptop headset studio lab home office room kitchen indoor outdoor close far near
+        l r k khz hz bit
         data dataset datasets database db corpus corpora collection set subset split splits part parts fold folds
         session sessions ses batch batches group groups chunk chunks section version ver volume vol disc disk cd day
         week month year round trial run block scene dialog dialogue conversation monday tuesday wednesday thursday
@@ -306,7 +309,8 @@ def listed_sexes(root: Path, file: str) -> dict[str, str]:
     found = [path for path in (root / file, root.resolve().parent / file) if file and path.is_file()]
     if not found:
         return {}
-    table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
+    with parsing(found[0], "copy it again, or delete it", CorpusError):
+        table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
     return dict(zip(table.iloc[:, 0], table["Sex"].str.lower())) if "Sex" in table else {}
 
 # %% ../../nbs/lib/corpora.ipynb #8d3b5b10

@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ['pd', 'FORMULA', 'PLAIN', 'TEXT_COLUMNS', 'NUMBERS', 'ROWS_AT_ONCE', 'replace_file', 'write_file', 'clear_unfinished',
            'SerError', 'AudioError', 'CorpusError', 'FeatureError', 'SplitError', 'ModelError', 'TrainError',
            'EvaluateError', 'TrustError', 'PredictError', 'UnseenError', 'BusyError', 'parsing', 'json_object',
-           'json_bytes', 'locked', 'guarded', 'unguarded', 'write_table', 'read_table', 'file_sha256']
+           'json_bytes', 'locked', 'guarded', 'unguarded', 'table_text', 'write_table', 'read_table', 'file_sha256']
 
 # %% ../../nbs/lib/files.ipynb #50fc2099
 import errno
@@ -256,15 +256,20 @@ def unguarded(column: pd.Series) -> pd.Series:
     return column.str.replace(rf"^'(?={FORMULA})", "", regex=True) if column.str.startswith("'").any() else column
 
 
+def table_text(
+    table: pd.DataFrame,
+) -> str:  # csv
+    "A table as csv, in which no text is a formula."
+    text = {name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])}
+    return table.assign(**text).to_csv(index=False, lineterminator="\n")
+
+
 def write_table(
     table: pd.DataFrame,
     path: str | Path,  # of the csv file
-    **how,  # for `DataFrame.to_csv`
 ) -> None:
-    "Write a csv table, all or nothing, in which no text is a formula."
-    text = [name for name in table if pd.api.types.is_string_dtype(table[name])]
-    with replace_file(path) as temporary:
-        table.assign(**{name: guarded(table[name]) for name in text}).to_csv(temporary, index=False, **how)
+    "Write a table as csv, all or nothing."
+    write_file(path, table_text(table).encode())
 
 # %% ../../nbs/lib/files.ipynb #fb0d734f
 TEXT_COLUMNS = {

@@ -30,7 +30,8 @@ from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTH
 from .files import AudioError, CorpusError, file_sha256
 from .lists import (SEXES, Columns, find_file, list_rows, list_text, name_columns, read_part, read_row,
                               why_no_file)
-from .roles import (is_emotion, name_emotion, read_folders, say_from, say_roles, settle_parts, split_words)
+from .roles import (is_emotion, name_emotion, propose_emotion, propose_speaker, read_folders, say_from,
+                              say_parts, say_roles, settle_parts, split_words)
 
 pd = lazy.load("pandas")
 
@@ -56,7 +57,7 @@ def _nothing_left(root: Path, left_out: dict, what: str) -> CorpusError:
     error.left_out = left_out
     return error
 
-
+# %% ../../nbs/lib/finding.ipynb #0db1f26b
 def _corpus(
     rows: list[tuple],  # emptied here
     root: Path,
@@ -95,6 +96,16 @@ def _clips(
     return clips, left_out
 
 
+def _rows(
+    rows: list[dict],
+    always: list[str] = [],  # further columns that are wanted though no row has anything in them
+) -> tuple[list[tuple], list[str]]:  # the rows as tuples, and their columns
+    "The columns of a corpus, and those further ones in which a row has something."
+    further = [name for name in MORE if name in always or any(row.get(name) for row in rows)]
+    columns = [*COLUMNS, *further]
+    return [tuple(sys.intern(row.get(column, "")) for column in columns) for row in rows], columns
+
+
 def _say_ways(
     clips: Iterable[str],
     ways: dict[str, str],  # role -> regular expression that finds it
@@ -123,7 +134,7 @@ def _sound_alike(sounds: dict[Path, tuple[np.ndarray, int]]) -> bool:
     same = all(r == rate and len(x) == len(y) and np.abs(x - y).max(initial=0) < 1e-4 for x, r in others if lossless)
     return same and all(abs(len(x) / r - len(y) / rate) < LONGER for x, r in sounds.values())
 
-
+# %% ../../nbs/lib/finding.ipynb #2deb1c13
 def _choose(
     paths: list[Path],  # files that claim to be one recording, the least deep first
     published: str = "",  # hash of that recording; "" where nobody knows it
@@ -133,7 +144,8 @@ def _choose(
     if len(set(hashes.values())) <= 1:
         return paths[0], []
     if kept := next((path for path in paths if hashes[path] == published != ""), None):
-        return kept, [path for path in paths if hashes[path] != published and path.suffix.lower() == kept.suffix.lower()]
+        return kept, [path for path in paths if hashes[path] != published
+                      and path.suffix.lower() == kept.suffix.lower()]
     sounds = {path: sound for path in paths if (sound := _sound(path))}
     kinds = Counter(path.suffix.lower() for path in {hashes[path]: path for path in sounds}.values())
     twice = any(n > 1 for suffix, n in kinds.items() if suffix in LOSSY)  # two mp3 that differ are no copies
@@ -160,8 +172,8 @@ def _keep_one(
             kept[claim] = paths[path]
         for other in others:
             rival = next(name for name in [kept.get(claim), *names] if name and name != paths[other])
-            ends = "which differs and is kept" if path else "which differs, and nothing tells which is right; delete one"
-            left_out[paths[other]] = f"its name claims to be {rival}, {ends}"
+            ends = " and is kept" if path else ", and nothing tells which is right; delete one"
+            left_out[paths[other]] = f"its name claims to be {rival}, which differs{ends}"
     notes = [f"{plural(copies, 'further file')} left out as {'copies' if copies > 1 else 'a copy'}"] if copies else []
     return kept, notes
 
@@ -226,7 +238,8 @@ def _drop_misplaced(name: str, clips: dict, said: dict[str, dict], left_out: dic
     "Leave out clips whose name speaks against their folder, unless their bytes are the published ones."
     naming = NAMINGS[name]
     speakers = frozenset(one["speaker"].upper() for one in said.values()) | frozenset(naming.aliases)
-    claims = {clip: _misplaced(clip, one | dict.fromkeys(ways, ""), speakers, naming.aliases) for clip, one in said.items()}
+    claims = {clip: _misplaced(clip, one | dict.fromkeys(ways, ""), speakers, naming.aliases)
+              for clip, one in said.items()}
     wrong = {clip: reason for clip, reason in claims.items() if reason}
     hashes = _published(name) if wrong else {}
     for clip, reason in wrong.items():
@@ -235,9 +248,9 @@ def _drop_misplaced(name: str, clips: dict, said: dict[str, dict], left_out: dic
             left_out[clip] = reason
             del said[clip]
 
-
-def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> None:
-    "Take the part, and in recordings of one's own the sex, from words among folders."
+# %% ../../nbs/lib/finding.ipynb #684cf217
+def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> str:
+    "Take the part, and in recordings of one's own the sex, from words among folders; what eval is."
     folders = {clip: clip.rpartition("/")[0] for clip in said}
     told = {}
     for folder in set(folders.values()):
@@ -251,7 +264,7 @@ def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> None:
         said[clip]["part"] = next(iter(told[folder]["part"]), "")
         if own and len(told[folder]["sex"]) == 1:
             said[clip]["sex"] = said[clip]["sex"] or next(iter(told[folder]["sex"]))
-    settle_parts([*said.values()])
+    return settle_parts([*said.values()])
 
 
 def _no_words(said: dict[str, dict]) -> None:
@@ -260,7 +273,7 @@ def _no_words(said: dict[str, dict]) -> None:
     for one in said.values():
         for word in words[one["speaker"],]:
             told = folder_says(word) or {}
-            one |= {"speaker": "", "sex": one["sex"] or told.get("sex", ""), "part": one["part"] or told.get("part", "")}
+            one |= {"speaker": ""} | {column: one[column] or told.get(column, "") for column in ("sex", "part")}
 
 # %% ../../nbs/lib/finding.ipynb #014bf48b
 def from_names(
@@ -274,21 +287,21 @@ def from_names(
     clips, left_out = _clips(root, files)
     said = _read_names(name, clips, left_out, ways)
     _drop_misplaced(name, clips, said, left_out, ways)
-    _folder_words(said, left_out, own)
+    meant = _folder_words(said, left_out, own)
     takes, sexes = {}, listed_sexes(root, naming.speakers_file)
     for clip, one in said.items():
         takes.setdefault(recording_key(one), []).append(clip)
     kept, notes = _keep_one(takes, clips, left_out, _published(name) if len(takes) < len(said) else {})
     if own and "speaker" not in ways:
         _no_words(said)
-    columns = [*COLUMNS, *["intensity"] * bool(naming.intensities), *["part"] * any(said[c]["part"] for c in kept.values())]
     rows, corpus = [], _own_name(root) if own else name
     for clip in kept.values():
         one = said[clip]
         one |= {"clip": clip, "path": str(clips[clip]), "corpus": corpus, "sex": sexes.get(one["speaker"], one["sex"])}
-        rows.append(tuple(sys.intern(one[column]) for column in columns))
+        rows.append(one)
+    rows, columns = _rows(rows, ["intensity"] * bool(naming.intensities))
     told = dict.fromkeys(("speaker", "emotion", "text"), "the names") | {role: f"--{role}_from" for role in ways}
-    return _corpus(rows, root, left_out, columns, told | {"part": "folders", "notes": notes})
+    return _corpus(rows, root, left_out, columns, told | {"part": say_parts(meant), "notes": notes})
 
 # %% ../../nbs/lib/finding.ipynb #775522df
 def _folders_of(clip: str, speaker: str = "") -> tuple[str, ...]:
@@ -309,6 +322,13 @@ def _twins(clips: dict[str, Path], left_out: dict[str, str]) -> list[str]:
     return notes
 
 
+@lru_cache(4096)
+def _sex_of(speaker: str) -> str:
+    "The sex that a speaker's name tells, as SF1 does."
+    sexes = NAMINGS[OWN_NAMES].sexes
+    return next((sex for pattern, sex in sexes.items() if re.fullmatch(pattern, speaker.upper())), "")
+
+
 def _folder_row(clip: str, told: dict, given: dict[str, str]) -> tuple[dict, str]:
     "What folders and expressions say of a clip, and why it can't be used."
     said = {"label": told.get("label", "")} | told | ({"label": given["emotion"]} if "emotion" in given else {})
@@ -317,15 +337,11 @@ def _folder_row(clip: str, told: dict, given: dict[str, str]) -> tuple[dict, str
     if not said.get("reason") and named and emotion in SYNONYMS and emotion_of(named) != emotion:
         folder = printable(said["label"])
         return said, f"its name says {named} and its folder {folder}; rename it, or move it to where it belongs"
-    said |= {"clip": clip, "emotion": emotion, "text": given.get("text", ""), "speaker": given.get("speaker") or said.get("speaker", "")}
+    said |= {"clip": clip, "emotion": emotion, "text": given.get("text", "")}
+    said["speaker"] = given.get("speaker") or said.get("speaker", "")
     return said, said.get("reason", "")
 
 # %% ../../nbs/lib/finding.ipynb #31b375ec
-def _columns(rows: list[dict]) -> list[str]:
-    "The columns of a corpus, and those further ones in which a row has something."
-    return [*COLUMNS, *(name for name in MORE if any(row.get(name) for row in rows))]
-
-
 def from_folder(
     root: str | Path,  # holds one folder per emotion, with its recordings
     files: list[Path] | None = None,  # of them; all audio files below root if None
@@ -344,14 +360,12 @@ def from_folder(
             left_out[clip] = reason
         else:
             rows.append(row)
-    columns, sexes, corpus = _columns(rows), NAMINGS[OWN_NAMES].sexes, _own_name(root)
-    known = {name: next((sex for pattern, sex in sexes.items() if re.fullmatch(pattern, name.upper())), "")
-             for name in {row["speaker"] for row in rows}}
+    corpus = _own_name(root)
     for row in rows:
-        row |= {"path": str(clips[row["clip"]]), "corpus": corpus, "sex": row.get("sex") or known[row["speaker"]]}
-    where |= {role: f"--{role}_from" for role in given} | {"part": "folders", "notes": notes}
-    where["sex"] = "folders" if any(row["sex"] for row in rows) else ""
-    table = [tuple(row.get(column, "") for column in columns) for row in rows]
+        row |= {"path": str(clips[row["clip"]]), "corpus": corpus, "sex": row.get("sex") or _sex_of(row["speaker"])}
+    where |= {role: f"--{role}_from" for role in given} | {"notes": notes}
+    where["sex"] = "folders or the speakers' names" if any(row["sex"] for row in rows) else ""
+    table, columns = _rows(rows)
     return _corpus(table, root, left_out, columns, where)
 
 # %% ../../nbs/lib/finding.ipynb #afb51dce
@@ -377,7 +391,7 @@ def _real(file: str, folders: dict[str, str]) -> str:
     real = folders[folder] = folders.get(folder) or os.path.realpath(folder)
     return os.path.realpath(file) if os.path.islink(file) else os.path.join(real, name)
 
-
+# %% ../../nbs/lib/finding.ipynb #766702b7
 def _doubled(rows: list[Row], names: list[str]) -> dict[int, list[int]]:
     "The first row of each file that has several, and the others."
     seen, folders, doubled = {}, {}, {}
@@ -402,14 +416,19 @@ def _once(rows: list[Row], names: list[str], left_out: dict[str, str]) -> list[R
         alike = all(what == said[first] for what in said.values())
         for i in others if alike else said:
             line = rows[others[0] if i == first else first][0]
-            gone[i] = f"it is on line {line} " + ("already" if alike else "too, where something else is said of it; delete one")
+            gone[i] = f"it is on line {line} " + ("already" if alike else "too, and something else is said; delete one")
     for i, reason in gone.items():
         left_out[printable(f"{rows[i][2][names.index('path')]} (line {rows[i][0]})")] = reason
     return [row for i, row in enumerate(rows) if i not in gone]
 
 # %% ../../nbs/lib/finding.ipynb #c21e47df
-def _list_parts(rows: list[Row], names: list[str], called: str, left_out: dict[str, str]) -> tuple[list[Row], dict[str, str]]:
-    "Rows whose part is one, and what it means; a column of another name and content is no part, and gets its name back."
+def _list_parts(
+    rows: list[Row],
+    names: list[str],  # of columns; a column of another name and content is no part, and gets its name back
+    called: str,  # name of the column in the list
+    left_out: dict[str, str],  # gets rows whose part is none
+) -> tuple[list[Row], dict[str, str]]:
+    "The other rows, and what each of their parts means."
     if "part" not in names:
         return rows, {}
     at = names.index("part")
@@ -432,12 +451,14 @@ def _list_row(row: dict[str, str], file: str, given: dict[str, str], parts: dict
     clip = row["path"] if "/" in row["path"] else row["path"].replace("\\", "/")
     return {"speaker": "", "text": ""} | row | dict(
         clip=row.get("clip") or Path(clip).as_posix(), path=file, emotion=emotion_of(row["emotion"]),
-        label=label or row["emotion"], sex=SEXES.get(row.get("sex", "").lower(), ""), part=parts.get(row.get("part"), ""))
+        label=label or row["emotion"], sex=SEXES.get(row.get("sex", "").lower(), ""),
+        part=parts.get(row.get("part"), ""))
 
 
 def _list_notes(path: Path, columns: Columns, rows: list[Row], names: list[str]) -> list[str]:
     "What to know of how a list was read; what may hide speakers is warned of, too."
-    near = [f"the column {name} is read as nothing; if it is the {role}, call it {role}" for name, role in columns.nearly.items()]
+    near = [f"the column {name} is read as nothing; if it is the {role}, call it {role}"
+            for name, role in columns.nearly.items()]
     for said in near:
         warnings.warn(f"{path}: {said}", stacklevel=4)
     odd = {fields[names.index("sex")] for _, _, fields in rows} if "sex" in names else set()
@@ -449,11 +470,12 @@ def _list_notes(path: Path, columns: Columns, rows: list[Row], names: list[str])
 # %% ../../nbs/lib/finding.ipynb #694ff03f
 def _without_empty(names: list[str], rows: list[Row]) -> list[str]:
     "Names of columns; nothing for one without a name in which no row has anything."
-    empty = {i for i, name in enumerate(names) if re.fullmatch(r"column_\d+", name) and not any(row[2][i] for row in rows)}
+    empty = {i for i, name in enumerate(names) if re.fullmatch(r"column_\d+", name)
+             and not any(row[2][i] for row in rows)}
     return ["" if i in empty else name for i, name in enumerate(names)]
 
 
-def _list_table(path: Path, rows: list[Row], names: list[str], given: dict, parts: dict) -> tuple[list[tuple], list[str]]:
+def _list_table(path: Path, rows: list[Row], names: list[str], given: dict, parts: dict) -> tuple[list, list[str]]:
     "The rows of a corpus, and their columns."
     further = [name for name in names if name and name not in (*COLUMNS, *MORE)]
     header = [*COLUMNS, *(name for name in MORE if name in names), *further]
@@ -481,7 +503,8 @@ def from_csv(
     names = _without_empty([*columns.at, *columns.further], rows)
     rows, parts = _list_parts(_once(rows, names, left_out), names, columns.called.get("part", ""), left_out)
     given = _say_ways([fields[names.index("path")] for _, _, fields in rows], ways)
-    told = {role: f"the column {name}" for role, name in columns.called.items()} | {role: f"--{role}_from" for role in given}
+    told = {role: f"the column {name}" for role, name in columns.called.items()}
+    told |= {role: f"--{role}_from" for role in given}
     told["notes"] = [*_list_notes(path, columns, rows, names), *[note] * bool(note)]
     table, header = _list_table(path, rows, names, given, parts)
     return _corpus(table, path, left_out, header, told, "rows")
@@ -564,7 +587,7 @@ def _because(root: Path, files: list[Path], reason: str) -> dict[str, str]:
     "One reason for several files."
     return {printable(path.relative_to(root).as_posix()): reason for path in files}
 
-
+# %% ../../nbs/lib/finding.ipynb #027cf3d1
 def _from_known(root: Path, groups: dict[str, list[Path]], ways: dict[str, str]) -> pd.DataFrame | None:
     "The known corpora in a folder; None where they are not nine in ten of its files."
     total = sum(map(len, groups.values()))
@@ -583,18 +606,31 @@ def _from_known(root: Path, groups: dict[str, list[Path]], ways: dict[str, str])
     return _leave_out(corpus, root, _because(root, strays, "it is named like no corpus here"))
 
 # %% ../../nbs/lib/finding.ipynb #47682542
+def _advice(clips: list[str]) -> str:
+    "What to say oneself of paths."
+    way = propose_emotion(clips)
+    emotions = say_from("emotion", way, clips) if way else []
+    who, n = propose_speaker(clips, emotions) if way else ("", 0)
+    if not way:
+        return "say with --emotion_from what paths tell"
+    speakers = f" --speaker_from '{who}', if those are {plural(n, 'speaker')}" if n else ""
+    return f"give --emotion_from '{way}'{speakers}"
+
+
 def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folders: set[str]) -> str:
     "Why a folder is no corpus: what was seen, what was looked for, what to do."
     seen = [f"{len(group):,} named like {NAMINGS[name].example} ({name})" for name, group in groups.items() if name]
     known = ", ".join(f"{naming.example} ({name})" for name, naming in NAMINGS.items())
-    first = min(groups.get("", files))
-    return (f"{root}: no corpus that is known. Seen: {len(files):,} audio files such as {first.name} ({why_not_own(first)}); "
-            f"{', '.join(seen) or 'none is named like a known corpus'}; folders named after emotions: "
-            f"{', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like {known}; or folders "
-            "named after two emotions. What to do: name the folders of known corpora with commas between, say with "
-            "--emotion_from what paths tell, or list the files in a csv with the columns path and emotion")
+    first, lists = min(groups.get("", files)), sorted(printable(path.name) for path in root.glob("*.csv"))
+    listed = f"give {lists[0]}, if it lists them" if lists else "list them in a csv with the columns path and emotion"
+    advice = _advice([path.relative_to(root).as_posix() for path in files])
+    return (f"{root}: no corpus that is known. Seen: {plural(len(files), 'audio file')} such as {first.name} "
+            f"({why_not_own(first)}); {', '.join(seen) or 'none is named like a known corpus'}; folders named after "
+            f"emotions: {', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like "
+            f"{known}; or folders named after two emotions. What to do: {advice}; or {listed}; or name the folders of "
+            "known corpora with commas between")
 
-
+# %% ../../nbs/lib/finding.ipynb #9fef8ca6
 def _own_corpus(root: Path, files: list[Path], groups: dict[str, list[Path]], ways: dict[str, str]) -> pd.DataFrame:
     "Recordings in folders named after emotions, or whose emotion an expression tells."
     inside = {folder: {part for part in folder.relative_to(root).parts if is_emotion(part)}
@@ -636,8 +672,8 @@ def _check_used(corpora: list[pd.DataFrame], ways: dict[str, str]) -> None:
     told = [own for corpus in corpora for own in corpus.attrs["told"].values()]
     for role in ways:
         if not any(own.get(role) == f"--{role}_from" for own in told):
-            raise CorpusError(f"--{role}_from is for recordings of your own, and beside others a published corpus keeps its "
-                              "naming; give that corpus alone, or leave the option out")
+            raise CorpusError(f"--{role}_from is for recordings of your own, and beside others a published corpus "
+                              "keeps its naming; give that corpus alone, or leave the option out")
 
 
 def load_corpus(

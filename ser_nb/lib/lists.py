@@ -26,8 +26,9 @@ from .files import CorpusError
 
 # %% ../../nbs/lib/lists.ipynb #a2c07007
 NO_TEXT = {  # how a file begins -> what it is
-    b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook", b"\x1f\x8b": "compressed", b"RIFF": "a recording",
-    b"fLaC": "a recording", b"OggS": "a recording", b"ID3": "a recording", b"%PDF": "a PDF", b"SQLite": "a database",
+    b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook", b"\x1f\x8b": "compressed",
+    b"RIFF": "a recording", b"fLaC": "a recording", b"OggS": "a recording", b"ID3": "a recording", b"%PDF": "a PDF",
+    b"SQLite": "a database",
 }
 
 
@@ -40,7 +41,7 @@ def list_text(
     except FileNotFoundError:
         raise CorpusError(f"{path}: there is no such file; check the path") from None
     if kind := next((kind for head, kind in NO_TEXT.items() if data.startswith(head)), ""):
-        raise CorpusError(f"{path}: it is {kind}, no list; save the sheet as CSV UTF-8 and give that file, or give a folder")
+        raise CorpusError(f"{path}: it is {kind}, no list; save the sheet as CSV UTF-8 and give that, or give a folder")
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
         try:
@@ -100,7 +101,7 @@ class Columns:
     further: dict[str, int]  # name of any other column -> number of the field
     nearly: dict[str, str]  # name of another column -> the column that may be meant
 
-
+# %% ../../nbs/lib/lists.ipynb #8bf8b6f0
 def _column_names(header: list[str]) -> list[str]:
     "Names of columns without what spelling adds; one without a name gets its number."
     names = [re.sub(r"[\W_]+", "_", identity(name)).strip("_") for name in header]
@@ -117,11 +118,12 @@ def _roles_at(names: list[str], needed: Iterable[str]) -> dict[str, int]:
     "The columns of a corpus that a list has: those called so, and those by another name."
     own, at = [name for name in (*COLUMNS, *MORE) if name in names], {}
     for column, words in HEADERS.items():
-        free = [word for word in words.split() if word in names and (word not in own or word == column or column in needed)]
+        free = [word for word in words.split() if word in names
+                and (word not in own or word == column or column in needed)]
         at |= {column: names.index(free[0])} if free else {}
     return at | {name: names.index(name) for name in own if names.index(name) not in at.values()}
 
-
+# %% ../../nbs/lib/lists.ipynb #7a481890
 def name_columns(
     header: list[str],  # names of the columns
     path: str | Path,  # for messages
@@ -166,7 +168,8 @@ def why_no_file(
     return "missing: there is no such file; relative paths start at the folder of the list"
 
 # %% ../../nbs/lib/lists.ipynb #a2c07019
-SEXES = {word: sex for sex in ("female", "male") for word in [sex, *("f w woman girl" if sex == "female" else "m man boy").split()]}
+SEXES = {word: sex for sex in ("female", "male")
+         for word in [sex, *("f w woman girl" if sex == "female" else "m man boy").split()]}
 
 
 def read_row(
@@ -181,8 +184,8 @@ def read_row(
         return row, "it has more fields than there are columns; put quotes around commas"
     if odd := next((name for name, value in row.items() if odd_character(value)), ""):
         what = odd_character(row[odd])
-        broken = "; close a quote that is open, or take the line break out" if what in (r"\n", r"\r") else "; take it out"
-        return row, f"its {odd} has the character {what}{broken}"
+        todo = "close a quote that is open, or take the line break out" if what in (r"\n", r"\r") else "take it out"
+        return row, f"its {odd} has the character {what}; {todo}"
     lacking = next((name for name in ("path", "emotion") if name in columns.at and not row[name]), "")
     return row, f"it has no {lacking}; fill it in" if lacking else ""
 

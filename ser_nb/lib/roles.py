@@ -7,18 +7,18 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'Names', 'LIKE_A_SPEAKER', 'ORDINALS', 'is_emotion', 'find_emotion', 'split_words', 'pick_level', 'settle_parts',
-           'say_place', 'read_folders', 'name_emotion', 'say_from', 'propose_speaker', 'say_roles', 'tell_roles']
+           'say_parts', 'say_place', 'read_folders', 'name_emotion', 'say_from', 'propose_speaker', 'propose_emotion',
+           'say_roles', 'tell_roles']
 
 # %% ../../nbs/lib/roles.ipynb #a1c07004
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
 import lazy_loader as lazy
 
-from .command import plural, printable
+from .command import plural, printable, say
 from .corpora import SYNONYMS, emotion_of, folder_says, identity, is_word
 from .files import CorpusError
 
@@ -86,8 +86,8 @@ def split_words(
     return people, words
 
 # %% ../../nbs/lib/roles.ipynb #a1c07017
-LIKE_A_SPEAKER = re.compile(r"(actor|actress|speaker|spkr?|subj(ect)?|sub|participant|person|voice|user|talker|child|kid|"
-                            r"sp|s|p|f|m|sf|sm|id|(fe)?male|w?man)[-_. ]?\d+|\d{1,4}")
+LIKE_A_SPEAKER = re.compile(r"(actor|actress|speaker|spkr?|subj(ect)?|sub|participant|person|voice|user|talker|child|"
+                            r"kid|sp|s|p|f|m|sf|sm|id|(fe)?male|w?man)[-_. ]?\d+|\d{1,4}")
 
 
 def pick_level(
@@ -118,13 +118,21 @@ def _told_by(words: list[str]) -> tuple[dict[str, str], str]:
 
 def settle_parts(
     rows: list[dict],  # what was told of each folder, or clip; changed here
-) -> None:
+) -> str:  # what it was taken for; nothing where there is none
     "Take `eval` for the validation where there is a test and no validation, else for the test."
     there = {row.get("part", "") for row in rows}
     meant = "val" if "test" in there and "val" not in there else "test"
     for row in rows:
         if row.get("part") == "eval":
             row["part"] = meant
+    return meant if "eval" in there else ""
+
+
+def say_parts(
+    meant: str,  # from `settle_parts`
+) -> str:  # the rest of a sentence
+    "Where parts were found."
+    return f"folders, with eval for {meant}" if meant else "folders"
 
 # %% ../../nbs/lib/roles.ipynb #a1c07022
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
@@ -167,10 +175,11 @@ def read_folders(
         told, reason = _told_by(words[folders])
         name = [name for _, name in people[folders]][levels[0] :][:1] if len(levels) == 1 else []
         rows[folders] = dict(told, label=folders[at] if at >= 0 else "", speaker="".join(name), reason=reason)
-    settle_parts([*rows.values()])
+    meant = settle_parts([*rows.values()])
     rows |= {folders: {"reason": reason} for folders, (_, reason) in places.items() if reason}
     found = [names[levels[0]][0] for names in people.values() if len(levels) == 1 and len(names) > levels[0]]
-    where = {"emotion": say_place(good.values()) if emotions else "", "speaker": say_place(found) if found else ""}
+    where = {"emotion": say_place(good.values()) if emotions else "", "speaker": say_place(found) if found else "",
+             "part": say_parts(meant)}
     return rows, where | ({"who": _say_ambiguous(people, levels)} if len(levels) > 1 else {})
 
 # %% ../../nbs/lib/roles.ipynb #a1c07026
@@ -203,7 +212,7 @@ def say_from(
     clips: list[str],  # paths below the root
 ) -> list[str]:  # the role of each clip
     "What an expression finds in paths or names."
-    option = f"--{role}_from {expression!r}"
+    option = f"--{role}_from '{expression}'"
     try:
         pattern = re.compile(expression)
     except re.error as error:
@@ -230,7 +239,8 @@ def _like_speakers(values: list[str], emotions: list[str]) -> bool:
 def _shape(values: set[str]) -> str:
     "A regular expression for words of one make, such as SM1 and SF12; for any word if they are of several."
     runs = [re.findall(r"[A-Z]+|[a-z]+|\d+|.", value) for value in values]
-    kinds = {tuple(re.sub(r"\d.*", "0", run) if run[0].isdigit() else run[0].isupper() for run in each) for each in runs}
+    kinds = {tuple(re.sub(r"\d.*", "0", run) if run[0].isdigit() else run[0].isupper() for run in each)
+             for each in runs}
     if len(kinds) > 1 or not all(value.isascii() and value.isalnum() for value in values):
         return "[^_/]+"
     made = []
@@ -250,14 +260,19 @@ def _ways(values: list[str], stems: list[str], place: int) -> Iterable[str]:
         yield f"(?:^|/){before}({word}){end}[^/]*$"
 
 
+def _name_columns(clips: list[str]) -> tuple[list[str], list[list[str]]]:
+    "Names without suffix, and the words that stand at the same place in all of them."
+    stems = [clip.rpartition("/")[2].rpartition(".")[0] for clip in clips]
+    words = [re.split(r"[-_. ]+", stem) for stem in stems]
+    return stems, [[word[i] for word in words] for i in range(min(map(len, words), default=0))]
+
+# %% ../../nbs/lib/roles.ipynb #714660e4
 def propose_speaker(
     clips: list[str],  # paths below the root
     emotions: list[str],  # one a clip
 ) -> tuple[str, int]:  # an expression for --speaker_from and how many speakers it finds; nothing and 0 without one
     "What in the names of files looks as if it told the speaker."
-    stems = [clip.rpartition("/")[2].rpartition(".")[0] for clip in clips]
-    words = [re.split(r"[-_. ]+", stem) for stem in stems]
-    columns = [[word[i] for word in words] for i in range(min(map(len, words), default=0))]
+    stems, columns = _name_columns(clips)
     fit = [i for i, values in enumerate(columns) if all(values) and _like_speakers(values, emotions)]
     like = [i for i in fit if all(LIKE_A_SPEAKER.fullmatch(v.casefold()) and not v.isdigit() for v in set(columns[i]))]
     for i in (like or fit)[:1]:
@@ -265,6 +280,17 @@ def propose_speaker(
             if _searched(re.compile(way), clips) == columns[i]:
                 return way, len(set(columns[i]))
     return "", 0
+
+
+def propose_emotion(
+    clips: list[str],  # paths below the root
+) -> str:  # an expression for --emotion_from; nothing without one
+    "What in the names of files tells the emotion."
+    stems, columns = _name_columns(clips)
+    for i, values in enumerate(columns):
+        if all(map(is_emotion, values)) and len(set(map(emotion_of, values))) > 1:
+            return next((way for way in _ways(values, stems, i) if _searched(re.compile(way), clips) == values), "")
+    return ""
 
 # %% ../../nbs/lib/roles.ipynb #a1c07037
 def _from(told: dict, role: str) -> str:
@@ -312,10 +338,10 @@ def _say_texts(corpus: pd.DataFrame, told: dict) -> str:
 def _say_part(corpus: pd.DataFrame, told: dict) -> str:
     "How many clips each part has."
     counts = corpus["part"].value_counts() if "part" in corpus else {}
-    said = [f"{counts[part]:,} {part}" for part in ("train", "val", "test", "") if part in counts]
-    return f"parts{_from(told, 'part')}: {', '.join(said).removesuffix(' ')}" + " of none" * ("" in counts) if said else ""
+    said = [f"{counts[part]:,} {part or 'of none'}" for part in ("train", "val", "test", "") if part in counts]
+    return f"parts{_from(told, 'part')}: {', '.join(said)}" if said else ""
 
-
+# %% ../../nbs/lib/roles.ipynb #74c5abd5
 def say_roles(
     corpus: pd.DataFrame,  # attrs["told"] has, by corpus, where each role was found, and notes
 ) -> str:  # a line a corpus
@@ -323,7 +349,7 @@ def say_roles(
     lines, told = [], corpus.attrs.get("told", {})
     for name, part in corpus.groupby("corpus", sort=False):
         own = told.get(name, {})
-        said = [say(part, own) for say in (_say_speakers, _say_emotions, _say_texts, _say_part)]
+        said = [tell(part, own) for tell in (_say_speakers, _say_emotions, _say_texts, _say_part)]
         sex = f"sex{_from(own, 'sex')}" if own.get("sex") else ""
         line = "; ".join(filter(None, [*said, sex, *own.get("notes", [])]))
         lines.append(f"{name}: {line}" if corpus["corpus"].nunique() > 1 else line)
@@ -335,4 +361,4 @@ def tell_roles(
 ) -> None:
     "Print what was taken for what to standard error."
     for line in corpus.attrs.get("roles", "").splitlines():
-        print(printable(line), file=sys.stderr, flush=True)
+        say(line)

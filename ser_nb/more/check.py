@@ -6,22 +6,24 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'longest_clip', 'check', 'ser_check']
+__all__ = ['pd', 'SHOWN', 'longest_clip', 'check', 'ser_check']
 
 # %% ../../nbs/more/check.ipynb #25175a1c
 import hashlib
 import io
 import os
 import sys
+import warnings
 
 import lazy_loader as lazy
 import numpy as np
 
-from ..lib.audio import load_audio, read_bytes
-from ..lib.command import command, one_line
+from ..lib.audio import load_audio, read_bytes, unlike_channels
+from ..lib.command import command, one_line, printable, progress
 from ..lib.corpora import hash_index, index_key
-from ..lib.files import AudioError, replace_file
+from ..lib.files import AudioError, CorpusError, write_table
 from ..lib.finding import load_corpus
+from ..lib.roles import tell_roles
 
 pd = lazy.load("pandas")
 
@@ -34,30 +36,39 @@ def longest_clip(
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 # %% ../../nbs/more/check.ipynb #f1119b0c
-def _examine(path: str) -> dict:
+def _examine(path: str, channel: int | None = None) -> dict:
     "What `check` needs to know of one file."
-    facts = dict(sha256="", rate=0, clipped=0, aiff=False, problem="", detail="")
+    facts = dict(sha256="", rate=0, clipped=0, aiff=False, unlike="", problem="", detail="")
     try:
         data = read_bytes(path, path)
         facts.update(sha256=hashlib.sha256(data).hexdigest(), aiff=data[:4] == b"FORM")
-        y, facts["rate"] = load_audio(io.BytesIO(data), sr=None)
+        y, facts["rate"] = load_audio(io.BytesIO(data), sr=None, channel=channel)
         facts["clipped"] = longest_clip(y)
+        facts["unlike"] = unlike_channels(io.BytesIO(data)) if channel is None else ""
     except AudioError as error:
         facts.update(problem=error.problem, detail=error.detail)
     return facts
 
 
-def _examine_all(corpus: pd.DataFrame, jobs: int) -> pd.DataFrame:
+def _examine_all(corpus: pd.DataFrame, jobs: int, channel: int | None) -> pd.DataFrame:
     "The corpus with the facts of each file, on all cores."
     from joblib import Parallel, delayed
-    from tqdm import tqdm
 
-    facts = Parallel(jobs, return_as="generator", batch_size=32)(delayed(_examine)(os.path.abspath(path))
-                                                              for path in corpus["path"])
-    facts = list(tqdm(facts, "check", len(corpus), unit="clip", disable=None))
+    facts, found = [], Parallel(jobs, return_as="generator", batch_size=32)(
+        delayed(_examine)(os.path.abspath(path), channel) for path in corpus["path"])
+    with progress(len(corpus), "check") as state:
+        for fact in found:
+            facts.append(fact)
+            state.update()
     return pd.concat([corpus[["clip", "path", "corpus"]], pd.DataFrame(facts)], axis=1)
 
 # %% ../../nbs/more/check.ipynb #29141ede
+def _left_out(left_out: dict[str, str]) -> list[tuple]:
+    "What no corpus was made of: files that a list names and that are not there, and others with their reasons."
+    return [(clip, "missing", "missing", reason.removeprefix("missing: ")) if reason.startswith("missing: ") else
+            (clip, "invalid", "left out", reason) for clip, reason in left_out.items()]
+
+
 def _against_index(facts: pd.DataFrame, index: pd.DataFrame, name: str) -> list[tuple]:
     "What is missing from an index, what has other bytes than it says, and what it does not know."
     here = {index_key(fact.clip, name): fact for fact in facts.itertuples() if fact.problem != "missing"}
@@ -84,6 +95,8 @@ def _alone(facts: pd.DataFrame) -> list[tuple]:
             problems.append((f.clip, "odd", "odd rate", f"{f.rate:,} Hz; most have {usual[f.corpus]:,} Hz"))
         if f.clipped >= 3:
             problems.append((f.clip, "odd", "clipped", f"{f.clipped} samples in a row at full scale"))
+        if f.unlike:
+            problems.append((f.clip, "odd", "unlike channels", f.unlike))
         if f.aiff and f.path.lower().endswith(".wav"):
             problems.append((f.clip, "odd", "misnamed", "AIFF inside, in spite of its name"))
     return problems
@@ -93,42 +106,74 @@ def check(
     corpus: pd.DataFrame,  # its files are read, on all cores
     index: pd.DataFrame | None = None,  # file and sha256 of what should be there; the package's own if None
     jobs: int = -1,  # processes; -1 is one a core
+    channel: int | None = None,  # the one to listen to, counted from 0; None: the mean of all
 ) -> pd.DataFrame:  # clip, kind (missing, invalid, odd), problem, detail; no rows if all is well
     "Say which recordings are missing, extra, changed, unreadable, duplicate, silent, clipped or of odd rate."
-    facts = _examine_all(corpus, jobs)
-    problems = [(clip, "invalid", "left out", reason) for clip, reason in corpus.attrs.get("left_out", {}).items()]
+    facts = _examine_all(corpus, jobs, channel)
+    problems = _left_out(corpus.attrs.get("left_out", {}))
     names = corpus["corpus"].unique()
     for name in names if index is None else []:
         if (known := hash_index(name)) is not None:
             problems += _against_index(facts[facts["corpus"] == name], known, name)
     if index is not None:
         problems += _against_index(facts, index, names[0] if len(names) == 1 else "")
-    table = pd.DataFrame(_alone(facts) + problems, columns=["clip", "kind", "problem", "detail"], dtype=str)
+    return _table(_alone(facts) + problems)
+
+
+def _table(problems: list[tuple]) -> pd.DataFrame:
+    "Problems as a table."
+    table = pd.DataFrame(problems, columns=["clip", "kind", "problem", "detail"], dtype=str)
     return table.sort_values(["kind", "clip", "problem"], ignore_index=True)
 
 # %% ../../nbs/more/check.ipynb #6cf1488b
+SHOWN = 5  # of each sort of problem
+
+
+def _say_problems(problems: pd.DataFrame) -> None:
+    "Print the first problems of each sort, and how many more there are."
+    for kind in ("missing", "invalid", "odd"):
+        for problem, rows in problems[problems["kind"] == kind].groupby("problem"):
+            for row in rows.head(SHOWN).itertuples():
+                print(printable(f"{kind}: {row.clip}: {problem}: {row.detail}"))
+            if len(rows) > SHOWN:
+                print(f"{kind}: {problem}: {len(rows) - SHOWN:,} more, which --out writes down")
+
+
+def _write_problems(problems: pd.DataFrame, out: str) -> None:
+    "Write the table of problems, if it is wanted."
+    if out:
+        write_table(problems, out)
+
+# %% ../../nbs/more/check.ipynb #006396ba
 @command
 def ser_check(
     data_dir: str,  # folder or csv of a corpus; several with commas between
     out: str = "",  # csv that gets the table of problems
     strict: bool = False,  # exit with 1 if something is missing or invalid
+    speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
+    text_from: str = "",  # and the text
+    emotion_from: str = "",  # and the emotion
+    channel: int = None,  # the one to listen to, counted from 0; by default the mean of all
 ):
-    "Say what is missing, invalid or odd in a corpus."
-    one_line(lambda: _check_command(data_dir, out, strict), "ser_check")
+    "Say what is missing, invalid or odd in a corpus, and who was taken for a speaker."
+    one_line(lambda: _check_command(data_dir, out, strict, channel, speaker_from, text_from, emotion_from), "ser_check")
 
 
-def _check_command(data_dir: str, out: str, strict: bool) -> None:
+def _check_command(data_dir: str, out: str, strict: bool, channel: int | None, *ways: str) -> None:
     "What `ser_check` does."
-    corpus = load_corpus(data_dir)
-    problems = check(corpus)
-    for row in problems.head(20).itertuples():
-        print(f"{row.kind}: {row.clip}: {row.problem}: {row.detail}")
-    if len(problems) > 20:
-        print(f"and {len(problems) - 20:,} more, which --out writes down")
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # they are among the problems
+            corpus = load_corpus(data_dir, "all", *ways)
+    except CorpusError as error:
+        problems = _table(_left_out(getattr(error, "left_out", {})))
+        _say_problems(problems)
+        _write_problems(problems, out)
+        raise
+    tell_roles(corpus)
+    problems = check(corpus, channel=channel)
+    _say_problems(problems)
     counts = problems["kind"].value_counts()
     print(f"{len(corpus):,} recordings;", ", ".join(f"{counts.get(k, 0):,} {k}" for k in ("missing", "invalid", "odd")))
-    if out:
-        with replace_file(out) as temporary:
-            problems.to_csv(temporary, index=False)
+    _write_problems(problems, out)
     if strict and set(problems["kind"]) - {"odd"}:
         sys.exit(1)
