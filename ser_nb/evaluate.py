@@ -1189,7 +1189,8 @@ def ser_run(
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
-        if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
-        else: found = report_card(features, folder, protocols, *how, seeds, **also)
+        with locked(folder):
+            if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
+            else: found = report_card(features, folder, protocols, *how, seeds, **also)
         _show(found.attrs["text"])
     one_line(work, "ser_run")
