@@ -21,10 +21,9 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import command, one_line, plural, printable, progress, say, span
+from .lib.command import command, main_command, one_line, plural, printable, progress, say, span
 from .lib.corpora import identity, is_synthetic
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
@@ -1096,7 +1095,7 @@ def _show(text):
 def _headline(run) -> str:
     return f"{', '.join(run['corpus'])}: {run['protocol']}" + (f". {SYNTHETIC_NOTE}" if run["synthetic"] else "")
 
-@call_parse
+@main_command
 def ser_evaluate(
     model: str = "checkpoints/ser_lstm.h5",  # model file or run folder, from ser_train
     features: str = "data/features",         # feature folder, from ser_features

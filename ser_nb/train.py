@@ -21,9 +21,8 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
-from .lib.command import one_line
+from .lib.command import main_command, one_line
 from .lib.command import progress as how_far
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
@@ -979,7 +978,7 @@ def _say_run(folder) -> str:
             f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
 
 # %% ../nbs/04_train.ipynb #07b2587c
-@call_parse
+@main_command
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix

@@ -18,10 +18,9 @@ from typing import Callable, NamedTuple
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import one_line, plural
+from .lib.command import main_command, one_line, plural
 from .lib.corpora import is_synthetic
 from .lib.files import (FeatureError, TrainError, TrustError, clear_unfinished, json_bytes, json_object, locked,
                               parsing, write_file)
@@ -958,7 +957,7 @@ def moved_to(
     return replace(features, index=features.index.assign(path=path.to_numpy()))
 
 # %% ../nbs/08_trust.ipynb #747ad09d
-@call_parse
+@main_command
 def ser_card(
     run: str = "checkpoints/ser_lstm.h5",  # run folder or model file, from ser_train or ser_run
     features: str = "data/features",       # feature folder, from ser_features
