@@ -1178,14 +1178,20 @@ def _engine(name: str, address: str | None) -> Iterator[None]:
                            f"pip install 'ser_nb[{name}]'") from None
 
 # %% ../nbs/01_features.ipynb #50a54588
-def _dask(address: str | None):
-    "A client of a Dask scheduler."
+@contextlib.contextmanager
+def _dask(address: str | None) -> Iterator[None]:
+    "A client of a Dask scheduler; a cluster on this machine shows no page to the network and leaves no files."
+    import dask
     from dask.distributed import Client
 
-    try:
-        return Client(address, set_as_default=True)
-    except (OSError, ValueError) as error:
-        raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+    with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+          dask.config.set(temporary_directory=scratch)):
+        try:
+            client = Client(address, set_as_default=True, **({} if address else {"dashboard_address": None}))
+        except (OSError, ValueError) as error:
+            raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
+        with client:
+            yield
 
 
 @contextlib.contextmanager
@@ -1643,7 +1649,6 @@ def ser_features(
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
     import time
-
     start = time.perf_counter()
 
     def work():
@@ -1654,8 +1659,7 @@ def ser_features(
             settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
-            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine,
-                           address=address or None)
+            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
 
     features = one_line(work, "ser_features")
     for row in features.rejected.itertuples():

@@ -26,7 +26,7 @@ from .lib.audio import (array_samples, channels_differ, check_rate, check_sound,
                               load_audio, mono, open_sound, read_bytes, resampled, unlike_channels)
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
-                              SplitError, TrainError, replace_file)
+                              SplitError, replace_file)
 from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features

@@ -22,8 +22,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
-from .lib.command import main_command, one_line
-from .lib.command import progress as how_far
+from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
@@ -35,7 +34,7 @@ from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_len
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
+                          compile_model, import_keras, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
@@ -689,36 +688,42 @@ def seal_run(
     return files.folder
 
 # %% ../nbs/04_train.ipynb #a307523c
+def _show_clips(model, features, rows, y, normaliser, s, weights, epoch, n_classes, tick) -> dict:  # loss, accuracy
+    "Show the training clips once, or fit the readout to all epochs."
+    if s.fit == "readout": return fit_readout(model, features, rows, y, normaliser, s, weights, tick=tick)
+    batches = train_batches(features, rows, y, normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
+                            buckets=train_buckets(features, rows, s), sampling=s.sampling, weights=weights,
+                            augment=change_clips(features, s))
+    return train_epoch(model, batches, n_classes, tick)
+
+def _fit_scale(features, split, rows, files, mode) -> Normaliser:
+    "The scale of the training clips, kept in the run."
+    normaliser = Normaliser.fit(features, rows, mode)
+    check_normaliser(normaliser, split)
+    files.write("normaliser.json", normaliser.to_json().encode())
+    return normaliser
+
 def _train_on(model, features, split, run, files, s, history, progress):
     "Go on from `history` to the end."
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    ids = label_ids(features.index["emotion"].where(features.index["emotion"].isin(run["labels"]), run["labels"][0]),
-                    run["labels"])
-    normaliser = Normaliser.fit(features, rows["train"], s.normalise)
-    check_normaliser(normaliser, split)
-    files.write("normaliser.json", normaliser.to_json().encode())
+    y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
+    normaliser, n = _fit_scale(features, split, rows["train"], files, s.normalise), len(run["labels"])
     buckets = train_buckets(features, rows["train"], s)
-    y, n = ids[rows["train"]], len(run["labels"])
-    weights = class_weights(y, n)[y] if s.class_weights else None
+    weights = class_weights(y["train"], n)[y["train"]] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
-    what = progress if isinstance(progress, str) else run["protocol"]
-    with how_far(s.epochs * steps, what, "step", len(history) * steps, quiet=not progress) as bar:
-        note = ""
+    name, note = progress if isinstance(progress, str) else run["protocol"], ""
+    with told(s.epochs * steps, name, "step", len(history) * steps, None if progress else True) as bar:
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
             seed_dropout(model, s.seed, epoch)
-            if s.fit == "readout": logs = fit_readout(model, features, rows["train"], y, normaliser, s, weights,
-                                                      tick=lambda: bar.update(1, note))
-            else: logs = train_epoch(model, train_batches(
-                features, rows["train"], y, normaliser, batch_size=s.batch_size, buckets=buckets, seed=s.seed,
-                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n,
-                lambda: bar.update(1, note))
-            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), ids[rows["val"]])
+            logs = _show_clips(model, features, rows["train"], y["train"], normaliser, s, weights, epoch, n,
+                               lambda: bar.update(1, note))
+            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), y["val"])
             row = {"epoch": epoch, "learning_rate": rate, **logs, **val}
             history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
-            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
             _save_epoch(model, files, history, s.monitor)
+            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
     return history, normaliser
 
 # %% ../nbs/04_train.ipynb #b1e6e448

@@ -20,10 +20,9 @@ import lazy_loader as lazy
 import numpy as np
 
 from .lib.audio import load_audio
-from .lib.command import main_command, one_line, plural
+from .lib.command import main_command, one_line, plural, progress
 from .lib.corpora import is_synthetic
-from .lib.files import (FeatureError, TrainError, TrustError, clear_unfinished, json_bytes, json_object, locked,
-                              parsing, write_file)
+from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
 from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
@@ -31,8 +30,8 @@ from .dataset import clip_table, draw_clips, label_ids, one_spelling, part_rows
 from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
                              predictions, say_interval, scores)
 from .features import FeatureSettings, clip_features, trim
-from .train import (TrainSettings, calibrated, fit_calibration, fit_temperature, load_run, pick_threshold,
-                          predict_rows, risk_coverage, run_features, run_split, train_buckets)
+from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, risk_coverage,
+                          run_features, run_split, train_buckets)
 
 pd = lazy.load("pandas")
 
@@ -478,7 +477,8 @@ def with_sex(
     "Add what the corpus knows of the speakers' sex."
     index = features.index
     sex = index.set_index("clip")["sex"] if "sex" in index else pd.Series("", index=index["clip"])
-    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(), speaker=one_spelling(pred["speaker"].fillna("")))
+    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(),
+                       speaker=one_spelling(pred["speaker"].fillna("")))
 
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
@@ -971,13 +971,12 @@ def ser_card(
 ):
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
-        from tqdm import tqdm
         table = run_features(run, features)
         if data_dir: table = moved_to(table, data_dir)
         lost = [path for path in table.index["path"] if not Path(path).is_file()]
         if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
         place = Path(out_dir or run_folder(run) / "card")
-        with locked(place, wait=math.inf), tqdm(total=n_steps(table.settings), desc="card", disable=None) as bar:
+        with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
             found = calibrate(run, table, coverage, None if risk < 0 else risk)
             card = model_card(run, table, place, part, max_clips, seed, bar.update)
         f, on = card["figures"], card["on_part"]

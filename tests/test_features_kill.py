@@ -1,31 +1,24 @@
 """Extraction that is killed at any moment loses no finished shard, and ends with the same bytes as an undisturbed one."""
-import os
 import random
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
+from killing import finish, kill
 
-from ser_nb.data import demo
+from ser_nb.more.demo import demo
 
+KILLS = 10
 EXTRACT = """
 import sys
 from ser_nb.data import load_corpus
 from ser_nb.features import extract
 
-print("ready", flush=True)
 extract(load_corpus(sys.argv[1]), sys.argv[2], jobs=2, shard_size=8)
 """
 
 
-def start(corpus, folder):
-    "Begin an extraction in a process group of its own, and return it once it has imported everything."
-    command = [sys.executable, "-c", EXTRACT, str(corpus), str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout.readline() == b"ready\n"
-    return process
+def extract(corpus, folder):
+    return [sys.executable, "-c", EXTRACT, str(corpus), str(folder)]
 
 
 def finished(folder):
@@ -41,39 +34,22 @@ def content(folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    "A corpus, and the bytes of an undisturbed feature folder of it."
+    "A corpus, the bytes of an undisturbed feature folder of it, and how often a file was changed for it."
     root = tmp_path_factory.mktemp("kill")
     demo(root / "demo", n_speakers=4)
-    assert start(root / "demo", root / "whole").wait() == 0
-    return root / "demo", content(root / "whole")
-
-
-def kill_at_random(process, folder, moments):
-    "Kill a whole process group within 50 ms of a random number of new shards; return whether it was still alive."
-    enough = len(finished(folder)) + moments.randrange(4)
-    while process.poll() is None and len(finished(folder)) < enough:
-        time.sleep(0.001)
-    time.sleep(moments.uniform(0, 0.05))
-    alive = process.poll() is None
-    if alive:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return alive
+    changes = finish(extract(root / "demo", root / "whole"), root / "whole")
+    return root / "demo", content(root / "whole"), changes
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_ten_times(undisturbed, tmp_path, seed):
-    corpus, whole = undisturbed
-    moments, folder, midway = random.Random(seed), tmp_path / "features", 0
-    for _ in range(10):
-        before = finished(folder)
-        alive = kill_at_random(start(corpus, folder), folder, moments)
-        after = finished(folder)
-        assert before == {name: after.get(name) for name in before}
-        midway += alive and 0 < len(after) < len(whole) // 2 - 1
-    assert midway >= 3
-    before = finished(folder)
-    assert start(corpus, folder).wait() == 0
-    after = finished(folder)
-    assert before == {name: after.get(name) for name in before}
+    corpus, whole, changes = undisturbed
+    moments, folder, made = random.Random(seed), tmp_path / "features", [{}]
+    for _ in range(KILLS):
+        kill(extract(corpus, folder), folder, at=moments.randint(1, changes // (KILLS + 1)))
+        made.append(finished(folder))
+        assert made[-2].items() <= made[-1].items()
+    assert 0 < len(made[-1]) < len(whole) // 2 - 1
+    finish(extract(corpus, folder), folder)
+    assert made[-1].items() <= finished(folder).items()
     assert content(folder) == whole
