@@ -40,10 +40,10 @@ from typing import NamedTuple
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
 
 from .lib.audio import load_audio, read_bytes
-from .lib.command import note, one_line, own_processes, plural, progress, say
+from .lib.command import main_command, note, one_line, own_processes, plural, progress, say
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
@@ -1623,7 +1623,7 @@ def pick_families(
     return FeatureView(features.folder, settings, features.index, features.seal)
 
 # %% ../nbs/01_features.ipynb #593d6eaa
-@call_parse
+@main_command
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date
