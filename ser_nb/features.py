@@ -8,14 +8,15 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
            'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
-           'GROUP', 'PANELS', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES',
+           'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES',
            'VOICE_FRAMES', 'FAMILY_FIELDS', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters',
            'contrast_bands', 'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times',
            'rms', 'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc',
            'delta', 'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames',
            'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features',
-           'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard', 'read_seal', 'Features',
-           'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features']
+           'clip_features', 'plot_family', 'plot_features', 'memory_of', 'file_features', 'make_shard', 'read_seal',
+           'Features', 'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families',
+           'ser_features']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -649,9 +650,9 @@ def spectral_contrast(
     bands, T = contrast_bands(settings.sr, settings.n_fft, settings.n_bands), len(S)
     counts = np.array([count for _, _, count in bands])
     ends, best = np.cumsum(counts), np.empty((2 * T, counts.sum()), np.float32)
-    for (start, stop, count), end in zip(bands, ends):
-        ordered = np.sort(S[:, start:stop], axis=1)
-        best[:T, end - count : end], best[T:, end - count : end] = ordered[:, -count:], ordered[:, :count]
+    for t, ((start, stop, count), end) in itertools.product(range(0, T, ROWS), zip(bands, ends)):
+        ordered, u = np.sort(S[t : t + ROWS, start:stop], axis=1), min(t + ROWS, T)
+        best[t:u, end - count : end], best[T + t : T + u, end - count : end] = ordered[:, -count:], ordered[:, :count]
     both = np.add.reduceat(np.sqrt(best, out=best), ends - counts, axis=1) / counts.astype(np.float32)
     db = power_to_db(both, settings.db_range, np.concatenate([starts, np.add(starts, T)]))
     return db[:T] - db[T:]
@@ -668,7 +669,8 @@ def zero_crossing_rate(
     negative = y < -1e-10
     np.cumsum(negative[1:] != negative[:-1], out=total[beyond + 1 : beyond + len(y)])
     total[beyond + len(y) :] = total[beyond + len(y) - 1]
-    return ((total[n_fft - 1 :] - total[: 1 - n_fft])[:: settings.hop_length, None] / n_fft).astype(np.float32)
+    after, before = (part[:: settings.hop_length, None] for part in (total[n_fft - 1 :], total[: 1 - n_fft]))
+    return ((after - before) / n_fft).astype(np.float32)
 
 # %% ../nbs/01_features.ipynb #4d81aac3
 DEPTH = 16  # samples on either side that a value between samples is made from
@@ -785,7 +787,8 @@ def path_posterior(
     cost: np.ndarray,  # [T - 1, clips, from, to]
 ) -> np.ndarray:  # probability [T, clips, states], sums to 1 over the states
     "How probable each state is, over all paths (forward-backward algorithm)."
-    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), np.exp(-SHARPNESS * cost)
+    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), -SHARPNESS * cost
+    np.exp(M, out=M)
     A, B = E.copy(), np.ones_like(E)
     A[0] /= A[0].sum(1, keepdims=True)
     for t in range(1, len(E)):
@@ -980,6 +983,28 @@ def plot_features(
     return fig
 
 # %% ../nbs/01_features.ipynb #7727b04f
+ROOM = 1.5e9  # bytes that one clip may take: an hour at the default settings, and four processes fit in 8 GB
+
+
+def memory_of(
+    n: int,  # samples
+    settings: FeatureSettings,
+) -> float:  # bytes, the samples among them
+    "Memory that the features of a clip take while they are computed."
+    s, T = settings, n_frames(n, settings)
+    spectrogram = T * (s.n_fft // 2 + 1) * bool(s.n_mfcc or s.logmel or s.n_chroma or s.n_bands)
+    copies = 9 if s.n_chroma and s.tuning is None else 4
+    return 4 * T * s.n_features + max(14 * n, 8 * n + copies * spectrogram, 4 * n + 1600 * T * s.pitch)
+
+
+def _check_room(n: int, settings: FeatureSettings) -> None:
+    "Raise FeatureError for a clip that is too long to be computed at once."
+    if (needed := memory_of(n, settings)) > ROOM:
+        raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of memory, "
+                           f"and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
+                           "shorter n_fft, or go along it with ser_predict --timeline")
+
+# %% ../nbs/01_features.ipynb #f4b7b0e8
 def file_features(
     path: str | Path,  # an audio file
     settings: FeatureSettings = FeatureSettings(),
@@ -989,14 +1014,25 @@ def file_features(
     return row, None if y is None else _compute([y], settings)[0]
 
 
+def _state(path: str | Path) -> tuple | None:
+    "What changes where a file is written to or replaced."
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _read_clip(path: str | Path, settings: FeatureSettings) -> tuple[dict, np.ndarray | None]:
     "What is known of a file before its features, and its trimmed samples; None if there is a reason."
-    row = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}
+    row, before = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}, _state(path)
     try:
-        data = read_bytes(path, str(path))
-        row["sha256"] = hashlib.sha256(data).hexdigest()
-        y, sr = load_audio(io.BytesIO(data), settings.sr)
+        row["sha256"] = file_sha256(path)
+        y, sr = load_audio(path, settings.sr)
+        _check_room(len(y), settings)
         trimmed = _prepare(y, settings)
+        if _state(path) != before:
+            raise FeatureError("it was written to while it was read; run it again when that is done")
     except AudioError as error:
         return {**row, "reason": f"{error.problem}: {error.detail}"}, None
     except (FeatureError, OSError) as error:
