@@ -25,6 +25,7 @@ import functools
 import hashlib
 import importlib
 import io
+import itertools
 import json
 import math
 import os
@@ -43,7 +44,7 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param
 
-from .lib.audio import load_audio, read_bytes
+from .lib.audio import load_audio
 from .lib.command import main_command, note, one_line, own_processes, plural, progress, say
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
