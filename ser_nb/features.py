@@ -33,6 +33,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -221,9 +222,9 @@ class FeatureSettings:
     db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
 
     def __post_init__(self):
-        for field, wrong, needed in _checks(self):
+        for name, wrong, needed in _checks(self):
             if wrong:
-                raise FeatureError(f"{field}={getattr(self, field)!r} cannot work: {needed}")
+                raise FeatureError(f"{name}={getattr(self, name)!r} cannot work: {needed}")
 
 # %% ../nbs/01_features.ipynb #ad981319
 def _is_int(value, low: int, high: float = math.inf) -> bool:
@@ -249,8 +250,8 @@ def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     window = s.win_length or s.n_fft
     yield "hop_length", not _is_int(s.hop_length, 1, window), (
         f"1 to {window} samples are needed; a hop longer than the window skips samples")
-    for field in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
-        yield field, not isinstance(getattr(s, field), bool), "True or False is needed"
+    for name in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
+        yield name, not isinstance(getattr(s, name), bool), "True or False is needed"
     for field in ("top_db", "db_range"):
         value = getattr(s, field)
         yield field, value is not None and not _is_real(value, 1e-3), "None or a number of dB above 0 is needed"
@@ -1441,7 +1442,7 @@ class Features:
         folder, shards, starts, sizes = self._places
         n = self.settings.n_features
         if shards[i] not in self._sound:
-            self._check(shards[i])
+            _check_shard(self, shards[i])
         with open(f"{folder}/{shards[i]}.npy", "rb") as file:
             file.seek(HEADER + 4 * n * int(starts[i]))
             return np.fromfile(file, np.float32, n * int(sizes[i])).reshape(-1, n)
@@ -1450,12 +1451,6 @@ class Features:
     def _sound(self) -> set[str]:
         "Shards whose hash was right when they were read first."
         return set()
-
-    def _check(self, shard: str) -> None:
-        file = f"shards/{shard}.npy"
-        if self.seal and file_sha256(self.folder / file) != self.seal["files"].get(file):
-            raise FeatureError(f"{self.folder}: {file} is missing or damaged; run ser_features on it again")
-        self._sound.add(shard)
 
     @functools.cached_property
     def _places(self) -> tuple[str, list, np.ndarray, np.ndarray]:
@@ -1468,10 +1463,20 @@ class Features:
         columns = [self.index[name].tolist() for name in ("clip", "sha256", "emotion", "speaker", "text")]
         return hashlib.sha256(json.dumps([self.settings.hash, sorted(zip(*columns))]).encode()).hexdigest()
 
-    @property
-    def rejected(self) -> pd.DataFrame:
-        "Clips that could not be used: clip, path and reason."
-        return read_table(self.folder / "rejected.csv")
+
+
+@patch(as_prop=True)
+def rejected(self: Features) -> pd.DataFrame:
+    "Clips that could not be used: clip, path and reason."
+    return read_table(self.folder / "rejected.csv")
+
+
+def _check_shard(features: Features, shard: str) -> None:
+    "Raise FeatureError for a shard whose bytes are not those that were written; each is looked at once."
+    file = f"shards/{shard}.npy"
+    if features.seal and file_sha256(features.folder / file) != features.seal["files"].get(file):
+        raise FeatureError(f"{features.folder}: {file} is missing or damaged; run ser_features on it again")
+    features._sound.add(shard)
 
 # %% ../nbs/01_features.ipynb #999248ce
 def _check_hashes(folder: Path, seal: dict, files: list[str]) -> None:
@@ -1489,7 +1494,8 @@ def _check_folder(folder: Path, settings: FeatureSettings, index: pd.DataFrame) 
     lacking = {"clip", "sha256", "emotion", "speaker", "text", "n_frames", "shard", "start"} - set(index)
     if lacking:
         raise FeatureError(f"index.csv has no column {sorted(lacking)[0]!r}")
-    if not len(index) or index["clip"].duplicated().any() or (index["start"] < 0).any() or (index["n_frames"] < 1).any():
+    outside = (index["start"] < 0) | (index["n_frames"] < 1)
+    if not len(index) or index["clip"].duplicated().any() or outside.any():
         raise FeatureError("index.csv is damaged")
     ends = (index["start"] + index["n_frames"]).groupby(index["shard"]).max()
     for shard, end in ends.items():
@@ -1684,7 +1690,6 @@ def ser_features(
     emotion_from: str = "",  # and the emotion
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
-    import time
     start = time.perf_counter()
 
     def work():
