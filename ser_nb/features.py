@@ -252,9 +252,9 @@ def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
         f"1 to {window} samples are needed; a hop longer than the window skips samples")
     for name in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
         yield name, not isinstance(getattr(s, name), bool), "True or False is needed"
-    for field in ("top_db", "db_range"):
-        value = getattr(s, field)
-        yield field, value is not None and not _is_real(value, 1e-3), "None or a number of dB above 0 is needed"
+    for name in ("top_db", "db_range"):
+        value = getattr(s, name)
+        yield name, value is not None and not _is_real(value, 1e-3), "None or a number of dB above 0 is needed"
     yield "vad", s.vad is not None and not _is_int(s.vad, 0, 3), "None or 0, 1, 2 or 3 is needed"
     yield "vad", s.vad is not None and s.sr not in VAD_RATES, f"it needs sr to be one of {VAD_RATES}"
     yield from _mel_checks(s)
@@ -1002,8 +1002,8 @@ def memory_of(
 def _check_room(n: int, settings: FeatureSettings) -> None:
     "Raise FeatureError for a clip that is too long to be computed at once."
     if (needed := memory_of(n, settings)) > ROOM:
-        raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of memory, "
-                           f"and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
+        raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of "
+                           f"memory, and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
                            "shorter n_fft, or go along it with ser_predict --timeline")
 
 # %% ../nbs/01_features.ipynb #f4b7b0e8
