@@ -69,7 +69,7 @@ def alive(group):
 
 
 def test_workers_end_with_a_killed_command(undisturbed, tmp_path):
-    corpus, whole = undisturbed
+    corpus, _, _ = undisturbed
     folder, command = tmp_path / "features", [sys.executable, "-m", "ser_nb.features", "--jobs", "2"]
     process = subprocess.Popen([*command, "--data_dir", str(corpus), "--out_dir", str(folder)], start_new_session=True)
     while process.poll() is None and len(alive(process.pid)) < 4:  # itself, two workers, and a tracker at least
