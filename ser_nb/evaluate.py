@@ -1110,7 +1110,9 @@ def ser_evaluate(
     def work():
         frames = run_features(model, features)
         found = report(model, frames, out_dir or None, part)
-        for clip, why in found.get("no_player", {}).items(): say(f"{clip} has no player in the report: {why}")
+        if lost := found.get("no_player"):
+            clip, why = next(iter(lost.items()))
+            say(f"{plural(len(lost), 'recording')} without a player in the report, such as {clip}: {why}")
         _show(_headline(found["run"]))
         _show(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string(na_rep=""))
         _show(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "
