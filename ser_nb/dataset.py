@@ -30,10 +30,10 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
-from .lib.audio import load_audio
+from .lib.audio import as_file, load_audio
 from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity
-from .lib.files import SplitError, read_table, replace_file, write_table
+from .lib.files import SplitError, read_table, replace_file, write_file, write_table
 
 pd = lazy.load("pandas")
 
@@ -1104,7 +1104,5 @@ def _check_trains(rows, split):
 
 def _write_wav(path, y, sr):
     "A 16-bit wav, all or nothing; louder than full scale is turned down."
-    import soundfile as sf
-    path.parent.mkdir(parents=True, exist_ok=True)
     y = np.asarray(y, np.float32) / max(1.0, float(np.abs(y).max(initial=0)))
-    with replace_file(path) as temporary: sf.write(temporary, y, sr, subtype="PCM_16", format="WAV")
+    write_file(path, as_file(y, sr))

@@ -335,7 +335,8 @@ def _write_report(out_dir, files: dict):  # name -> bytes
     with locked(out_dir, wait=math.inf):
         clear_unfinished(out_dir)
         report = Report(out_dir)
-        for name, data in files.items(): report.write(name, data)
+        for name, data in files.items():
+            report.write(name, data)
         report.store()
 
 def _report_page(title, found, pred, pictures, surest, sounds) -> str:
@@ -364,7 +365,8 @@ def read_predictions(
         file = run_folder(folder) / "report" / "predictions.csv"
         if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
         file = Report.open(file.parent).checked("predictions.csv")
-        with parsing(file, "judge the run again with ser_evaluate", EvaluateError): tables.append(read_table(file))
+        with parsing(file, "judge the run again with ser_evaluate", EvaluateError):
+            tables.append(read_table(file))
         lacking = {"clip", "speaker", "text", "emotion", "predicted", "confidence"} - set(tables[-1])
         if lacking: raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
@@ -1189,7 +1191,8 @@ def ser_run(
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
-        if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
-        else: found = report_card(features, folder, protocols, *how, seeds, **also)
+        with locked(folder):
+            if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
+            else: found = report_card(features, folder, protocols, *how, seeds, **also)
         _show(found.attrs["text"])
     one_line(work, "ser_run")

@@ -328,10 +328,12 @@ def _check_numbers(table: pd.DataFrame, names: list[str], path) -> None:
 
 # %% ../../nbs/lib/files.ipynb #45fddf76
 def file_sha256(
-    path: str | Path,  # any file
+    path: str | Path,  # any file; a pipe or a device is none, and may have no end
 ) -> str:  # 64 hexadecimal digits; "" if it cannot be read
     "The hash of a file's bytes."
     try:
+        if not os.path.isfile(path):
+            return ""
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
