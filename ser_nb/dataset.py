@@ -30,10 +30,10 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
-from .lib.audio import load_audio
+from .lib.audio import as_file, load_audio
 from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity
-from .lib.files import SplitError, read_table, replace_file, write_table
+from .lib.files import SplitError, read_table, replace_file, write_file, write_table
 
 pd = lazy.load("pandas")
 
@@ -202,11 +202,16 @@ def _worth(found):
     return " ".join(say)
 
 # %% ../nbs/02_dataset.ipynb #8d27d26a
+_MEND = {"speaker": "Put all clips of a speaker into one part", "text": "Put all clips of a text into one part",
+         "file": "Delete one of the two files, or put both into one part",
+         "twin": "Put a clip and its copies into one part"}
+
 def check_split(split: pd.DataFrame,  # a split
     ) -> pd.DataFrame:                # its audit
     "Refuse a split with a leak that its protocol forbids."
     found = audit(split)
-    if (~found["allowed"] & (found["clips"] > 0)).any(): raise SplitError(verdict(split))
+    wrong = found[~found["allowed"] & (found["clips"] > 0)]["leak"]
+    if len(wrong): raise SplitError(f"{verdict(split)} {'. '.join(_MEND[leak] for leak in dict.fromkeys(wrong))}")
     return found
 
 # %% ../nbs/02_dataset.ipynb #0202b9d1
@@ -269,10 +274,12 @@ def _heads(clips, *apart):
     for by in ("emotion", *apart): _check_doubles(clips, by)
     return heads(clips)
 
-def _check_shares(val, test=0.0):
-    "Raise where nothing would be left to train on."
-    if min(val, test) < 0 or val + test >= 1:
+def _check_shares(seed, val, test=0.0):
+    "Raise where nothing would be left to train on, or no random numbers can be drawn."
+    if not min(val, test) >= 0 or not val + test < 1:
         raise SplitError(f"val={val} and test={test}: give shares of 0 or more that leave some clips to train on")
+    if not 0 <= seed < 2**32:
+        raise SplitError(f"seed={seed}: give a whole number from 0 to {2**32 - 1}")
 
 # %% ../nbs/02_dataset.ipynb #28a372a1
 def class_names(split: pd.DataFrame,  # a split
@@ -305,7 +312,7 @@ def split_random(table: pd.DataFrame,  # a corpus or `features.index`
                  seed: int = 0,
     ) -> pd.DataFrame:                 # a split
     "Parts drawn clip by clip: all voices and words are in each."
-    _check_shares(val, test)
+    _check_shares(seed, val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
     free = _heads(clips)
     if few := _few_clips(free, 3): raise SplitError(f"{'; '.join(few)}: add clips, or drop what is so rare")
@@ -326,7 +333,7 @@ def split_words(table: pd.DataFrame,  # a corpus or `features.index`
                 seed: int = 0,
     ) -> pd.DataFrame:                # a split
     "Parts that share no word or sentence."
-    _check_shares(val, test)
+    _check_shares(seed, val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
     free = _heads(clips, "text")
     _check_groups(free, "text", 1 + (val > 0) + (test > 0))
@@ -365,7 +372,7 @@ def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
                    fold: int = 0,
     ) -> pd.DataFrame:                         # a split
     "A test part of speakers that are in no other part."
-    _check_shares(val)
+    _check_shares(seed, val)
     clips = clip_table(table)
     free = _heads(clips, "speaker")
     _check_groups(free, "speaker", 2)
@@ -395,7 +402,7 @@ def split_folders(table: pd.DataFrame,  # a corpus with a column part: train, va
                   seed: int = 0,        # of that share
     ) -> pd.DataFrame:                  # a split
     "The parts that the folders of a corpus name."
-    _check_shares(val)
+    _check_shares(seed, val)
     clips = clip_table(table)
     free = _heads(clips)
     part = clips["clip"].map(dict(zip(table["clip"], _parts(table))))
@@ -430,7 +437,7 @@ def kfold(table: pd.DataFrame,       # a corpus or `features.index`
           val_by: str | None = None, # as in `split_speakers`; for by=None always "clip", for by="text" always "text"
     ) -> list:                       # k splits
     "Splits in which each clip judges exactly once."
-    _check_shares(val)
+    _check_shares(seed, val)
     if by not in _PROTOCOL: raise SplitError(f"by={by!r}: use 'speaker', 'text', or None for single clips")
     clips = clip_table(table)
     free = _heads(clips, *filter(None, [by])).reset_index(drop=True)
@@ -1097,7 +1104,5 @@ def _check_trains(rows, split):
 
 def _write_wav(path, y, sr):
     "A 16-bit wav, all or nothing; louder than full scale is turned down."
-    import soundfile as sf
-    path.parent.mkdir(parents=True, exist_ok=True)
     y = np.asarray(y, np.float32) / max(1.0, float(np.abs(y).max(initial=0)))
-    with replace_file(path) as temporary: sf.write(temporary, y, sr, subtype="PCM_16", format="WAV")
+    write_file(path, as_file(y, sr))

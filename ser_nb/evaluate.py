@@ -21,10 +21,10 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import command, one_line, plural, printable, progress, say, span
+from .lib.command import (command, main_command, one_line, plural, printable, progress, say,
+                                span)
 from .lib.corpora import identity, is_synthetic
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
@@ -335,7 +335,8 @@ def _write_report(out_dir, files: dict):  # name -> bytes
     with locked(out_dir, wait=math.inf):
         clear_unfinished(out_dir)
         report = Report(out_dir)
-        for name, data in files.items(): report.write(name, data)
+        for name, data in files.items():
+            report.write(name, data)
         report.store()
 
 def _report_page(title, found, pred, pictures, surest, sounds) -> str:
@@ -364,7 +365,8 @@ def read_predictions(
         file = run_folder(folder) / "report" / "predictions.csv"
         if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
         file = Report.open(file.parent).checked("predictions.csv")
-        with parsing(file, "judge the run again with ser_evaluate", EvaluateError): tables.append(read_table(file))
+        with parsing(file, "judge the run again with ser_evaluate", EvaluateError):
+            tables.append(read_table(file))
         lacking = {"clip", "speaker", "text", "emotion", "predicted", "confidence"} - set(tables[-1])
         if lacking: raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
@@ -493,7 +495,7 @@ def _folder_names(names) -> dict:  # name -> folder
     "A folder for each name, of letters, digits and a few signs, and for no two the same."
     made = {}
     for name in names:
-        plain = folder = re.sub(r"[^\w+.-]", "_", name)
+        folder = re.sub(r"[^\w+.-]", "_", name)
         while folder.casefold() in {other.casefold() for other in made.values()}: folder += "_"
         made[name] = folder
     return made
@@ -854,7 +856,7 @@ def report_card(
     tell=be_quiet,                  # gets a line on what is planned and done
 ) -> pd.DataFrame:  # of `make_card`; its `attrs` hold the printed text
     "Judge a network on a corpus by every protocol, and write one table and one picture."
-    check_counts(seeds, max_folds)
+    check_counts(train_settings.seed, seeds, max_folds)
     wanted = can_be_judged(features.index, protocols, train_settings.seed, seeds, max_folds)
     absent = {p: why for p, why in ({"speakers": "not asked for"} | wanted).items() if why}
     _tell_plan(features.index, wanted, absent, seeds, max_folds, tell)
@@ -866,9 +868,11 @@ def report_card(
     card.attrs["text"] = write_summary(card, table, out_dir, features)
     return card
 
-def check_counts(seeds: int, max_folds: int):
-    "Raise at numbers of trainings that make no sense."
+def check_counts(seed: int, seeds: int, max_folds: int):
+    "Raise at numbers that make no sense."
     if seeds < 1 or max_folds < 2: raise EvaluateError(f"seeds={seeds}, max_folds={max_folds}: give 1 and 2 or more")
+    if not 0 <= seed <= seed + seeds - 1 < 2**32:
+        raise EvaluateError(f"seed={seed}: give a whole number from 0 to {2**32 - seeds}")
 
 def can_be_judged(
     table: pd.DataFrame,  # a corpus or `features.index`
@@ -889,8 +893,9 @@ def can_be_judged(
 def _tell_plan(table, wanted, absent, seeds, max_folds, tell):
     "Tell what is going to be trained, and what is not."
     for p, why in absent.items(): tell(f"{LINES[p]}: not judged: {why}")
-    if "part" in table and "folders" not in wanted and not why_absent(table, "folders"):
-        tell("folders named train, val and test are there: --protocols folders judges by them")
+    if "folders" not in wanted and "part" in table and (table["part"] != "").any():
+        tell(f"folders, or a list, tell train and test apart: "
+             f"{why_absent(table, 'folders') or '--protocols folders judges by them'}")
     runs = {p: seeds * len(_makers(table, p, 0, max_folds)) for p, why in wanted.items() if not why}
     tell(f"{plural(sum(runs.values()), 'training')} planned, of {plural(len(table), 'clip')}: "
          + ", ".join(f"{LINES[p]} {n}" for p, n in runs.items()))
@@ -1096,7 +1101,7 @@ def _show(text):
 def _headline(run) -> str:
     return f"{', '.join(run['corpus'])}: {run['protocol']}" + (f". {SYNTHETIC_NOTE}" if run["synthetic"] else "")
 
-@call_parse
+@main_command
 def ser_evaluate(
     model: str = "checkpoints/ser_lstm.h5",  # model file or run folder, from ser_train
     features: str = "data/features",         # feature folder, from ser_features
@@ -1173,7 +1178,7 @@ def ser_run(
     def work():
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross": wanted_protocols(protocols)
-        check_counts(seeds, max_folds)
+        check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         several = 1 if members is None and not data_dir else members
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
@@ -1184,7 +1189,8 @@ def ser_run(
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
-        if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
-        else: found = report_card(features, folder, protocols, *how, seeds, **also)
+        with locked(folder):
+            if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
+            else: found = report_card(features, folder, protocols, *how, seeds, **also)
         _show(found.attrs["text"])
     one_line(work, "ser_run")

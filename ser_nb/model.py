@@ -18,34 +18,10 @@ from . import cache_folder
 from .lib.files import ModelError, replace_file
 
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'sweep', 'import_keras', 'ModelSettings', 'to_json', 'from_json',
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'sweep', 'ModelSettings', 'to_json', 'from_json',
            'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
            'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
            'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
-
-# %% ../nbs/03_model.ipynb #7d3f91ac
-def _is_whole(packed: bytes) -> bool:
-    "Whether a compressed entry has its end; one that isn't zlib's is believed."
-    if packed[:1] != b"\x78":
-        return bool(packed)
-    reader = zlib.decompressobj()
-    with suppress(zlib.error):
-        reader.decompress(packed)
-    return reader.eof
-
-
-def sweep(
-    folder: str | Path,  # of jax' compilation cache; made if need be
-) -> None:
-    "Remove entries that a killed program left half-written, among those written since the last sweep."
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    mark = Path(folder) / "swept"
-    last = mark.stat().st_mtime_ns if mark.exists() else 0
-    with replace_file(mark):
-        for entry in Path(folder).glob("*-cache"):
-            with suppress(FileNotFoundError):  # another program sweeps too
-                if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
-                    entry.unlink()
 
 # %% ../nbs/03_model.ipynb #02d608b1
 def _refuse(bad, name, value, wanted):
@@ -77,6 +53,30 @@ def _cache_compilations():
             sweep(Path(cache_folder()) / "jax")
             jax.config.update("jax_compilation_cache_dir", str(Path(cache_folder()) / "jax"))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
+
+# %% ../nbs/03_model.ipynb #7d3f91ac
+def _is_whole(packed: bytes) -> bool:
+    "Whether a compressed entry has its end; one that isn't zlib's is believed."
+    if packed[:1] != b"\x78":
+        return bool(packed)
+    reader = zlib.decompressobj()
+    with suppress(zlib.error):
+        reader.decompress(packed)
+    return reader.eof
+
+
+def sweep(
+    folder: str | Path,  # of jax' compilation cache; made if need be
+) -> None:
+    "Remove entries that a killed program left half-written, among those written since the last sweep."
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    mark = Path(folder) / "swept"
+    last = mark.stat().st_mtime_ns if mark.exists() else 0
+    with replace_file(mark):
+        for entry in Path(folder).glob("*-cache"):
+            with suppress(FileNotFoundError):  # another program sweeps too
+                if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
+                    entry.unlink()
 
 # %% ../nbs/03_model.ipynb #91f47f28
 def _within(value, low, high=np.inf) -> bool:

@@ -21,10 +21,8 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
-from .lib.command import one_line
-from .lib.command import progress as how_far
+from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
@@ -36,7 +34,7 @@ from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_len
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
 from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, make_loss, named_weights, network_settings, onnx_model)
+                          compile_model, import_keras, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
@@ -472,7 +470,8 @@ def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
         try:
             h5py.File = InMemory
             model.save_weights(name)
-        finally: h5py.File = real
+        finally:
+            h5py.File = real
     if not image:  # a keras that opens its files in another way
         image.append(name.read_bytes())
         name.unlink()
@@ -509,15 +508,18 @@ class _Memory(io.BytesIO):
 def _hdf5(path) -> _Memory:
     "The weights in a file ending in .weights.h5, .h5 or .keras."
     data = path.read_bytes()
-    if path.suffix != ".keras": return _Memory(data)
+    if path.suffix != ".keras":
+        return _Memory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as z:
-        if z.getinfo("model.weights.h5").file_size > 2**31: raise ValueError("it is too large")
+        if z.getinfo("model.weights.h5").file_size > 2**31:
+            raise ValueError("it is too large")
         return _Memory(z.read("model.weights.h5"))
 
 def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
     "Take weights, and nothing else, from a file, if names and shapes match."
     path = Path(path)
-    if not path.is_file(): raise TrainError(f"{path}: no such file")
+    if not path.is_file():
+        raise TrainError(f"{path}: no such file")
     try:
         with warnings.catch_warnings(action="ignore"):
             model.set_weights([np.full(w.shape, np.nan) if "float" in str(w.dtype) else w for w in model.get_weights()])
@@ -526,7 +528,8 @@ def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
         why = (str(e).splitlines() or [type(e).__name__])[0][:120]
         raise TrainError(f"{path}: its weights do not fit the network of the run ({why})") from e
     lost = [w.path for w in model.trainable_variables if not np.isfinite(np.asarray(w)).all()]
-    if lost: raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
+    if lost:
+        raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
     return model
 
 # %% ../nbs/04_train.ipynb #e8770868
@@ -664,7 +667,8 @@ def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
     data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4: raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
+    if not worst <= 1e-4:
+        raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
 
 def seal_run(
@@ -690,36 +694,43 @@ def seal_run(
     return files.folder
 
 # %% ../nbs/04_train.ipynb #a307523c
+def _show_clips(model, features, rows, y, normaliser, s, weights, epoch, n_classes, tick) -> dict:  # loss, accuracy
+    "Show the training clips once, or fit the readout to all epochs."
+    if s.fit == "readout":
+        return fit_readout(model, features, rows, y, normaliser, s, weights, tick=tick)
+    batches = train_batches(features, rows, y, normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
+                            buckets=train_buckets(features, rows, s), sampling=s.sampling, weights=weights,
+                            augment=change_clips(features, s))
+    return train_epoch(model, batches, n_classes, tick)
+
+def _fit_scale(features, split, rows, files, mode) -> Normaliser:
+    "The scale of the training clips, kept in the run."
+    normaliser = Normaliser.fit(features, rows, mode)
+    check_normaliser(normaliser, split)
+    files.write("normaliser.json", normaliser.to_json().encode())
+    return normaliser
+
 def _train_on(model, features, split, run, files, s, history, progress):
     "Go on from `history` to the end."
     rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    ids = label_ids(features.index["emotion"].where(features.index["emotion"].isin(run["labels"]), run["labels"][0]),
-                    run["labels"])
-    normaliser = Normaliser.fit(features, rows["train"], s.normalise)
-    check_normaliser(normaliser, split)
-    files.write("normaliser.json", normaliser.to_json().encode())
+    y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
+    normaliser, n = _fit_scale(features, split, rows["train"], files, s.normalise), len(run["labels"])
     buckets = train_buckets(features, rows["train"], s)
-    y, n = ids[rows["train"]], len(run["labels"])
-    weights = class_weights(y, n)[y] if s.class_weights else None
+    weights = class_weights(y["train"], n)[y["train"]] if s.class_weights else None
     steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
-    what = progress if isinstance(progress, str) else run["protocol"]
-    with how_far(s.epochs * steps, what, "step", len(history) * steps, quiet=not progress) as bar:
-        note = ""
+    name, note = progress if isinstance(progress, str) else run["protocol"], ""
+    with told(s.epochs * steps, name, "step", len(history) * steps, None if progress else True) as bar:
         while not should_stop(history, s):
             epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
             model.optimizer.learning_rate = rate
             seed_dropout(model, s.seed, epoch)
-            if s.fit == "readout": logs = fit_readout(model, features, rows["train"], y, normaliser, s, weights,
-                                                      tick=lambda: bar.update(1, note))
-            else: logs = train_epoch(model, train_batches(
-                features, rows["train"], y, normaliser, batch_size=s.batch_size, buckets=buckets, seed=s.seed,
-                epoch=epoch, sampling=s.sampling, weights=weights, augment=change_clips(features, s)), n,
-                lambda: bar.update(1, note))
-            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), ids[rows["val"]])
+            logs = _show_clips(model, features, rows["train"], y["train"], normaliser, s, weights, epoch, n,
+                               lambda: bar.update(1, note))
+            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), y["val"])
             row = {"epoch": epoch, "learning_rate": rate, **logs, **val}
             history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
-            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
             _save_epoch(model, files, history, s.monitor)
+            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
     return history, normaliser
 
 # %% ../nbs/04_train.ipynb #b1e6e448
@@ -729,13 +740,16 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress)
     run = describe_run(features, split, model_settings, s)
     with locked(out_dir):
         files, finished = _open_folder(out_dir, run, split, overwrite)
-        if finished: return out_dir
+        if finished:
+            return out_dir
         seed_everything(s.seed)
         model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
         draw_bands(model, s.seed)
-        if s.fit == "readout": draw_memory(model, s.seed)
+        if s.fit == "readout":
+            draw_memory(model, s.seed)
         history = read_history(out_dir) if "history.csv" in files.hashes else pd.DataFrame()
-        if len(history): load_weights(model, files.checked(_epoch_name(len(history) - 1)))
+        if len(history):
+            load_weights(model, files.checked(_epoch_name(len(history) - 1)))
         history, normaliser = _train_on(model, features, split, run, files, s, history, progress)
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(_epoch_name(best)))
@@ -801,13 +815,15 @@ def run_features(path: str | Path, folder: str | Path):  # a run folder or model
 def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
     "The split of a run."
     file = Run.open(run_folder(path)).checked("split.csv")
-    with parsing(file, COPY, TrainError): return load_split(file)
+    with parsing(file, COPY, TrainError):
+        return load_split(file)
 
 def _network_of(run, folder):
     "The network that a run describes, without its weights."
     with parsing(folder / "run.json", COPY, TrainError):
         TrainSettings(**run["train"])
-        if not 0 <= run["best_epoch"] < len(read_history(folder)): raise ValueError("best_epoch")
+        if not 0 <= run["best_epoch"] < len(read_history(folder)):
+            raise ValueError("best_epoch")
         return build_network(network_settings(run["model"]), *_sizes(run))
 
 def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file beside it -> (model, run, normaliser)
@@ -815,10 +831,12 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     path, files = Path(path), Run.open(run_folder(path))
     files.verify(but=("calibration.json",))
     beside = path.suffix if path != files.folder and path.is_file() else ""
-    if beside in files.hashes: files.read(beside)
+    if beside in files.hashes:
+        files.read(beside)
     run = read_run(files.folder)
     model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
-    if beside and beside not in files.hashes: _compare_weights(path, files, model, run)
+    if beside and beside not in files.hashes:
+        _compare_weights(path, files, model, run)
     with parsing(files.where("normaliser.json"), COPY, TrainError):
         return model, run, Normaliser.load(files.where("normaliser.json"))
 
@@ -832,7 +850,8 @@ def _compare_weights(path, files, model, run):
 def _model_bytes(run_dir, suffix) -> bytes:
     "The content of a .h5 or .keras file."
     model = load_run(run_dir)[0]
-    if suffix != ".keras": return weights_bytes(model)
+    if suffix != ".keras":
+        return weights_bytes(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         return (Path(folder) / "model.keras").read_bytes()
@@ -845,7 +864,8 @@ def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 
         return write_file(path, _model_bytes(folder, kind))
     with locked(folder, wait=10):
         files = Run.open(folder)
-        if files.holds(kind): return path
+        if files.holds(kind):
+            return path
         files.write(kind, _model_bytes(folder, kind))
         files.store()
     return path
@@ -914,7 +934,8 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
         files, finished = _open_folder(out_dir, run, split, overwrite)
-        if finished: return out_dir
+        if finished:
+            return out_dir
         names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
         folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
                    for name, (key, how) in zip(names, members.items())]
@@ -979,7 +1000,7 @@ def _say_run(folder) -> str:
             f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
 
 # %% ../nbs/04_train.ipynb #07b2587c
-@call_parse
+@main_command
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix

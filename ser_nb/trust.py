@@ -18,13 +18,11 @@ from typing import Callable, NamedTuple
 
 import lazy_loader as lazy
 import numpy as np
-from fastcore.script import call_parse
 
 from .lib.audio import load_audio
-from .lib.command import one_line, plural
+from .lib.command import main_command, one_line, plural, progress
 from .lib.corpora import is_synthetic
-from .lib.files import (FeatureError, TrainError, TrustError, clear_unfinished, json_bytes, json_object, locked,
-                              parsing, write_file)
+from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
 from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
@@ -32,8 +30,8 @@ from .dataset import clip_table, draw_clips, label_ids, one_spelling, part_rows
 from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
                              predictions, say_interval, scores)
 from .features import FeatureSettings, clip_features, trim
-from .train import (TrainSettings, calibrated, fit_calibration, fit_temperature, load_run, pick_threshold,
-                          predict_rows, risk_coverage, run_features, run_split, train_buckets)
+from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, risk_coverage,
+                          run_features, run_split, train_buckets)
 
 pd = lazy.load("pandas")
 
@@ -183,7 +181,8 @@ def read_calibration(
     "Temperature and threshold of a run."
     files = Run.open(run_folder(run_dir))
     path, todo = files.where("calibration.json"), files.todo("calibration.json")
-    if "calibration.json" not in files.hashes and not path.is_file(): return {"temperature": 1.0, "threshold": 0.0}
+    if "calibration.json" not in files.hashes and not path.is_file():
+        return {"temperature": 1.0, "threshold": 0.0}
     found = json_object(files.read("calibration.json"), path, todo, TrustError)
     with parsing(path, todo, TrustError):
         if not (1e-3 <= float(found["temperature"]) <= 1e3 and 0 <= float(found["threshold"]) <= 1):
@@ -479,7 +478,8 @@ def with_sex(
     "Add what the corpus knows of the speakers' sex."
     index = features.index
     sex = index.set_index("clip")["sex"] if "sex" in index else pd.Series("", index=index["clip"])
-    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(), speaker=one_spelling(pred["speaker"].fillna("")))
+    return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(),
+                       speaker=one_spelling(pred["speaker"].fillna("")))
 
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
@@ -729,7 +729,8 @@ def unseen_beside(
         with parsing(path, files.todo("report.json"), TrustError):
             other, uar = said["run"], float(said["UAR"])
             same = other.get("data_hash") == own["data_hash"] and other.get("protocol") == "unseen speakers"
-            if same and said["part"] == "test": found.append((path.parent.parent.name, uar))
+            if same and said["part"] == "test":
+                found.append((path.parent.parent.name, uar))
     return found
 
 def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
@@ -926,18 +927,24 @@ def model_card(
 ) -> dict:  # what card.json holds
     "Write card.html, card.md, card.json and their pictures."
     out_dir = Path(out_dir or run_folder(run_dir) / "card")
-    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}: calibrate(run_dir, features)
+    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}:
+        calibrate(run_dir, features)
     facts, tables, pred = gather(run_dir, features, part, max_clips, seed, tick)
     sections, pictures = card_sections(facts, tables, pred), card_pictures(run_dir, features, facts, tables, pred)
     title = f"Model card: {', '.join(facts['run']['corpus'])}, {facts['run']['protocol']}"
     found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
     files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
              "card.html": to_html(title, sections, pictures)}
+    _write_card(out_dir, {**{f"{stem}.png": png for stem, png in pictures.items()},
+                          **{name: text.encode() for name, text in files.items()}})
+    return found
+
+def _write_card(out_dir, files: dict):  # name -> bytes
+    "Write the files of a card, while no other program writes there."
     with locked(out_dir, wait=math.inf):
         clear_unfinished(out_dir)
-        for stem, png in pictures.items(): write_file(out_dir / f"{stem}.png", png)
-        for name, text in files.items(): write_file(out_dir / name, text.encode())
-    return found
+        for name, data in files.items():
+            write_file(out_dir / name, data)
 
 def n_steps(settings: FeatureSettings) -> int:  # of the features
     "Steps of `model_card` that call `tick`."
@@ -958,7 +965,7 @@ def moved_to(
     return replace(features, index=features.index.assign(path=path.to_numpy()))
 
 # %% ../nbs/08_trust.ipynb #747ad09d
-@call_parse
+@main_command
 def ser_card(
     run: str = "checkpoints/ser_lstm.h5",  # run folder or model file, from ser_train or ser_run
     features: str = "data/features",       # feature folder, from ser_features
@@ -972,13 +979,12 @@ def ser_card(
 ):
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
-        from tqdm import tqdm
         table = run_features(run, features)
         if data_dir: table = moved_to(table, data_dir)
         lost = [path for path in table.index["path"] if not Path(path).is_file()]
         if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
         place = Path(out_dir or run_folder(run) / "card")
-        with locked(place, wait=math.inf), tqdm(total=n_steps(table.settings), desc="card", disable=None) as bar:
+        with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
             found = calibrate(run, table, coverage, None if risk < 0 else risk)
             card = model_card(run, table, place, part, max_clips, seed, bar.update)
         f, on = card["figures"], card["on_part"]

@@ -17,9 +17,8 @@ from .lib.files import UnseenError
 from .dataset import Normaliser, label_ids, part_rows, speakers_of, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
-                          by_speaker, change_clips, even_odds, fit_readout, for_split, learnt_shares, load_run,
-                          many_speakers, predict_rows, read_run, seed_dropout, train, train_buckets, train_epoch,
-                          val_scores)
+                          by_speaker, change_clips, even_odds, fit_readout, learnt_shares, load_run, many_speakers,
+                          predict_rows, seed_dropout, train, train_buckets, train_epoch)
 
 pd = lazy.load("pandas")
 

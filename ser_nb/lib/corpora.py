@@ -70,9 +70,9 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
         examples extra holdout heldout unlabeled
         wav wave waves wavs flac mp3 ogg opus aiff m4a audio audios audiofiles sound sounds speech speeches song songs
         recording recordings record records rec clip clips take takes file files folder track tracks utterance
-        utterances utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic microphone
-        phone telephone laptop headset studio lab home office room kitchen indoor outdoor close far near l r k khz
-        hz bit
+        utterances utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic
+        microphone phone telephone laptop headset studio lab home office room kitchen indoor outdoor close far near
+        l r k khz hz bit
         data dataset datasets database db corpus corpora collection set subset split splits part parts fold folds
         session sessions ses batch batches group groups chunk chunks section version ver volume vol disc disk cd day
         week month year round trial run block scene dialog dialogue conversation monday tuesday wednesday thursday

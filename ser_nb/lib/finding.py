@@ -626,9 +626,9 @@ def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folde
     advice = _advice([path.relative_to(root).as_posix() for path in files])
     return (f"{root}: no corpus that is known. Seen: {plural(len(files), 'audio file')} such as {first.name} "
             f"({why_not_own(first)}); {', '.join(seen) or 'none is named like a known corpus'}; folders named after "
-            f"emotions: {', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like {known}; "
-            f"or folders named after two emotions. What to do: {advice}; or {listed}; or name the folders of known "
-            "corpora with commas between")
+            f"emotions: {', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like "
+            f"{known}; or folders named after two emotions. What to do: {advice}; or {listed}; or name the folders of "
+            "known corpora with commas between")
 
 # %% ../../nbs/lib/finding.ipynb #9fef8ca6
 def _own_corpus(root: Path, files: list[Path], groups: dict[str, list[Path]], ways: dict[str, str]) -> pd.DataFrame:
@@ -672,8 +672,8 @@ def _check_used(corpora: list[pd.DataFrame], ways: dict[str, str]) -> None:
     told = [own for corpus in corpora for own in corpus.attrs["told"].values()]
     for role in ways:
         if not any(own.get(role) == f"--{role}_from" for own in told):
-            raise CorpusError(f"--{role}_from is for recordings of your own, and beside others a published corpus keeps "
-                              "its naming; give that corpus alone, or leave the option out")
+            raise CorpusError(f"--{role}_from is for recordings of your own, and beside others a published corpus "
+                              "keeps its naming; give that corpus alone, or leave the option out")
 
 
 def load_corpus(

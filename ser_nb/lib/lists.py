@@ -27,7 +27,8 @@ from .files import CorpusError
 # %% ../../nbs/lib/lists.ipynb #a2c07007
 NO_TEXT = {  # how a file begins -> what it is
     b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook", b"\x1f\x8b": "compressed",
-    b"RIFF": "a recording", b"fLaC": "a recording", b"OggS": "a recording", b"ID3": "a recording", b"%PDF": "a PDF", b"SQLite": "a database",
+    b"RIFF": "a recording", b"fLaC": "a recording", b"OggS": "a recording", b"ID3": "a recording", b"%PDF": "a PDF",
+    b"SQLite": "a database",
 }
 
 

@@ -18,9 +18,9 @@ import warnings
 import lazy_loader as lazy
 import numpy as np
 
-from ..lib.audio import load_audio, read_bytes
+from ..lib.audio import load_audio, read_bytes, unlike_channels
 from ..lib.command import command, one_line, printable, progress
-from ..lib.corpora import hash_index, index_key
+from ..lib.corpora import hash_index, identity, index_key
 from ..lib.files import AudioError, CorpusError, write_table
 from ..lib.finding import load_corpus
 from ..lib.roles import tell_roles
@@ -36,30 +36,32 @@ def longest_clip(
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 # %% ../../nbs/more/check.ipynb #f1119b0c
-def _examine(path: str) -> dict:
+def _examine(path: str, channel: int | None = None) -> dict:
     "What `check` needs to know of one file."
-    facts = dict(sha256="", rate=0, clipped=0, aiff=False, problem="", detail="")
+    facts = dict(sha256="", rate=0, clipped=0, aiff=False, unlike="", problem="", detail="")
     try:
         data = read_bytes(path, path)
         facts.update(sha256=hashlib.sha256(data).hexdigest(), aiff=data[:4] == b"FORM")
-        y, facts["rate"] = load_audio(io.BytesIO(data), sr=None)
+        y, facts["rate"] = load_audio(io.BytesIO(data), sr=None, channel=channel)
         facts["clipped"] = longest_clip(y)
+        facts["unlike"] = unlike_channels(io.BytesIO(data)) if channel is None else ""
     except AudioError as error:
         facts.update(problem=error.problem, detail=error.detail)
     return facts
 
 
-def _examine_all(corpus: pd.DataFrame, jobs: int) -> pd.DataFrame:
+def _examine_all(corpus: pd.DataFrame, jobs: int, channel: int | None) -> pd.DataFrame:
     "The corpus with the facts of each file, on all cores."
     from joblib import Parallel, delayed
 
     facts, found = [], Parallel(jobs, return_as="generator", batch_size=32)(
-        delayed(_examine)(os.path.abspath(path)) for path in corpus["path"])
+        delayed(_examine)(os.path.abspath(path), channel) for path in corpus["path"])
     with progress(len(corpus), "check") as state:
         for fact in found:
             facts.append(fact)
             state.update()
-    return pd.concat([corpus[["clip", "path", "corpus"]], pd.DataFrame(facts)], axis=1)
+    said = corpus[["clip", "path", "corpus", "emotion", "speaker", "text"]].reset_index(drop=True)
+    return pd.concat([said, pd.DataFrame(facts)], axis=1)
 
 # %% ../../nbs/more/check.ipynb #29141ede
 def _left_out(left_out: dict[str, str]) -> list[tuple]:
@@ -81,19 +83,30 @@ def _against_index(facts: pd.DataFrame, index: pd.DataFrame, name: str) -> list[
     return problems + [(fact.clip, "odd", "extra", "it is not among the published files") for fact in here.values()]
 
 
+def _differing(one, other) -> str:
+    "Under which two names one recording stands."
+    return "".join(f", under two {by}s ({getattr(one, by)}, {getattr(other, by)}): one of them is wrong"
+                   for by in ("emotion", "speaker", "text")
+                   if len({identity(getattr(f, by)) for f in (one, other)} - {""}) > 1)
+
+
 def _alone(facts: pd.DataFrame) -> list[tuple]:
     "Problems that files show by themselves or beside one another."
     first, problems = {}, []
+    rows = {f.clip: f for f in facts.itertuples()}
     usual = facts[facts["rate"] > 0].groupby("corpus")["rate"].agg(lambda rates: rates.mode().max())
     for f in facts.itertuples():
         if f.problem:
             problems.append((f.clip, "missing" if f.problem == "missing" else "invalid", f.problem, f.detail))
         if f.sha256 and first.setdefault(f.sha256, f.clip) != f.clip:
-            problems.append((f.clip, "invalid", "duplicate", f"the same bytes as {first[f.sha256]}"))
+            problems.append((f.clip, "invalid", "duplicate", f"the same bytes as {first[f.sha256]}"
+                             + _differing(rows[first[f.sha256]], f)))
         if f.rate and f.rate != usual[f.corpus]:
             problems.append((f.clip, "odd", "odd rate", f"{f.rate:,} Hz; most have {usual[f.corpus]:,} Hz"))
         if f.clipped >= 3:
             problems.append((f.clip, "odd", "clipped", f"{f.clipped} samples in a row at full scale"))
+        if f.unlike:
+            problems.append((f.clip, "odd", "unlike channels", f.unlike))
         if f.aiff and f.path.lower().endswith(".wav"):
             problems.append((f.clip, "odd", "misnamed", "AIFF inside, in spite of its name"))
     return problems
@@ -103,9 +116,10 @@ def check(
     corpus: pd.DataFrame,  # its files are read, on all cores
     index: pd.DataFrame | None = None,  # file and sha256 of what should be there; the package's own if None
     jobs: int = -1,  # processes; -1 is one a core
+    channel: int | None = None,  # the one to listen to, counted from 0; None: the mean of all
 ) -> pd.DataFrame:  # clip, kind (missing, invalid, odd), problem, detail; no rows if all is well
     "Say which recordings are missing, extra, changed, unreadable, duplicate, silent, clipped or of odd rate."
-    facts = _examine_all(corpus, jobs)
+    facts = _examine_all(corpus, jobs, channel)
     problems = _left_out(corpus.attrs.get("left_out", {}))
     names = corpus["corpus"].unique()
     for name in names if index is None else []:
@@ -149,12 +163,13 @@ def ser_check(
     speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
     text_from: str = "",  # and the text
     emotion_from: str = "",  # and the emotion
+    channel: int = None,  # the one to listen to, counted from 0; by default the mean of all
 ):
     "Say what is missing, invalid or odd in a corpus, and who was taken for a speaker."
-    one_line(lambda: _check_command(data_dir, out, strict, speaker_from, text_from, emotion_from), "ser_check")
+    one_line(lambda: _check_command(data_dir, out, strict, channel, speaker_from, text_from, emotion_from), "ser_check")
 
 
-def _check_command(data_dir: str, out: str, strict: bool, *ways: str) -> None:
+def _check_command(data_dir: str, out: str, strict: bool, channel: int | None, *ways: str) -> None:
     "What `ser_check` does."
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # they are among the problems
@@ -165,7 +180,7 @@ def _check_command(data_dir: str, out: str, strict: bool, *ways: str) -> None:
         _write_problems(problems, out)
         raise
     tell_roles(corpus)
-    problems = check(corpus)
+    problems = check(corpus, channel=channel)
     _say_problems(problems)
     counts = problems["kind"].value_counts()
     print(f"{len(corpus):,} recordings;", ", ".join(f"{counts.get(k, 0):,} {k}" for k in ("missing", "invalid", "odd")))

@@ -1,0 +1,156 @@
+"""Folders and lists as people have them, by command and at random: nothing lost, nothing guessed in silence."""
+import os
+import random
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from ser_nb.data import CorpusError, load_corpus, read_table
+from ser_nb.lib.audio import as_file, tone, tone_files
+from ser_nb.lib.corpora import is_word, odd_character
+
+BIN = Path(sys.executable).parent
+EMOTIONS = ("angry", "sad", "happy")
+
+
+def run(*words, code=0, **kwargs):
+    done = subprocess.run([str(BIN / words[0]), *map(str, words[1:])], capture_output=True, text=True, **kwargs)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr
+    return done
+
+
+def test_roles_are_told_before_anything_long(tmp_path):
+    names = [f"{e}/{who}/{i}.wav" for e in EMOTIONS for who in ("anna", "ben") for i in range(2)]
+    root = tone_files(names, tmp_path / "in")
+    for command in (["ser_check", root],
+                    ["ser_features", "--data_dir", root, "--out_dir", tmp_path / "f", "--new_voices"]):
+        first = run(*command).stderr.splitlines()[0]
+        assert first == ("2 speakers, from the second folder: anna, ben; 3 emotions, from the first folder: angry, "
+                         "happy, sad; texts unknown")
+    done = run("ser_run", "--data_dir", root, "--out_dir", tmp_path / "r", "--protocols", "words", code=1).stderr
+    assert done.splitlines()[0] == first
+
+
+def test_one_person_in_train_and_test_has_no_speakers(tmp_path):
+    names = [f"{part}/{e}/{part}{i}.wav" for part in ("train", "test") for e in EMOTIONS for i in range(2)]
+    root = tone_files(names, tmp_path)
+    run("ser_features", "--data_dir", root, "--out_dir", tmp_path / "f", "--new_voices")
+    index = read_table(tmp_path / "f/index.csv")
+    assert set(index["speaker"]) == {""} and index["part"].value_counts().to_dict() == {"train": 6, "test": 6}
+
+
+def test_expressions(tmp_path):
+    root = tone_files([f"{e.title()}/S{'MF'[who % 2]}{who}_F{i}_{e[0].upper()}{i:03}.wav" for e in EMOTIONS
+                       for who in range(1, 5) for i in range(3)], tmp_path)
+    proposed = run("ser_check", root).stderr
+    assert r"4 speakers may stand in the names; if so, give --speaker_from '^([A-Z]{2}\d+)_'" in proposed
+    assert "4 speakers, from --speaker_from: SF1" in run("ser_check", root, "--speaker_from", r"^([A-Z]{2}\d+)_").stderr
+    wrong = {"(": "no regular expression", "SM(.)": "fits only 18 of 36 files; the first", "^x": "none of 36"}
+    for way, says in wrong.items():
+        done = run("ser_features", "--data_dir", root, "--out_dir", tmp_path / "f", "--speaker_from", way, code=1)
+        assert says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_name_that_cannot_be_written_is_left_out_alone(tmp_path):
+    root = tone_files([f"{who}_hi_{e}.wav" for who in ("anna", "J\u00fcrgen") for e in EMOTIONS], tmp_path / "in")
+    for name in (b"anna_\xff_sad.wav", b"anna_a\nb_sad.wav", b"anna_\x1b[31m_sad.wav", "anna_\u202e_sad.wav".encode()):
+        shutil.copy(root / "anna_hi_sad.wav", os.fsencode(root) + b"/" + name)
+    done = run("ser_features", "--data_dir", root, "--out_dir", tmp_path / "f", "--new_voices")
+    assert done.stderr.count("rejected ") == 4 and not odd_character(done.stderr.replace("\n", ""))
+    assert len(read_table(tmp_path / "f/index.csv")) == 6 and len(read_table(tmp_path / "f/rejected.csv")) == 4
+
+
+def test_a_list_is_checked_to_its_end(tmp_path):
+    root = tone_files(["audio/1.wav", "audio/2.wav", "audio/3.wav"], tmp_path)
+    rows = ["sep=;", "Unnamed: 0;File Name;Label;speeker;age;", r"0;audio\1.wav;angry;anna;30;", ";;;;;",
+            r"1;audio\2.wav;sad;ben;;", r"2;audio\lost.wav;sad;ben;;", r"3;audio\2.wav;sad;ben;;",
+            "4;audio/3.wav;;ben;;"]
+    (root / "list.csv").write_bytes("\r\n".join(rows).encode("utf-16"))
+    done = run("ser_check", root / "list.csv", "--out", tmp_path / "problems.csv")
+    assert done.stdout.splitlines()[-1] == "2 recordings; 1 missing, 2 invalid, 0 odd"
+    assert "the column speeker is read as nothing; if it is the speaker, call it speaker" in done.stderr
+    assert "kept besides: Unnamed: 0, speeker, age" in done.stderr
+    assert len(read_table(tmp_path / "problems.csv")) == 3
+    run("ser_features", "--data_dir", root / "list.csv", "--out_dir", tmp_path / "f", "--new_voices")
+    assert read_table(tmp_path / "f/index.csv")["age"].tolist() == ["30", ""]
+
+
+def known_clips(corpus):
+    return set(corpus["clip"]) | set(corpus.attrs["left_out"])
+
+
+FOLDERS = ("angry Sad happy Joy train test eval dev anna ben 0001 0002 male female M F wav x noisy strong session1 16k "
+           "OAF_angry tired").split()
+NAMES = ("anna_hi_angry ben_good_day_sad 1 2 03a01Fa OAF_bar_sad OAF_bar_angry dis-f1-b1 SM1_F1_A1 angry_1 "
+         "train_hi_sad m_hi_happy \x1b \u00e9 anna-hi-angry").split(" ")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_folders_at_random(tmp_path, seed):
+    "Each file is in the corpus, or left out with its reason, or a copy; no word is a speaker."
+    draw, loaded = random.Random(seed), 0
+    for k in range(60):
+        root, made = tmp_path / str(k), set()
+        folders, names = draw.sample(FOLDERS, draw.randint(2, 6)), draw.sample(NAMES, draw.randint(1, 5))
+        if k % 2:
+            folders, names = ["angry", "sad", "happy", *folders[:2]], NAMES[:3]
+        for _ in range(draw.randint(1, 14)):
+            name = draw.choice(names) + draw.choice((".wav", ".flac"))
+            path = root.joinpath(*draw.choices(folders, k=draw.randint(k % 2, 3)), name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(as_file(tone(2000, hz=draw.choice((100, 200, 300)))) if draw.random() < 0.9 else b"junk")
+            made.add(path.relative_to(root).as_posix())
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                corpus = load_corpus(root)
+        except CorpusError as error:
+            assert "\n" not in str(error)
+            continue
+        loaded += 1
+        known, left_out = known_clips(corpus), corpus.attrs["left_out"]
+        tops = {clip.split("/", 1)[-1] for clip in known} | known
+        lost = [clip for clip in made if not odd_character(clip) and not {clip, clip.split("/", 1)[-1]} & tops]
+        assert not lost or "left out as" in corpus.attrs["roles"], (lost, left_out)
+        assert corpus["clip"].is_unique and (corpus["emotion"] != "").all()
+        assert not set(corpus["clip"]) & set(left_out)
+        assert not [who for who in corpus["speaker"] if who and is_word(who, initials=False)]
+        assert all(clip.isprintable() and reason.isprintable() for clip, reason in left_out.items())
+    assert loaded > 10
+
+
+FIELDS = ["path", "emotion", "a.wav", "b.wav", "sad", "speaker", "an", "", '"', ";", ",", "\t", "\n", "\0", "\x1b",
+          "=x", "\u00fc", "sep=;", "|", "file", "label", "split", "train", "fold1",
+          "\u202e", "C:\\x\\a.wav", "\x85", "\u2028", "part", "sex", "clip", "corpus"]
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_lists_at_random(tmp_path, seed):
+    "A list is read or refused in one line, and no character that a terminal obeys comes through."
+    draw, root, loaded = random.Random(seed), tone_files(["a.wav", "b.wav", "c.wav"], tmp_path), 0
+    for k in range(600):
+        further = draw.sample(["speaker", "sex", "part", "clip", "age", "", "text"], draw.randint(0, 5))
+        header = ["path", "emotion", *further]
+        draw.shuffle(header)
+        fields = ["a.wav", "b.wav", "c.wav", "sad", "happy", "train", "", "f", "x\ty", "\x1b"]
+        rows = [header, *([draw.choice(fields) for _ in header] for _ in range(draw.randint(0, 8)))]
+        text = draw.choice(",;\t").join(FIELDS[:2]) + "\n" if k % 3 == 0 else ""
+        text += "".join(draw.choice(FIELDS) + draw.choice((",", "\n", "")) for _ in range(draw.randint(0, 40)))
+        text = "\n".join(draw.choice(",;").join(row) for row in rows) if k % 3 else text
+        (root / "list.csv").write_bytes(text.encode(draw.choice(ENCODINGS), "replace"))
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                corpus = load_corpus(root / "list.csv")
+        except CorpusError as error:
+            assert "\n" not in str(error)
+            continue
+        loaded += 1
+        assert corpus["clip"].is_unique and (corpus["emotion"] != "").all()
+        assert not corpus.map(odd_character).ne("").any(axis=None), text
+        assert set(corpus.get("part", [])) <= {"train", "val", "test", ""}
+        assert all(clip.isprintable() and reason.isprintable() for clip, reason in corpus.attrs["left_out"].items())
+    assert loaded > 10
