@@ -25,7 +25,7 @@ import numpy as np
 from .lib.audio import load_audio
 from .lib.command import (command, main_command, one_line, plural, printable, progress, say,
                                 span)
-from .lib.corpora import identity, is_synthetic
+from .lib.corpora import identity, is_synthetic, one_spelling
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
 from .lib.finding import corpus_paths, load_corpus
@@ -33,7 +33,7 @@ from .lib.roles import tell_roles
 from .lib.runs import Report, read_history, read_run, run_folder
 from .data import demo
 from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold, label_ids, obstacles,
-                            one_spelling, part_rows, say_doubles, speakers_of, split_folders, split_random,
+                            part_rows, say_doubles, speakers_of, split_folders, split_random,
                             split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
@@ -1112,7 +1112,9 @@ def ser_evaluate(
     def work():
         frames = run_features(model, features)
         found = report(model, frames, out_dir or None, part)
-        for clip, why in found.get("no_player", {}).items(): say(f"{clip} has no player in the report: {why}")
+        if lost := found.get("no_player"):
+            clip, why = next(iter(lost.items()))
+            say(f"{plural(len(lost), 'recording')} without a player in the report, such as {clip}: {why}")
         _show(_headline(found["run"]))
         _show(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string(na_rep=""))
         _show(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "

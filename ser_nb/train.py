@@ -23,12 +23,12 @@ import lazy_loader as lazy
 import numpy as np
 
 from .lib.command import main_command, one_line, progress as told
-from .lib.corpora import is_synthetic
+from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
-                            label_ids, load_split, mask_frames, n_batches, one_spelling, part_rows, save_split,
+                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split,
                             speakers_of, split_folders, split_hash, split_random, split_speakers, split_words,
                             train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,

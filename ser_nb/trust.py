@@ -21,12 +21,12 @@ import numpy as np
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, plural, progress
-from .lib.corpora import is_synthetic
+from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
 from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
-from .dataset import clip_table, draw_clips, label_ids, one_spelling, part_rows
+from .dataset import clip_table, draw_clips, label_ids, part_rows
 from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
                              predictions, say_interval, scores)
 from .features import FeatureSettings, clip_features, trim

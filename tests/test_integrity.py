@@ -26,7 +26,7 @@ from ser_nb.lib import files as lib_files
 from ser_nb.lib import runs as lib_runs
 from ser_nb.lib.command import what_happened
 from ser_nb.lib.files import SerError, locked
-from ser_nb.lib.runs import SEALED, Report, Run, parse_hashes
+from ser_nb.lib.runs import SEALED, Report, Run
 from ser_nb.model import ModelSettings
 from ser_nb.predict import Recognizer, export, ser_predict
 from ser_nb.train import TrainSettings, load_run, save_model_file, ser_train, train
