@@ -11,7 +11,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import patch
 
