@@ -67,7 +67,10 @@ def predictions(
     rows = part_rows(features, split, part)
     if not len(rows): raise TrainError(f"{run_dir}: the split has no {part} part, so there is nothing to judge")
     buckets = train_buckets(features, part_rows(features, split, "train"), TrainSettings(**run["train"]))
-    p = predict_rows(model, features, rows, normaliser, buckets)
+    try:
+        p = predict_rows(model, features, rows, normaliser, buckets)
+    except TrainError as error:
+        raise TrainError(f"{run_dir}: {error}") from None
     known = [c for c in ("clip", "path", "speaker", "text", "sex", "emotion") if c in features.index]
     table = features.index.iloc[rows][known].reset_index(drop=True).assign(speaker=speakers_of(features)[rows])
     labels = np.array(run["labels"])
