@@ -1253,8 +1253,7 @@ def ser_run(
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
         with locked(folder):
-            cross = protocols == "cross"
-            found = (cross_corpus(features, folder / "cross", *how, **also) if cross else
+            found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
                      report_card(features, folder, protocols, *how, seeds, **also))
         _show(found.attrs["text"])
     one_line(work, "ser_run")
