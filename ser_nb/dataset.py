@@ -49,7 +49,8 @@ def clip_table(table: pd.DataFrame,  # a corpus or `features.index`
             raise SplitError(f"no column {column!r} in the table: give a corpus or features.index")
     known = {c: table[c].fillna("").astype(str) if c in table else "" for c in CLIP_COLUMNS}
     clips = pd.DataFrame(known, index=table.index).sort_values("clip", ignore_index=True)
-    if clips.empty: raise SplitError("the table has no clips: nothing to split")
+    if clips.empty:
+        raise SplitError("the table has no clips: nothing to split")
     clips["speaker"] = one_spelling(clips["speaker"])
     _check_clips(clips)
     _check_emotions(clips)
@@ -116,7 +117,8 @@ def say_doubles(
 
 def _check_doubles(clips, by):
     "Raise where one recording stands under two names."
-    if found := doubles(clips, by): raise SplitError(say_doubles(found))
+    if found := doubles(clips, by):
+        raise SplitError(say_doubles(found))
 
 # %% ../nbs/02_dataset.ipynb #d5df9f2a
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
@@ -136,7 +138,8 @@ def audit(split: pd.DataFrame,  # a split with one protocol
     ) -> pd.DataFrame:          # a row a leak and pair of parts, also those where nothing leaks
     "What the parts of a split share, and whether its protocol allows that."
     protocol = str(split["protocol"].iloc[0])
-    if protocol not in ALLOWED: raise SplitError(f"unknown protocol {protocol!r}: use one of {', '.join(ALLOWED)}")
+    if protocol not in ALLOWED:
+        raise SplitError(f"unknown protocol {protocol!r}: use one of {', '.join(ALLOWED)}")
     found = [dict(protocol=protocol, leak=leak, between=f"{a}-{b}", **_shared(split, leak, key, a, b),
                   allowed=f"{a}-{b}" in ALLOWED[protocol].get(leak, ()))
              for leak, key in _leak_keys(split).items() for a, b in PAIRS]
@@ -166,7 +169,8 @@ def verdict(split: pd.DataFrame,  # a split or its audit
     say = [f"{r.clips:,} of {r.of:,} {r.between.split('-')[1]} clips {_SHARED[r.leak]} {r.between.split('-')[0]} "
            f"(such as {r.example})" for r in wrong.itertuples()]
     cause = "".join(f" {why}." for why in contradictions(split)) if "part" in split else ""
-    if say: return f"{found['protocol'].iloc[0]}: LEAK, a figure on this split is wrong. {'; '.join(say)}.{cause}"
+    if say:
+        return f"{found['protocol'].iloc[0]}: LEAK, a figure on this split is wrong. {'; '.join(say)}.{cause}"
     return f"{found['protocol'].iloc[0]}: {_worth(found[found['between'] == 'train-test'].set_index('leak'))}{cause}"
 
 def contradictions(split: pd.DataFrame,  # a split
@@ -196,7 +200,8 @@ def check_split(split: pd.DataFrame,  # a split
     "Refuse a split with a leak that its protocol forbids."
     found = audit(split)
     wrong = found[~found["allowed"] & (found["clips"] > 0)]["leak"]
-    if len(wrong): raise SplitError(f"{verdict(split)} {'. '.join(_MEND[leak] for leak in dict.fromkeys(wrong))}")
+    if len(wrong):
+        raise SplitError(f"{verdict(split)} {'. '.join(_MEND[leak] for leak in dict.fromkeys(wrong))}")
     return found
 
 # %% ../nbs/02_dataset.ipynb #0202b9d1
@@ -256,7 +261,8 @@ def heads(clips: pd.DataFrame,  # `clip_table`
 
 def _heads(clips, *apart):
     "`heads`, if no recording stands under two emotions, or under two of what shall be kept apart."
-    for by in ("emotion", *apart): _check_doubles(clips, by)
+    for by in ("emotion", *apart):
+        _check_doubles(clips, by)
     return heads(clips)
 
 def _check_shares(seed, val, test=0.0):
@@ -271,12 +277,14 @@ def class_names(split: pd.DataFrame,  # a split
     ) -> tuple:                       # emotions of the training part, known ones in the order of `EMOTIONS`
     "The emotions that can be learnt from a split."
     have = set(split["emotion"][split["part"] == "train"])
-    if len(have) < 2: raise SplitError(f"the training part has {len(have)} emotion(s), at least 2 are needed: "
-                                       "add clips or choose another test part")
+    if len(have) < 2:
+        raise SplitError(f"the training part has {len(have)} emotion(s), at least 2 are needed: "
+                         "add clips or choose another test part")
     new = split[~split["emotion"].isin(have)].groupby("emotion")["part"].agg(["first", "size"])
-    if len(new): raise SplitError("; ".join(f"emotion {row.Index!r} is in {row.first} but not in train "
-                                            f"({plural(row.size, 'clip')})" for row in new.itertuples(name="New"))
-                                  + ": drop these clips or choose another test part")
+    if len(new):
+        raise SplitError("; ".join(f"emotion {row.Index!r} is in {row.first} but not in train "
+                                   f"({plural(row.size, 'clip')})" for row in new.itertuples(name="New"))
+                         + ": drop these clips or choose another test part")
     return tuple(e for e in EMOTIONS if e in have) + tuple(sorted(have - set(EMOTIONS)))
 
 # %% ../nbs/02_dataset.ipynb #7480947a
@@ -300,7 +308,8 @@ def split_random(table: pd.DataFrame,  # a corpus or `features.index`
     _check_shares(seed, val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
     free = _heads(clips)
-    if few := _few_clips(free, 3): raise SplitError(f"{'; '.join(few)}: add clips, or drop what is so rare")
+    if few := _few_clips(free, 3):
+        raise SplitError(f"{'; '.join(few)}: add clips, or drop what is so rare")
     tested = draw_clips(free, test, rng)
     rest = free[~free["clip"].isin(tested)]
     return _assemble(clips, tested, draw_clips(rest, val / (1 - test), rng), "random")
@@ -329,22 +338,26 @@ def split_words(table: pd.DataFrame,  # a corpus or `features.index`
 def _check_groups(clips, by, least):
     "Raise where a text or speaker is unknown, or there are too few of them."
     unknown = clips["clip"][_group(clips, by) == ""]
-    if len(unknown): raise SplitError(f"the {by} of {len(unknown)} clip(s) is not known, such as {unknown.iloc[0]!r}: "
-                                      f"give a {by} column in your csv, or split by something else")
+    if len(unknown):
+        raise SplitError(f"the {by} of {len(unknown)} clip(s) is not known, such as {unknown.iloc[0]!r}: "
+                         f"give a {by} column in your csv, or split by something else")
     n = _group(clips, by).nunique()
-    if n < least: raise SplitError(f"{n} {by}(s) can't make {least} parts: at least {least} are needed")
+    if n < least:
+        raise SplitError(f"{n} {by}(s) can't make {least} parts: at least {least} are needed")
 
 # %% ../nbs/02_dataset.ipynb #b7ed4a28
 def _draw_val(rest, share, val_by, rng):
     "Validation clips from what is left for training."
-    if share <= 0: return set()
+    if share <= 0:
+        return set()
     if val_by is None:
         groups = {by: _group(rest, by) for by in ("speaker", "text")}
         known = {by: (group != "").all() and group.nunique() for by, group in groups.items()}
         val_by = "speaker" if known["speaker"] >= 4 else "text" if known["text"] >= 5 else "clip"
     if val_by not in ("speaker", "text", "clip"):
         raise SplitError(f"val_by={val_by!r}: use 'speaker', 'text', 'clip', or None to let the corpus decide")
-    if val_by == "clip": return draw_clips(rest, share, rng)
+    if val_by == "clip":
+        return draw_clips(rest, share, rng)
     _check_groups(rest, val_by, 2)
     return draw_groups(rest, val_by, share, rng)
 
@@ -363,7 +376,8 @@ def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
     _check_groups(free, "speaker", 2)
     names = _who(free, [test] if isinstance(test, str) else list(test))
     rest = free[~free["speaker"].isin(names)]
-    if rest.empty: raise SplitError(f"all speakers ({_some(names)}) are in the test part: leave one to train on")
+    if rest.empty:
+        raise SplitError(f"all speakers ({_some(names)}) are in the test part: leave one to train on")
     valid = _draw_val(rest, val, val_by, np.random.default_rng([seed, fold]))
     return _assemble(clips, set(free["clip"]) - set(rest["clip"]), valid, "unseen speakers", fold)
 
@@ -376,7 +390,8 @@ def _who(clips, wanted):
     "The speakers that some names mean, as they are spelt in the corpus."
     spelt = {identity(name): name for name in set(clips["speaker"])}
     unknown = [name for name in wanted if identity(str(name)) not in spelt]
-    if not wanted: raise SplitError(f"no speaker to test on: choose from {_some(spelt.values())}")
+    if not wanted:
+        raise SplitError(f"no speaker to test on: choose from {_some(spelt.values())}")
     if unknown:
         raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {_some(spelt.values())}")
     return {spelt[identity(str(name))] for name in wanted}
@@ -423,7 +438,8 @@ def kfold(table: pd.DataFrame,       # a corpus or `features.index`
     ) -> list:                       # k splits
     "Splits in which each clip judges exactly once."
     _check_shares(seed, val)
-    if by not in _PROTOCOL: raise SplitError(f"by={by!r}: use 'speaker', 'text', or None for single clips")
+    if by not in _PROTOCOL:
+        raise SplitError(f"by={by!r}: use 'speaker', 'text', or None for single clips")
     clips = clip_table(table)
     free = _heads(clips, *filter(None, [by])).reset_index(drop=True)
     folds = []
@@ -437,13 +453,15 @@ def kfold(table: pd.DataFrame,       # a corpus or `features.index`
 def _fold_clips(free, k, by, seed):
     "The test clips of each fold, stratified by emotion, and by speaker where clips are drawn singly."
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    if by: _check_groups(free, by, 2)
+    if by:
+        _check_groups(free, by, 2)
     what = _group(free, by) if by else free["emotion"]
     n = min(what.nunique(), free["emotion"].value_counts().max()) if by else what.value_counts().min()
     if not 2 <= k <= n:
         few = f"{by}s, and of clips of an emotion" if by else "clips of the rarest emotion"
         raise SplitError(f"k={k} folds: choose another k, from 2 to the number of {few} ({n})")
-    if by: drawn = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(free, free["emotion"], what)
+    if by:
+        drawn = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(free, free["emotion"], what)
     else:
         both = free["emotion"] + "|" + free["speaker"]
         strata = both if both.value_counts().min() >= k else free["emotion"]
@@ -478,13 +496,17 @@ def _few_groups(free, by, least):
     key, thing = _group(free, by), {"text": "word", "speaker": "speaker"}[by]
     known, found = free[key != ""], []
     n = key[key != ""].nunique()
-    if not n: found.append(f"the corpus names no {thing}s")
+    if not n:
+        found.append(f"the corpus names no {thing}s")
     elif len(known) < len(free):
         bare = free["clip"][key == ""]
         found.append(f"the {thing}s of {len(bare):,} of {len(free):,} clips are not known (such as {bare.iloc[0]})")
-    elif n < least: found.append(f"the corpus has {plural(n, thing)}, and {least} are needed")
-    elif by == "text" and n == len(free): found.append("each clip has words of its own, as in a random split")
-    if by == "text": return found
+    elif n < least:
+        found.append(f"the corpus has {plural(n, thing)}, and {least} are needed")
+    elif by == "text" and n == len(free):
+        found.append("each clip has words of its own, as in a random split")
+    if by == "text":
+        return found
     of = known.groupby("emotion")["speaker"].agg(["nunique", "first"])
     alone = [f"the emotion {row.Index!r} is spoken by {row.first} alone" for row in of.itertuples() if row.nunique == 1]
     return found + (_few_clips(free, 2) if not n else alone if n > 1 else [])
@@ -504,18 +526,23 @@ def save_split(split: pd.DataFrame, # a split
 def load_split(path: str | Path, # of the csv file
     ) -> pd.DataFrame:           # the split as it was saved
     "Read a split, checking its columns and parts."
-    if not Path(path).is_file(): raise SplitError(f"{path}: no such split; make one and save it with save_split")
+    if not Path(path).is_file():
+        raise SplitError(f"{path}: no such split; make one and save it with save_split")
     split = read_table(path, "fold")
     missing = [c for c in SPLIT_COLUMNS if c not in split]
-    if missing: raise SplitError(f"{path}: no column {missing[0]!r}; a split has {', '.join(SPLIT_COLUMNS)}")
-    if split.empty: raise SplitError(f"{path}: no rows; make the split again")
+    if missing:
+        raise SplitError(f"{path}: no column {missing[0]!r}; a split has {', '.join(SPLIT_COLUMNS)}")
+    if split.empty:
+        raise SplitError(f"{path}: no rows; make the split again")
     for column, allowed in (("part", PARTS), ("protocol", ALLOWED)):
         odd = sorted(set(split[column]) - set(allowed))
-        if odd: raise SplitError(f"{path}: {column} {odd[0]!r} is none of {', '.join(allowed)}")
+        if odd:
+            raise SplitError(f"{path}: {column} {odd[0]!r} is none of {', '.join(allowed)}")
     for column in ("protocol", "fold"):
         if split[column].nunique(dropna=False) > 1:
             raise SplitError(f"{path}: more than one {column}; save each split in a file of its own")
-    if split["fold"].isna().any(): raise SplitError(f"{path}: a row without a fold; make the split again")
+    if split["fold"].isna().any():
+        raise SplitError(f"{path}: a row without a fold; make the split again")
     _check_clips(split)
     return split[list(SPLIT_COLUMNS)].astype({"fold": int})
 
@@ -646,7 +673,8 @@ def _speaker_stats(features, rows, speakers):
     "Mean and deviation of each speaker's clips, and the note that owns up to it."
     who = speakers_of(features) if speakers is None else one_spelling(speakers)
     bare = (who == "").sum()
-    if bare: raise SplitError(f"{bare} clip(s) have no speaker: use mode 'train' or 'utterance'")
+    if bare:
+        raise SplitError(f"{bare} clip(s) have no speaker: use mode 'train' or 'utterance'")
     table = _table(features)
     own = np.ones(len(who), bool) if table is None or "source" not in table else (table["source"] == "").to_numpy()
     stats = {str(s): frame_stats(features[i] for i in np.flatnonzero((who == s) & own)) for s in np.unique(who)}
@@ -679,7 +707,8 @@ def _stats_of(self: Normaliser, speaker):
 @patch
 def _name(self: Normaliser, speaker):
     "A speaker's name as it is spelt here, or as given."
-    if speaker in self.stats: return speaker
+    if speaker in self.stats:
+        return speaker
     return next((name for name in self.stats if identity(name) == identity(speaker)), speaker)
 
 @patch
@@ -688,7 +717,8 @@ def adapt(self: Normaliser,
           clips: Iterable[np.ndarray],    # its frames, each [T, F]
     ) -> Normaliser:                      # another one, which knows the voice
     "Add a voice to a speaker-wise normaliser."
-    if self.mode != "speaker": raise SplitError(f"mode {self.mode!r} knows no speakers: fit with mode='speaker'")
+    if self.mode != "speaker":
+        raise SplitError(f"mode {self.mode!r} knows no speakers: fit with mode='speaker'")
     return replace(self, stats={**self.stats, self._name(speaker): frame_stats(clips)})
 
 # %% ../nbs/02_dataset.ipynb #8bbeead5
@@ -893,15 +923,18 @@ def train_batches(features,                         # `Features`, or a list of a
     pieces, of, labels, buckets = _pieces(features, rows, labels, batch_size, buckets, hop)
     weight = np.ones(len(of), np.float32) if weights is None else np.asarray(weights, np.float32)[of]
     rng, speaker = np.random.default_rng([seed, epoch]), speakers_of(features)
-    if sampling == "speaker": batches = speaker_batches(speaker[pieces.row], batch_size, rng)
-    else: batches = batch_order(pieces.stop - pieces.start, batch_size, buckets, draw_order(labels, sampling, rng), rng)
+    if sampling == "speaker":
+        batches = speaker_batches(speaker[pieces.row], batch_size, rng)
+    else:
+        batches = batch_order(pieces.stop - pieces.start, batch_size, buckets, draw_order(labels, sampling, rng), rng)
     place = 0
     for take in batches:
         clips = []
         for i in take:
             own, place = np.random.default_rng([seed, epoch, place]) if perturb or augment else None, place + 1
             frames = features[pieces.row[i]][pieces.start[i]:pieces.stop[i]]
-            if perturb: frames = perturb(np.array(frames), own)
+            if perturb:
+                frames = perturb(np.array(frames), own)
             frames = normaliser.apply(frames, speaker[pieces.row[i]])
             clips.append(augment(frames, own) if augment else frames)
         yield _batch(clips, labels[take], weight[take], pieces.row[take], batch_size, buckets)

@@ -65,9 +65,13 @@ def predictions(
     if features.settings.hash != FeatureSettings.from_json(json.dumps(run["features"])).hash:
         raise TrainError(f"{features.folder}: features made with other settings than those of the run: extract again")
     rows = part_rows(features, split, part)
-    if not len(rows): raise TrainError(f"{run_dir}: the split has no {part} part, so there is nothing to judge")
+    if not len(rows):
+        raise TrainError(f"{run_dir}: the split has no {part} part, so there is nothing to judge")
     buckets = train_buckets(features, part_rows(features, split, "train"), TrainSettings(**run["train"]))
-    p = predict_rows(model, features, rows, normaliser, buckets)
+    try:
+        p = predict_rows(model, features, rows, normaliser, buckets)
+    except TrainError as error:
+        raise TrainError(f"{run_dir}: {error}") from None
     known = [c for c in ("clip", "path", "speaker", "text", "sex", "emotion") if c in features.index]
     table = features.index.iloc[rows][known].reset_index(drop=True).assign(speaker=speakers_of(features)[rows])
     labels = np.array(run["labels"])
@@ -119,7 +123,8 @@ def cluster_by(pred: pd.DataFrame) -> str:  # speaker, word or clip
     "What an interval for these predictions is drawn over."
     for by, column in (("speaker", "speaker"), ("word", "text")):
         names = _names(pred[column])
-        if (names != "").all() and names.nunique() >= FEW: return by
+        if (names != "").all() and names.nunique() >= FEW:
+            return by
     return "clip"
 
 def cluster_counts(
@@ -228,8 +233,10 @@ def hear(
 ) -> dict:  # clip -> samples and Hz, or why it can't be read
     "Some recordings, as far as they are still there."
     def one(path):
-        try: return load_audio(path)
-        except AudioError as error: return f"{error.problem}: {error.detail}"
+        try:
+            return load_audio(path)
+        except AudioError as error:
+            return f"{error.problem}: {error.detail}"
     return {row.clip: one(row.path) for row in table.itertuples()}
 
 @plain_text()
@@ -243,8 +250,10 @@ def plot_spectrograms(
                              sharey=True)
     sounds = hear(table) if sounds is None else sounds
     for ax, row in zip(axes[0], table.itertuples()):
-        if isinstance(sounds[row.clip], str): ax.text(0.5, 0.5, "no recording", ha="center", transform=ax.transAxes)
-        else: _specgram(ax, *sounds[row.clip])
+        if isinstance(sounds[row.clip], str):
+            ax.text(0.5, 0.5, "no recording", ha="center", transform=ax.transAxes)
+        else:
+            _specgram(ax, *sounds[row.clip])
         ax.set_title(f"{row.emotion}\nsaid: {row.predicted} {row.confidence:.0%}", fontsize=8,
                      color="black" if row.emotion == row.predicted else "firebrick")
         ax.set(xlabel="time (s)", ylim=(0, 5000))
@@ -271,7 +280,8 @@ def embedded(data: bytes, kind: str) -> str: return f"data:{kind};base64,{base64
 def _player(sound) -> str:  # of `hear`
     "A player, or why there is none."
     import soundfile as sf
-    if isinstance(sound, str): return f"<i>no player, since the recording is not to be had: {html.escape(sound)}</i>"
+    if isinstance(sound, str):
+        return f"<i>no player, since the recording is not to be had: {html.escape(sound)}</i>"
     out = io.BytesIO()
     sf.write(out, *sound, format="WAV", subtype="PCM_16")
     return f"<audio controls src='{embedded(out.getvalue(), 'audio/wav')}'></audio>"
@@ -359,17 +369,21 @@ def read_predictions(
     run,  # a run folder, or several (the folds of one protocol), or a table of `predictions`
 ) -> pd.DataFrame:  # as of `predictions`
     "What a judged run says of its test clips."
-    if hasattr(run, "columns"): return run
+    if hasattr(run, "columns"):
+        return run
     tables = []
     for folder in [run] if isinstance(run, (str, Path)) else run:
         file = run_folder(folder) / "report" / "predictions.csv"
-        if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
+        if not file.is_file():
+            raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
         file = Report.open(file.parent).checked("predictions.csv")
         with parsing(file, "judge the run again with ser_evaluate", EvaluateError):
             tables.append(read_table(file))
         lacking = {"clip", "speaker", "text", "emotion", "predicted", "confidence"} - set(tables[-1])
-        if lacking: raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
-    if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
+        if lacking:
+            raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
+    if not tables:
+        raise EvaluateError("no run to read predictions of: give a run folder")
     return pd.concat(tables, ignore_index=True)
 
 def same_clips(a: pd.DataFrame, b: pd.DataFrame) -> tuple:  # of `predictions` -> both, in the same order
@@ -474,9 +488,11 @@ def _makers(table, protocol, seed, max_folds) -> dict:  # name -> function that 
     "How the splits of a protocol are made."
     _check_protocol(protocol)
     alone = {"random": split_random, "words": split_words, "folders": split_folders}
-    if protocol in alone: return {protocol: lambda: alone[protocol](table, seed=seed)}
+    if protocol in alone:
+        return {protocol: lambda: alone[protocol](table, seed=seed)}
     who = sorted(set(clip_table(table)["speaker"]) - {""})
-    if len(who) < 2: raise EvaluateError("unseen speakers can't be judged: the corpus names fewer than 2 speakers")
+    if len(who) < 2:
+        raise EvaluateError("unseen speakers can't be judged: the corpus names fewer than 2 speakers")
     groups = [who[i::min(len(who), max_folds)] for i in range(min(len(who), max_folds))]
     return {_fold_name(g): lambda g=g: split_speakers(table, test=g, seed=seed) for g in groups}
 
@@ -496,7 +512,8 @@ def _folder_names(names) -> dict:  # name -> folder
     made = {}
     for name in names:
         folder = re.sub(r"[^\w+.-]", "_", name)
-        while folder.casefold() in {other.casefold() for other in made.values()}: folder += "_"
+        while folder.casefold() in {other.casefold() for other in made.values()}:
+            folder += "_"
         made[name] = folder
     return made
 
@@ -513,15 +530,18 @@ def why_absent(
     try:
         reasons = [] if protocol == "folders" else obstacles(table, by, least)
         reasons = reasons or _failures(_makers(table, protocol, seed, max_folds))
-    except SplitError as e: return str(e)
+    except SplitError as e:
+        return str(e)
     return "; ".join(dict.fromkeys(reasons))
 
 def _failures(makers) -> list:
     "Why some splits can't be made, each with its name where there are several."
     found = []
     for name, make in makers.items():
-        try: make()
-        except SplitError as e: found.append(f"{name}: {e}" if len(makers) > 1 else str(e))
+        try:
+            make()
+        except SplitError as e:
+            found.append(f"{name}: {e}" if len(makers) > 1 else str(e))
     return found
 
 def wanted_protocols(
@@ -530,7 +550,8 @@ def wanted_protocols(
     "The protocols that are asked for, checked, in the order of `LINES`."
     names = protocols.split(",") if isinstance(protocols, str) else list(protocols)
     names = [p for name in names for p in (PROTOCOLS if name.strip() == "all" else [name.strip()])]
-    for name in names: _check_protocol(name)
+    for name in names:
+        _check_protocol(name)
     return [p for p in LINES if p in names]
 
 # %% ../nbs/05_evaluate.ipynb #2e9171bb
@@ -562,7 +583,8 @@ class Plan:
         wait = np.mean(self.spent) * left if self.spent else 0
         self.tell(said + (f"; about {span(wait)} left" if wait else ""))
 
-    def _name(self): return f"training {self.done + 1} of {len(self.runs)}, {self.runs[self.done]}"
+    def _name(self):
+        return f"training {self.done + 1} of {len(self.runs)}, {self.runs[self.done]}"
 
     def _stamp(self):
         "When the run at work was finished; 0 where it isn't."
@@ -570,10 +592,13 @@ class Plan:
         return (folder / "run.json").stat().st_mtime_ns if _is_finished(folder) else 0
 
 def _is_finished(folder):
-    try: return bool(read_run(folder).get("finished"))
-    except TrainError: return False
+    try:
+        return bool(read_run(folder).get("finished"))
+    except TrainError:
+        return False
 
-def be_quiet(line: str): pass
+def be_quiet(line: str):
+    pass
 
 def run_protocols(
     features,                       # `Features`
@@ -633,9 +658,12 @@ def _spectra(table):
     names, spectra, unheard = [], [], {}
     with progress(len(table), "comparing recordings") as bar:
         for clip, path in zip(table["clip"], table["path"]):
-            try: spectra.append(_spectrum(path))
-            except AudioError as error: unheard[clip] = str(error)
-            else: names.append(clip)
+            try:
+                spectra.append(_spectrum(path))
+            except AudioError as error:
+                unheard[clip] = str(error)
+            else:
+                names.append(clip)
             bar.update()
     return names, np.array(spectra).reshape(-1, SPAN + 1), unheard
 
@@ -655,7 +683,8 @@ def find_twins(
             row[i] = -1
             for j in np.argpartition(-row, min(near, len(row) - 1))[:near]:
                 r = np.abs(np.fft.irfft(spectra[i] * spectra[j].conj())).max()
-                if r >= least and i != j: found += [(names[i], names[j], r), (names[j], names[i], r)]
+                if r >= least and i != j:
+                    found += [(names[i], names[j], r), (names[j], names[i], r)]
     pairs = pd.DataFrame(found, columns=["clip", "twin", "correlation"]).drop_duplicates(["clip", "twin"])
     pairs = pairs.sort_values(["clip", "twin"], ignore_index=True)
     pairs.attrs["unheard"] = unheard
@@ -681,7 +710,8 @@ def twins_apart(
     "One recording, by its sound and not its bytes, under two emotions, speakers or texts."
     own, found = table.set_index("clip"), []
     for row in twins[twins["clip"] < twins["twin"]].itertuples():
-        if "sha256" in own and own.at[row.clip, "sha256"] == own.at[row.twin, "sha256"] != "": continue
+        if "sha256" in own and own.at[row.clip, "sha256"] == own.at[row.twin, "sha256"] != "":
+            continue
         for by in ("emotion", "speaker", "text"):
             a, b = (str(own.at[clip, by]) for clip in (row.clip, row.twin))
             if identity(a) and identity(b) and identity(a) != identity(b):
@@ -716,8 +746,10 @@ def check_run(
     leaks = (~found["allowed"] & (found["clips"] > 0)).any()
     says["split"] = verdict(found) if leaks else ""
     says["twins"] = "" if twins is None else twins_across(split, twins)
-    try: says["scale"] = check_normaliser(normaliser, split) or ""
-    except SplitError as e: says["scale"] = f"LEAK: {e}."
+    try:
+        says["scale"] = check_normaliser(normaliser, split) or ""
+    except SplitError as e:
+        says["scale"] = f"LEAK: {e}."
     says["stopping"] = _epoch_chooser(run_dir, features, split)
     return pd.DataFrame({"ok": [not s for s in says.values()], "says": list(says.values())}, index=list(says))
 
@@ -757,8 +789,9 @@ def make_card(
     rows = []
     for name, runs in table.groupby("protocol", sort=False):
         rows.append(_card_row(name, runs, out_dir, twins))
-        if runs["fold"].nunique() > 1: rows += [_card_row(fold.replace("speakers", "unseen", 1), own, out_dir, twins)
-                                                for fold, own in runs.groupby("fold", sort=False)]
+        if runs["fold"].nunique() > 1:
+            rows += [_card_row(fold.replace("speakers", "unseen", 1), own, out_dir, twins)
+                     for fold, own in runs.groupby("fold", sort=False)]
     for name, why in (absent or {}).items():
         rows.append({"protocol": LINES[name], "line": LINES[name], "verdict": f"not judged: {why}."})
     order = {line: i for i, line in enumerate(LINES.values())}
@@ -801,7 +834,8 @@ def plot_card(
         look = {"color": "white", "weight": "bold", "size": 9} if whole else {"size": 7}
         ax.text(0.02, y, f"{r['UAR']:.3f}", va="center", **look)
         seeds = list(r["by_seed"].values())
-        if len(seeds) > 1: ax.scatter(seeds, [y] * len(seeds), s=12, color="k", zorder=3)
+        if len(seeds) > 1:
+            ax.scatter(seeds, [y] * len(seeds), s=12, color="k", zorder=3)
     ax.axvline(1 / n_classes, color="k", lw=0.8, ls="--")
     ax.text(1 / n_classes, -0.75, " chance", fontsize=8, va="bottom")
     ax.set(xlim=(0, 1.02), ylim=(len(card) - 0.4, -0.8), title=title,
@@ -823,7 +857,8 @@ def write_summary(
     "Write summary.html, summary.json and summary.png, and return the card as text."
     out_dir, index, told = Path(out_dir), features.index, show_card(card)
     corpus, n, fake = ", ".join(sorted(set(index["corpus"]))), index["emotion"].nunique(), is_synthetic(index)
-    with plain_text(): png = png_bytes(plot_card(card, n, corpus))
+    with plain_text():
+        png = png_bytes(plot_card(card, n, corpus))
     value = {"corpus": corpus, "synthetic": fake, "chance": 1 / n, "level": 0.95, "data_hash": features.data_hash,
              "card": json.loads(card.reset_index().to_json(orient="records")),
              "protocols": json.loads(summary(table).to_json(orient="index")), "runs": table.to_dict("records"),
@@ -837,7 +872,8 @@ def write_summary(
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
         f"<h2>Each run</h2><ul>{links}</ul>"])
     files = {"summary.png": png, "summary.html": page.encode(), "summary.json": json_bytes(_plain(value))}
-    for name, data in files.items(): write_file(out_dir / name, data)
+    for name, data in files.items():
+        write_file(out_dir / name, data)
     return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), told.rename_axis(None).to_string(), "",
                       *(f"{line}: {text}" for line, text in says.items()), HOW, "",
                       f"Report: {out_dir / 'summary.html'}"])
@@ -870,7 +906,8 @@ def report_card(
 
 def check_counts(seed: int, seeds: int, max_folds: int):
     "Raise at numbers that make no sense."
-    if seeds < 1 or max_folds < 2: raise EvaluateError(f"seeds={seeds}, max_folds={max_folds}: give 1 and 2 or more")
+    if seeds < 1 or max_folds < 2:
+        raise EvaluateError(f"seeds={seeds}, max_folds={max_folds}: give 1 and 2 or more")
     if not 0 <= seed <= seed + seeds - 1 < 2**32:
         raise EvaluateError(f"seed={seed}: give a whole number from 0 to {2**32 - seeds}")
 
@@ -892,7 +929,8 @@ def can_be_judged(
 
 def _tell_plan(table, wanted, absent, seeds, max_folds, tell):
     "Tell what is going to be trained, and what is not."
-    for p, why in absent.items(): tell(f"{LINES[p]}: not judged: {why}")
+    for p, why in absent.items():
+        tell(f"{LINES[p]}: not judged: {why}")
     if "folders" not in wanted and "part" in table and (table["part"] != "").any():
         tell(f"folders, or a list, tell train and test apart: "
              f"{why_absent(table, 'folders') or '--protocols folders judges by them'}")
@@ -904,8 +942,9 @@ def _doubts(table, twins) -> list:
     "What comparing the recordings left open or found wrong, whatever the split."
     unheard = twins.attrs["unheard"]
     found = [say_doubles(wrong)] if (wrong := twins_apart(table, twins)) else []
-    if unheard: found.append(f"Copies under another name were not looked for among {plural(len(unheard), 'clip')} "
-                             f"({next(iter(unheard.values()))})")
+    if unheard:
+        found.append(f"Copies under another name were not looked for among {plural(len(unheard), 'clip')} "
+                     f"({next(iter(unheard.values()))})")
     return found
 
 # %% ../nbs/05_evaluate.ipynb #d23bb507
@@ -943,7 +982,8 @@ def choose(
     progress: bool = True,
 ) -> pd.DataFrame:  # row: candidate, best first; val_uar, val_loss
     "Train each candidate and order them by the validation part."
-    if not candidates: raise EvaluateError("no candidates: give {name: (ModelSettings(...), TrainSettings(...))}")
+    if not candidates:
+        raise EvaluateError("no candidates: give {name: (ModelSettings(...), TrainSettings(...))}")
     rows, folders = {}, _folder_names(candidates)
     for name, (model_settings, train_settings) in candidates.items():
         run = train(features, split, Path(out_dir) / folders[name], model_settings, train_settings, overwrite,
@@ -1005,7 +1045,8 @@ def _cross_splits(table, max_folds, seed) -> tuple:  # (train, [test corpora]) -
         if not absent[name]:
             plan[name, (name,)] = {f"{name} {fold}": split for fold, split in
                                    protocol_splits(own, "speakers", seed, max_folds).items()}
-        if len(names) > 2: plan["all others", (name,)] = {f"all but {name}": corpus_split(table, [name], seed)}
+        if len(names) > 2:
+            plan["all others", (name,)] = {f"all but {name}": corpus_split(table, [name], seed)}
     return plan, {name: why for name, why in absent.items() if why}
 
 # %% ../nbs/05_evaluate.ipynb #9dc6f442
@@ -1024,7 +1065,8 @@ def cross_corpus(
     plan, absent = _cross_splits(table, max_folds, train_settings.seed)
     names = _folder_names(name for splits in plan.values() for name in splits)
     told, rows = Plan(out_dir, names.values(), tell), []
-    for name, why in absent.items(): tell(f"unseen speakers within {name}: not judged: {why}")
+    for name, why in absent.items():
+        tell(f"unseen speakers within {name}: not judged: {why}")
     tell(f"{plural(len(names), 'training')} planned, of {plural(len(table), 'clip')}")
     for (learnt, judged), splits in plan.items():
         runs = []
@@ -1033,18 +1075,23 @@ def cross_corpus(
             runs.append(train(features, split, Path(out_dir) / names[name], model_settings, train_settings, overwrite,
                               progress))
             told.end(report(runs[-1], features)["UAR"])
-        pred, says = read_predictions(runs), pooled_verdict(list(splits.values()))
-        corpus = pred["clip"].map(dict(zip(table["clip"], table["corpus"])))
-        for name in judged:
-            own = pred[corpus == name]
-            sure = interval(own)
-            rows.append({"train": learnt, "test": name, "UAR": sure["value"], "low": sure["low"], "high": sure["high"],
-                         "accuracy": scores(own)["accuracy"], "over": plural(sure["clusters"], sure["by"]),
-                         "clips": len(own), "runs": [run.name for run in runs], "verdict": says})
+        rows += _cross_rows(learnt, judged, runs, pooled_verdict(list(splits.values())), table)
     found = pd.DataFrame(rows)
     found.attrs["absent"] = absent
     found.attrs["text"] = write_cross(found, out_dir, features)
     return found
+
+def _cross_rows(learnt, judged, runs, says, table) -> list:
+    "What some runs, trained on one thing, are worth on each corpus that judges."
+    pred, rows = read_predictions(runs), []
+    corpus = pred["clip"].map(dict(zip(table["clip"], table["corpus"])))
+    for name in judged:
+        own = pred[corpus == name]
+        sure = interval(own)
+        rows.append({"train": learnt, "test": name, "UAR": sure["value"], "low": sure["low"], "high": sure["high"],
+                     "accuracy": scores(own)["accuracy"], "over": plural(sure["clusters"], sure["by"]),
+                     "clips": len(own), "runs": [run.name for run in runs], "verdict": says})
+    return rows
 
 # %% ../nbs/05_evaluate.ipynb #1ad9aaf3
 @plain_text()
@@ -1062,7 +1109,8 @@ def plot_cross(
     fig, ax = plt.subplots(figsize=(1.7 * len(order) + 2.6, 0.9 * len(rows) + 1.6), dpi=80, layout="constrained")
     sns.heatmap(grid, annot=[[says.get((a, b), "") for b in order] for a in rows], fmt="", cmap="Blues", vmin=0, vmax=1,
                 ax=ax, linewidths=1, annot_kws={"size": 9}, cbar_kws={"label": f"UAR (chance {1 / n_classes:.2f})"})
-    for i in range(len(order)): ax.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, ec="#d98b5f", lw=2.5))
+    for i in range(len(order)):
+        ax.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, ec="#d98b5f", lw=2.5))
     ax.set(xlabel="judged on", ylabel="trained on", title="outlined: unseen speakers of the same corpus")
     ax.tick_params(axis="y", rotation=0)
     return fig
@@ -1075,7 +1123,8 @@ def write_cross(
 ) -> str:  # the text that is printed
     "Write cross.html, cross.json and cross.png, and return the table as text."
     emotions, out_dir, fake = shared_emotions(features.index), Path(out_dir), is_synthetic(features.index)
-    with plain_text(): png = png_bytes(plot_cross(found, len(emotions)))
+    with plain_text():
+        png = png_bytes(plot_cross(found, len(emotions)))
     told = found.drop(columns=["verdict", "runs"]).round(3)
     value = {"emotions": emotions, "chance": 1 / len(emotions), "synthetic": fake, "data_hash": features.data_hash,
              "pairs": json.loads(found.to_json(orient="records")), "versions": versions()}
@@ -1089,14 +1138,16 @@ def write_cross(
                                     f"<img alt='UAR of each pair' src='{embedded(png, 'image/png')}'>",
                                     told.to_html(border=0, index=False), f"<h2>Each run</h2><ul>{links}</ul>"])
     files = {"cross.png": png, "cross.html": page.encode(), "cross.json": json_bytes(_plain(value))}
-    for name, data in files.items(): write_file(out_dir / name, data)
+    for name, data in files.items():
+        write_file(out_dir / name, data)
     return "\n".join([*([SYNTHETIC_NOTE] if fake else []), told.to_string(index=False), about, "",
                       f"Report: {out_dir / 'cross.html'}"])
 
 # %% ../nbs/05_evaluate.ipynb #f4aba45e
 def _show(text):
     "Print text, with what a terminal would obey made visible."
-    for line in text.split("\n"): print(printable(line))
+    for line in text.split("\n"):
+        print(printable(line))
 
 def _headline(run) -> str:
     return f"{', '.join(run['corpus'])}: {run['protocol']}" + (f". {SYNTHETIC_NOTE}" if run["synthetic"] else "")
@@ -1120,7 +1171,8 @@ def ser_evaluate(
         _show(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "
               f"{found['clips']} clips. {found['run']['audit']}")
         for says in check_run(model, frames)["says"]:
-            if says: _show(says)
+            if says:
+                _show(says)
         print(f"Report: {Path(out_dir or run_folder(model) / 'report') / 'report.html'}")
     one_line(work, "ser_evaluate")
 
@@ -1130,26 +1182,34 @@ def first_words(
     words: int,  # how many; 0: all
 ) -> pd.DataFrame:  # its clips with these words
     "The clips of the first words of a corpus, in alphabetical order."
-    if not words: return corpus
-    if words < 0: raise CorpusError(f"--words {words}: give 1 or more, or 0 for all")
+    if not words:
+        return corpus
+    if words < 0:
+        raise CorpusError(f"--words {words}: give 1 or more, or 0 for all")
     names = _names(corpus["text"])
     there = list(dict.fromkeys(identity(text) for text in sorted(set(corpus["text"])) if identity(text)))
-    if not there: raise CorpusError(f"--words {words}: the corpus names no words")
-    if words > len(there): say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
+    if not there:
+        raise CorpusError(f"--words {words}: the corpus names no words")
+    if words > len(there):
+        say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
     return corpus[names.isin(there[:words])].reset_index(drop=True)
 
 LONG = 500  # clips whose extraction is waited for
 
 def _foresee(corpus, protocols, seed, seeds, max_folds):
     "Say before long work that it will be in vain, unless what stands against it is rejected yet."
-    if len(corpus) < LONG: return
-    try: shared_emotions(corpus) if protocols == "cross" else can_be_judged(corpus, protocols, seed, seeds, max_folds)
-    except EvaluateError as error: say(f"as it stands: {error}")
+    if len(corpus) < LONG:
+        return
+    try:
+        shared_emotions(corpus) if protocols == "cross" else can_be_judged(corpus, protocols, seed, seeds, max_folds)
+    except EvaluateError as error:
+        say(f"as it stands: {error}")
 
 def _ready(corpus, folder, jobs, settings):
     "The features of a corpus, extracted where they are not there yet."
     features = extract(corpus, folder / "features", settings, jobs=jobs)
-    for row in features.rejected.itertuples(): say(f"rejected {row.clip}: {row.reason}")
+    for row in features.rejected.itertuples():
+        say(f"rejected {row.clip}: {row.reason}")
     return features
 
 def _run_name(data_dir) -> str:  # data/tess,data/emodb -> tess+emodb
@@ -1179,7 +1239,8 @@ def ser_run(
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
-        if protocols != "cross": wanted_protocols(protocols)
+        if protocols != "cross":
+            wanted_protocols(protocols)
         check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         several = 1 if members is None and not data_dir else members
@@ -1192,7 +1253,7 @@ def ser_run(
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
         with locked(folder):
-            if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
-            else: found = report_card(features, folder, protocols, *how, seeds, **also)
+            found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
+                     report_card(features, folder, protocols, *how, seeds, **also))
         _show(found.attrs["text"])
     one_line(work, "ser_run")

@@ -26,7 +26,7 @@ from .lib.audio import (array_samples, channels_differ, check_rate, check_sound,
                               load_audio, mono, open_sound, read_bytes, resampled, unlike_channels)
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
-                              SplitError, replace_file)
+                              SplitError, TrainError, replace_file)
 from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
@@ -319,8 +319,8 @@ def probabilities(
     try:
         return _check_answers(predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
                                            min(batch_size, len(frames))))
-    except ModelError as e:
-        raise NoAnswer(f"{self.source}: {e}; train again, or copy the run again") from None
+    except (ModelError, TrainError) as e:
+        raise NoAnswer(f"{self.source}: {e}; copy the run again, or train again") from None
     except SplitError:
         raise PredictError("the run scales each speaker by itself: give recordings of this one (adapt, "
                            "or --speaker FOLDER), or train with normalise='level'") from None
@@ -411,7 +411,7 @@ def _unlike(sound, sr, channel) -> tuple:
     if channel is not None:
         return ()
     if _is_file(sound):
-        said = unlike_channels(_sound(sound))
+        said = unlike_channels(_sound(sound), seconds=60)
     else:
         y = _columns(sound)
         said = channels_differ(y / max(1.0, float(np.abs(y).max())), int(sr)) if y.shape[1] > 1 else ""
@@ -787,6 +787,7 @@ def export(
     Recognizer.load(run)
     if not run.is_dir():
         raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")
+    Run.open(run).verify()
     writers = {".onnx": lambda f: f.write_bytes((run / "model.onnx").read_bytes()), ".zip": lambda f: _zip_run(run, f),
                ".tflite": lambda f: _by_tensorflow(run, f)}
     if path.suffix in writers:

@@ -87,6 +87,8 @@ class TrainSettings:
             if not getattr(self, name) > 0: raise TrainError(f"{name}={getattr(self, name)!r}: must be above 0")
         if self.fit == "readout" and not self.epochs: raise TrainError("fit='readout' needs a number of epochs")
         if not 1 <= self.members <= 50: raise TrainError(f"members={self.members!r}: must be from 1 to 50")
+        if not 0 <= self.seed < 2**32:
+            raise TrainError(f"seed={self.seed!r}: must be from 0 to 2**32 - 1")
         if self.crop < 0: raise TrainError(f"crop={self.crop!r}: must be 0 or more")
         if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
 
@@ -132,7 +134,7 @@ def seed_dropout(model, seed: int, epoch: int):
     "Set every dropout mask from seed and epoch, so that an epoch is the same after a restart."
     for i, layer in enumerate(_layers(model)):
         for gen in getattr(layer, "_seed_generators", []):
-            gen.state.assign(np.array([seed * 1000 + epoch, i], gen.state.dtype))
+            gen.state.assign(np.array([(seed * 1000 + epoch) % 2**32, i], gen.state.dtype))
 
 def _layers(model):
     return model._flatten_layers(include_self=False, recursive=True)
@@ -194,7 +196,10 @@ def predict_rows(
         if weight.sum() == 0: total = np.zeros((len(rows), p.shape[1]))
         for q, r, n in zip(np.asarray(p), b.row, b.mask.sum(1)):
             if r >= 0: total[at[int(r)]] += q * n; weight[at[int(r)]] += n
-    return (total / weight[:, None]).astype(np.float32)
+    p = (total / weight[:, None]).astype(np.float32)
+    if not np.isfinite(p).all():
+        raise TrainError("the network's answer is no number, as its weights are too large: train again, more slowly")
+    return p
 
 def val_scores(p: np.ndarray, labels: np.ndarray) -> dict:  # p [n, n_classes]; labels int [n]
     "Loss, accuracy and UAR of some probabilities."
@@ -527,7 +532,7 @@ def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
     except Exception as e:
         why = (str(e).splitlines() or [type(e).__name__])[0][:120]
         raise TrainError(f"{path}: its weights do not fit the network of the run ({why})") from e
-    lost = [w.path for w in model.trainable_variables if not np.isfinite(np.asarray(w)).all()]
+    lost = [w.path for w in model.weights if not np.isfinite(np.asarray(w)).all()]
     if lost:
         raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
     return model
@@ -1024,8 +1029,9 @@ def ser_train(
     "Train the LSTM on a feature folder; called again after a kill, it goes on."
     def work():
         table = open_features(features)
-        if Path(model_out).suffix not in (".h5", ".keras", ""):
-            raise TrainError(f"{model_out}: must end in .h5 or .keras")
+        if Path(model_out).suffix not in (".h5", ".keras", "") or not Path(model_out).name:
+            raise TrainError(f"model_out={model_out!r}: a file is needed whose name ends in .h5 or .keras")
+        TrainSettings(seed=seed)  # before anything is split by it
         parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
         try: sizes = tuple(int(u) for u in units.split(",")) if units else None
         except ValueError: raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None

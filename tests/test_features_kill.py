@@ -1,8 +1,6 @@
 """Extraction that is killed at any moment loses no finished shard, and ends with the same bytes as an undisturbed one."""
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
 
@@ -75,13 +73,9 @@ def alive(group):
 def test_workers_end_with_a_killed_command(undisturbed, tmp_path):
     corpus, _, _ = undisturbed
     folder, command = tmp_path / "features", [sys.executable, "-m", "ser_nb.features", "--jobs", "2"]
-    process = subprocess.Popen([*command, "--data_dir", str(corpus), "--out_dir", str(folder)], start_new_session=True)
-    while process.poll() is None and len(alive(process.pid)) < 4:  # itself, two workers, and a tracker at least
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    group = kill([*command, "--data_dir", str(corpus), "--out_dir", str(folder)], folder, at=1, alone=True)
     deadline = time.monotonic() + 100
-    while (left := alive(process.pid)) and time.monotonic() < deadline:
+    while (left := alive(group)) and time.monotonic() < deadline:
         time.sleep(0.1)
     for worker in left:
         worker.kill()

@@ -107,11 +107,11 @@ WORDS = [
     *[["ser_run", "--data_dir", "demo", "--out_dir", "made/r", *words] for words in (
         ["--data_dir", "nowhere"], ["--data_dir", "empty"], ["--data_dir", "table.csv"], ["--protocols", "x"],
         ["--protocols", ","], ["--seeds", "0"], ["--seeds", "x"], ["--words", "-1"], ["--members", "0"],
-        ["--epochs", "-1"], ["--normalise", "x"], ["--out_dir", "file"])],
+        ["--epochs", "-1"], ["--normalise", "x"], ["--out_dir", "file"], ["--seed", "-1"])],
     *[["ser_card", "--run", "run", "--features", "features", *words] for words in (
         ["--run", "nowhere"], ["--run", "file"], ["--run", ESCAPE], ["--features", "nowhere"], ["--features", "file"],
         ["--part", "x"], ["--coverage", "2"], ["--coverage", "nan"], ["--risk", "2"], ["--max_clips", "-1"],
-        ["--data_dir", "nowhere"], ["--out_dir", "file"])],
+        ["--data_dir", "nowhere"], ["--out_dir", "file"], ["--seed", "-1"])],
 ]
 
 

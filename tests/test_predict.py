@@ -1,13 +1,17 @@
 """Prediction against what users and networks throw at it: broken sound, forged runs, other runtimes, small machines."""
+import copy
 import hashlib
 import importlib.util
 import io
 import json
+import multiprocessing
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from ser_nb.data import AudioError, demo
 from ser_nb.dataset import split_words
 from ser_nb.features import FeatureError, extract, open_features
 from ser_nb.model import ModelSettings, OnnxNetwork, build_model, check_onnx, named_weights, onnx_model
+from ser_nb.lib import artefact
 from ser_nb.predict import PredictError, Recognizer, export
 from ser_nb.train import TrainSettings, train
 
@@ -222,6 +227,177 @@ def test_moved_zip(run, home, recognizer, clip):
     with zipfile.ZipFile(packed, "w") as z: z.writestr("../../run.json", "{}")
     with pytest.raises(PredictError): Recognizer.load(packed)
     assert not (home.parent / "run.json").exists()
+
+
+def command(*words, **how):
+    "A finished `ser_predict`."
+    return subprocess.run([BIN / "ser_predict", *map(str, words)], capture_output=True, **how)
+
+
+def reseal(folder, name, data):
+    "Put a file into a run, and its hash, as a forger would."
+    hashes = json.loads((folder / "hashes.json").read_text())
+    (folder / name).write_bytes(data)
+    (folder / "hashes.json").write_text(json.dumps({**hashes, name: hashlib.sha256(data).hexdigest()}))
+
+
+@few
+@given(st.integers(0, 10**6), st.binary(max_size=12), st.integers(0, 40), st.booleans())
+def test_forged_zips(run, home, clip, recognizer, at, extra, drop, at_end):
+    "A zip with bytes changed: an error of ours, or the same answers."
+    packed = home / "forged.zip"
+    if not (home / "good.zip").exists(): export(run, home / "good.zip")
+    data = (home / "good.zip").read_bytes()
+    at = max(0, len(data) - 1 - at % 2000) if at_end else at % len(data)
+    packed.write_bytes(data[:at] + extra + data[at + drop :])
+    try: assert Recognizer.load(packed).predict(clip).probabilities == recognizer.predict(clip).probabilities
+    except PredictError as e: assert str(packed) in str(e) and "\n" not in str(e)
+
+
+def bombs(run, home):
+    "Small zips that ask for much: by files that unpack to much, by texts that grow when they are read, by many runs."
+    for name, data in {"model.onnx": bytes(2**28), "normaliser.json": b"[" + b"[]," * 2**24, "run.json": b"[" * 2**22,
+                       "reference.json": b'{"a": [' + b"1," * 2**21 + b"1]}"}.items():
+        folder = shutil.copytree(run, home / "bomb", dirs_exist_ok=True)
+        reseal(folder, name, data)
+        yield Path(shutil.make_archive(home / f"bomb-{name}", "zip", home, "bomb"))
+    with zipfile.ZipFile(home / "runs.zip", "w") as z:
+        for i in range(12_000): z.writestr(f"{'a/' * (i % 50)}{i}/run.json", "{}")
+    yield home / "runs.zip"
+
+
+def test_bombs(run, home, monkeypatch):
+    "Each is refused in little memory, and little of it is read."
+    read = []
+    short = artefact._ShortReads.read
+    monkeypatch.setattr(artefact._ShortReads, "read", lambda self, n=-1: read.append(short(self, n)) or read[-1])
+    for path in bombs(run, home):
+        read.clear()
+        with pytest.raises(PredictError): Recognizer.load(path)
+        assert sum(map(len, read)) < 2 * path.stat().st_size + 200_000
+        code = ("import sys; from ser_nb.predict import PredictError, Recognizer\ntry: Recognizer.load(sys.argv[1])\n"
+                f"except PredictError as e: print(str(e)[:200], {PEAK}, sep=chr(10))")
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+        assert str(path) in done.stdout and int(done.stdout.split()[-1]) < 250, (path, done.stdout)
+
+
+def test_deep_and_wide_texts_in_a_folder(run, home):
+    "What no zip's limits see."
+    for name, data in {"normaliser.json": b'{"mode": "train", "stats": ' + b"[" * 10**6, "hashes.json": b'{"a":' * 10**5,
+                       "reference.json": b'{"known": {' + b'"a": 1e400,' * 10**5 + b'"b": 1}}'}.items():
+        folder = shutil.copytree(run, home / "deep", dirs_exist_ok=True)
+        reseal(folder, name, data) if name != "hashes.json" else (folder / name).write_bytes(data)
+        with pytest.raises(PredictError): Recognizer.load(folder)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("row, value", [(1, 0.0), (1, 1e-300), (1, 1e-42), (1, -1.0), (1, 1e300), (0, 1e300)])
+def test_scales_that_give_no_number(run, home, row, value):
+    folder = shutil.copytree(run, home / "scale", dirs_exist_ok=True)
+    normaliser = json.loads((run / "normaliser.json").read_text())
+    normaliser["stats"][""][row][0] = value
+    reseal(folder, "normaliser.json", json.dumps(normaliser).encode())
+    with pytest.raises(PredictError, match="scale: "): Recognizer.load(folder)
+    shutil.rmtree(folder)
+
+
+def test_weights_that_give_no_number(run, home, clip):
+    import onnx
+    model = onnx.ModelProto.FromString((run / "model.onnx").read_bytes())
+    for w in model.graph.initializer:
+        if not w.name.startswith("const"): w.raw_data = np.full(len(w.raw_data) // 4, 3e38, "<f4").tobytes()
+    folder = shutil.copytree(run, home / "huge")
+    reseal(folder, "model.onnx", model.SerializeToString())
+    for words in ([], ["--timeline"], ["--format", "json"]):
+        done = command(clip, clip.parent, "--run", folder, *words, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "no number" in done.stderr
+        assert str(folder) in done.stderr
+
+
+def test_copies(recognizer, clip, home):
+    "In other processes, which start anew, and in threads."
+    clips = sorted((home / "demo").rglob("*.wav"))[:12]
+    serial = [recognizer.predict(c).probabilities for c in clips]
+    for again in (pickle.loads(pickle.dumps(recognizer)), copy.copy(recognizer), copy.deepcopy(recognizer)):
+        assert [again.predict(c).probabilities for c in clips] == serial and repr(again) == repr(recognizer)
+    with ThreadPoolExecutor(4) as pool:
+        assert [p.probabilities for p in pool.map(recognizer.predict, clips * 3)] == serial * 3
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert [p.probabilities for p in pool.map(recognizer.predict, clips)] == serial
+    assert len(repr(recognizer)) < 600 and repr(recognizer).count("\n") == 0
+
+
+def test_names_that_nobody_obeys(run, home, clip):
+    "Escape characters, formulas, bytes that are no text: in a table, json and csv, and the exit code is right."
+    folder = home / "names"
+    folder.mkdir()
+    names = [b"\x1b[31mred.wav", b"=cmd|' .wav", b"-x.wav", b"two\nlines.wav", b"caf\xe9.wav", "é\u202e.wav".encode()]
+    for name in names: shutil.copy(clip, os.path.join(os.fsencode(folder), name))
+    words = [os.path.join(".", os.fsdecode(name)) for name in names]
+    for format in ("table", "json", "csv"):
+        for words in ([os.path.join(os.fsencode(folder), name) for name in names], [folder]):
+            done = subprocess.run([BIN / "ser_predict", *words, "--run", run, "--format", format], capture_output=True)
+            text = (done.stdout + done.stderr).decode()
+            assert done.returncode == (len(words) == 1)  # one that is no UTF-8 is only taken if it is named
+            assert not any(c in text for c in "\x1b\u202e\udce9") and "é" in text
+            if format == "json": assert len(json.loads(done.stdout)) == len(names)
+            if format == "csv": assert len(done.stdout.decode().splitlines()) == len(names) + 1
+    shutil.copy(clip, folder / "=1+1.wav")
+    assert "\n'=1+1.wav," in command("=1+1.wav", "--run", run, "--format", "csv", cwd=folder, text=True).stdout
+
+
+def test_what_is_no_file(run, home, clip):
+    "A pipe, an endless device, a folder of nothing, and an endless standard input end in a row each."
+    folder = home / "odd files"
+    (folder / "empty").mkdir(parents=True)
+    os.mkfifo(folder / "fifo.wav")
+    shutil.copy(clip, folder / "good.wav")
+    (folder / "phone.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(900))
+    with open("/dev/zero", "rb") as endless:
+        done = command("/dev/zero", folder / "fifo.wav", folder / "empty", folder, "-", "--run", run, "--format", "json",
+                       stdin=endless)
+    rows = {Path(row["name"]).name: row["error"] for row in json.loads(done.stdout)}
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1
+    assert {"zero", "fifo.wav", "empty", "phone.m4a", "standard input", "good.wav"} <= set(rows)
+    assert [name for name, error in rows.items() if not error] == ["good.wav"]
+
+
+def test_channels(run, home, clip):
+    y, sr = sf.read(clip)
+    other = sf.read(sorted((home / "demo").rglob("*.wav"))[40])[0]
+    n = min(len(y), len(other))
+    sf.write(home / "call.wav", np.stack([y[:n], other[:n]], 1), sr, subtype="FLOAT")
+    (row,) = json.loads(command(home / "call.wav", "--run", run, "--format", "json").stdout)
+    assert "--channel" in row["warnings"]
+    for channel, code in (("0", 0), ("1", 0), ("2", 1), ("-1", 1), ("x", 2)):
+        for words in ([], ["--timeline"]):
+            done = command(home / "call.wav", "--run", run, "--channel", channel, *words)
+            assert done.returncode == code and b"Traceback" not in done.stderr
+    assert "channel" not in json.loads(command(home / "call.wav", "--run", run, "--channel", "1", "--format", "json").stdout)[0]["warnings"]
+
+
+def test_where_the_answers_go(run, clip, tmp_path):
+    "A full disk, a reader that leaves, no output at all, a terminal of few letters; and standard input that is closed."
+    def shell(line, **env):
+        line = f"set -o pipefail; {line.replace('ser_predict', f'{BIN}/ser_predict')} "
+        return subprocess.run(["bash", "-c", line, "bash", clip, run], capture_output=True, cwd=tmp_path,
+                              env={**os.environ, **env})
+    for line, code, lines in [('ser_predict "$1" --run "$2" > /dev/full', 2, 1), ('ser_predict "$1" --run "$2" >&-', 2, 1),
+                              ('ser_predict "$1" --run "$2" | true', 0, 0), ('ser_predict - --run "$2" <&-', 1, 1),
+                              ('ser_predict "$1" no.wav --run "$2" | true', 1, 1), ('ser_predict "$1" --run "$2" 2>&-', 0, 0)]:
+        done = shell(line)
+        assert (done.returncode, done.stderr.count(b"\n")) == (code, lines), (line, done)
+    named = shell('cp "$1" é.wav; ser_predict é.wav --run "$2" --format json; rm é.wav', PYTHONIOENCODING="ascii")
+    assert json.loads(named.stdout)[0]["name"] == "é.wav"
+
+
+def test_long_work_is_told(run, home, clip):
+    "In a log, lines say what is planned and done; of a few recordings nothing is said."
+    many = command(*[clip] * 120, "--run", run, text=True).stderr
+    assert many.splitlines()[0] == "answers: 120 recordings" and "in" in many.splitlines()[-1]
+    sf.write(home / "hour.wav", np.tile(sf.read(clip)[0], 120), 16000)
+    assert "timeline: " in command(home / "hour.wav", "--run", run, "--timeline", text=True).stderr
+    assert command(*[clip] * 3, "--run", run, text=True).stderr == ""
 
 
 options = st.fixed_dictionaries({
