@@ -787,6 +787,7 @@ def export(
     Recognizer.load(run)
     if not run.is_dir():
         raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")
+    Run.open(run).verify()
     writers = {".onnx": lambda f: f.write_bytes((run / "model.onnx").read_bytes()), ".zip": lambda f: _zip_run(run, f),
                ".tflite": lambda f: _by_tensorflow(run, f)}
     if path.suffix in writers:

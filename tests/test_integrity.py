@@ -11,7 +11,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,9 +25,9 @@ from ser_nb.lib import files as lib_files
 from ser_nb.lib import runs as lib_runs
 from ser_nb.lib.command import what_happened
 from ser_nb.lib.files import SerError, locked
-from ser_nb.lib.runs import SEALED, Report, Run, parse_hashes
+from ser_nb.lib.runs import SEALED, Report, Run
 from ser_nb.model import ModelSettings
-from ser_nb.predict import Recognizer, ser_predict
+from ser_nb.predict import Recognizer, export, ser_predict
 from ser_nb.train import TrainSettings, load_run, save_model_file, ser_train, train
 from ser_nb.trust import calibrate, read_calibration, ser_card
 
@@ -161,10 +160,11 @@ def test_damaged_files_end_in_one_line(home, run, features, clip, how):
             assert judge(copy, features, home / "nowhere")[0] == 1, name
         if name not in ("model file", "calibration.json"):
             with pytest.raises(SerError): Run.open(copy).verify()
+            with pytest.raises(SerError): export(copy, home / "nowhere.zip")
             assert told(ser_card, run=str(copy), features=str(features.folder), max_clips=2)[0] == 1
             fresh = name == "run.json" and how == "none"  # no run is there any more
             assert told(ser_train, model_out=f"{copy}.h5", **train_again)[0] == (not fresh), name
-    assert not (home / "nowhere").exists()
+    assert not (home / "nowhere").exists() and not (home / "nowhere.zip").exists()
 
 
 def test_damaged_calibration_is_mended_by_who_replaces_it(home, run, features):
