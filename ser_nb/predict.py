@@ -883,6 +883,8 @@ def _show(found, format):
 def _predict_command(clips, run, format, timeline, speaker="", channel=None) -> int:
     "What `ser_predict` does; gives the exit code."
     recognizer, sounds = Recognizer.load(run), _collect(clips)
+    if (recognizer.temperature, recognizer.threshold) == (1, 0):
+        say(f"ser_predict: {run} is not calibrated, so it is never unsure: ser_card can do that")
     if speaker:
         recognizer = _adapted(recognizer, speaker, channel)
     found = (_timelines(recognizer, sounds, channel) if timeline

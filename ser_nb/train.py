@@ -22,6 +22,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
+from .lib.artefact import RATIO, SLACK
 from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
@@ -516,7 +517,7 @@ def _hdf5(path) -> _Memory:
     if path.suffix != ".keras":
         return _Memory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as z:
-        if z.getinfo("model.weights.h5").file_size > 2**31:
+        if z.getinfo("model.weights.h5").file_size > RATIO * len(data) + SLACK:
             raise ValueError("it is too large")
         return _Memory(z.read("model.weights.h5"))
 
