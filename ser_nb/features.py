@@ -46,7 +46,7 @@ from fastcore.basics import patch
 from fastcore.script import Param
 
 from .lib.audio import load_audio
-from .lib.command import main_command, note, one_line, own_processes, plural, progress, say
+from .lib.command import main_command, note, one_line, own_processes, plural, printable, progress, say
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
@@ -1093,7 +1093,8 @@ def _write_hashes(path: Path, hashes: dict[str, str]) -> None:
 def _listing(rows: list[dict]) -> bytes:
     "Rows of a shard as csv."
     text = io.StringIO()
-    writer = csv.DictWriter(text, SHARD_FIELDS, lineterminator="\n")
+    bare = any("\r" in row["clip"] + row["reason"] for row in rows)  # which would end a line if not in quotes
+    writer = csv.DictWriter(text, SHARD_FIELDS, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -1542,20 +1543,16 @@ def extract(
     "Compute the features of a corpus, or what is missing of them."
     folder = Path(out_dir).resolve()
     _check_corpus(corpus)
+    n_clips, corpus = len(corpus), _writable(corpus)
     _check_options(folder, jobs, shard_size, engine, address)
     with _alone(folder):
         _note_others(folder, settings)
         rows = _finished(corpus, folder, settings)
-        todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
-                      if clip not in rows)
-        shards = [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
         with _engine(engine, address):
-            names = _make_shards(shards, folder, settings, jobs, engine, len(rows))
-        del todo, shards
+            names = _make_shards(_missing(corpus, rows, shard_size), folder, settings, jobs, engine, len(rows))
         for name in names:
             rows.update({row.clip: row for row in _read_shard(folder, name)})
         _write_folder(corpus, rows, folder, settings)
-    n_clips = len(corpus)
     del corpus, rows
     features = open_features(out_dir)
     if strict and len(features) < n_clips:
@@ -1585,6 +1582,38 @@ def _check_corpus(corpus: pd.DataFrame) -> None:
     twice = corpus["clip"][corpus["clip"].duplicated()]
     if len(twice):
         raise FeatureError(f"clip {twice.iloc[0]!r} is in the corpus twice; each clip needs a name of its own")
+
+# %% ../nbs/01_features.ipynb #f47b538f
+def _fits(value) -> bool:
+    "Whether a table can hold a text."
+    try:
+        return b"\0" not in str(value).encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _writable(corpus: pd.DataFrame) -> pd.DataFrame:
+    "The corpus without clips that no table can hold, which are left out aloud."
+    left_out, kept = dict(corpus.attrs.get("left_out", {})), np.ones(len(corpus), bool)
+    for column in ("clip", "path", "emotion", "speaker", "text"):
+        fits = np.array([_fits(value) for value in corpus[column]])
+        left_out |= {printable(clip): f"its {column} is no text in UTF-8; rename it, or mend the list"
+                     for clip in corpus["clip"][kept & ~fits]}
+        kept &= fits
+    if kept.all():
+        return corpus
+    if not kept.any():
+        raise FeatureError(f"no clip can be used; {next(iter(left_out))}: {next(iter(left_out.values()))}")
+    whole = corpus[kept].reset_index(drop=True)
+    whole.attrs["left_out"] = left_out
+    return whole
+
+
+def _missing(corpus: pd.DataFrame, rows: dict[str, _Row], shard_size: int) -> list[list[tuple[str, str]]]:
+    "Clip and path of what is not yet there, in shards."
+    todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
+                  if clip not in rows)
+    return [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
 
 # %% ../nbs/01_features.ipynb #f3c1a367
 def _check_options(folder: Path, jobs: int, shard_size: int, engine: str, address: str | None) -> None:
@@ -1700,9 +1729,9 @@ def ser_features(
             settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
-            return extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
+            features = extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
+        for row in features.rejected.itertuples():
+            say(f"rejected {row.clip}: {row.reason}")
+        print(summary(features, time.perf_counter() - start))
 
-    features = one_line(work, "ser_features")
-    for row in features.rejected.itertuples():
-        say(f"rejected {row.clip}: {row.reason}")
-    print(summary(features, time.perf_counter() - start))
+    one_line(work, "ser_features")

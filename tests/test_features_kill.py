@@ -1,6 +1,8 @@
 """Extraction that is killed at any moment loses no finished shard, and ends with the same bytes as an undisturbed one."""
 import os
 import random
+import signal
+import subprocess
 import sys
 import time
 

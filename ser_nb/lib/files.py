@@ -12,6 +12,7 @@ __all__ = ['pd', 'FORMULA', 'PLAIN', 'TEXT_COLUMNS', 'NUMBERS', 'ROWS_AT_ONCE', 
            'json_bytes', 'locked', 'guarded', 'unguarded', 'table_text', 'write_table', 'read_table', 'file_sha256']
 
 # %% ../../nbs/lib/files.ipynb #50fc2099
+import csv
 import errno
 import hashlib
 import json
@@ -262,11 +263,17 @@ def _harmless(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])})
 
 
+def _quotes(table: pd.DataFrame) -> int:
+    "All fields in quotes where one has a carriage return, which is written bare otherwise and read as a line's end."
+    text = [table[name] for name in table if pd.api.types.is_string_dtype(table[name])]
+    return csv.QUOTE_ALL if any(column.str.contains("\r", regex=False).any() for column in text) else csv.QUOTE_MINIMAL
+
+
 def table_text(
     table: pd.DataFrame,
 ) -> str:  # csv
     "A table as csv, in which no text is a formula."
-    return _harmless(table).to_csv(index=False, lineterminator="\n")
+    return _harmless(table).to_csv(index=False, lineterminator="\n", quoting=_quotes(table))
 
 
 def write_table(
@@ -275,7 +282,8 @@ def write_table(
 ) -> None:
     "Write a table as csv, all or nothing; what is no text in UTF-8 is written as an escape."
     with replace_file(path) as temporary:
-        _harmless(table).to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
+        _harmless(table).to_csv(temporary, index=False, lineterminator="\n", quoting=_quotes(table),
+                                errors="backslashreplace")
 
 # %% ../../nbs/lib/files.ipynb #fb0d734f
 TEXT_COLUMNS = {
