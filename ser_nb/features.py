@@ -31,6 +31,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -1648,7 +1649,6 @@ def ser_features(
     emotion_from: str = "",  # and the emotion
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
-    import time
     start = time.perf_counter()
 
     def work():
