@@ -6,20 +6,19 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'one_spelling', 'clip_table', 'leaders',
-           'doubles', 'say_doubles', 'audit', 'verdict', 'contradictions', 'check_split', 'draw_clips', 'draw_groups',
-           'heads', 'class_names', 'label_ids', 'split_random', 'split_words', 'split_speakers', 'split_folders',
-           'kfold', 'leave_one_speaker_out', 'obstacles', 'save_split', 'load_split', 'split_hash', 'part_rows',
-           'frame_stats', 'Normaliser', 'names_hash', 'speakers_of', 'check_normaliser', 'bucket_lengths',
-           'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order',
-           'class_weights', 'train_batches', 'n_batches', 'ahead', 'eval_batches', 'gather_rows', 'mask_frames',
-           'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
+__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'clip_table', 'leaders', 'doubles',
+           'say_doubles', 'audit', 'verdict', 'contradictions', 'check_split', 'draw_clips', 'draw_groups', 'heads',
+           'class_names', 'label_ids', 'split_random', 'split_words', 'split_speakers', 'split_folders', 'kfold',
+           'leave_one_speaker_out', 'obstacles', 'save_split', 'load_split', 'split_hash', 'part_rows', 'frame_stats',
+           'Normaliser', 'names_hash', 'speakers_of', 'check_normaliser', 'bucket_lengths', 'padding_share', 'Windows',
+           'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order', 'class_weights',
+           'train_batches', 'n_batches', 'ahead', 'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames',
+           'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
 import json
 import random
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -30,26 +29,12 @@ import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
-from .lib.audio import load_audio
+from .lib.audio import as_file, load_audio
 from .lib.command import plural
-from .lib.corpora import EMOTIONS, identity
-from .lib.files import SplitError, read_table, replace_file, write_table
+from .lib.corpora import EMOTIONS, identity, one_spelling
+from .lib.files import SplitError, read_table, replace_file, write_file, write_table
 
 pd = lazy.load("pandas")
-
-# %% ../nbs/02_dataset.ipynb #e31a71a6
-def one_spelling(
-    names: Iterable[str],  # of speakers, one a clip
-) -> np.ndarray:  # of text [n]: each name in its most frequent spelling, "" where there is none
-    "Names of which no two differ in spelling alone."
-    names = [str(name) for name in names]
-    count, best = Counter(names), {}
-    for name in sorted(count):
-        held = best.setdefault(identity(name), name)
-        if count[name] > count[held]:
-            best[identity(name)] = name
-    shown = {name: best[identity(name)] if identity(name) else "" for name in count}
-    return np.array([shown[name] for name in names], str)
 
 # %% ../nbs/02_dataset.ipynb #7f0071aa
 PARTS = ("train", "val", "test")
@@ -1104,7 +1089,5 @@ def _check_trains(rows, split):
 
 def _write_wav(path, y, sr):
     "A 16-bit wav, all or nothing; louder than full scale is turned down."
-    import soundfile as sf
-    path.parent.mkdir(parents=True, exist_ok=True)
     y = np.asarray(y, np.float32) / max(1.0, float(np.abs(y).max(initial=0)))
-    with replace_file(path) as temporary: sf.write(temporary, y, sr, subtype="PCM_16", format="WAV")
+    write_file(path, as_file(y, sr))

@@ -25,7 +25,7 @@ import numpy as np
 from .lib.audio import load_audio
 from .lib.command import (command, main_command, one_line, plural, printable, progress, say,
                                 span)
-from .lib.corpora import identity, is_synthetic
+from .lib.corpora import identity, is_synthetic, one_spelling
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
 from .lib.finding import corpus_paths, load_corpus
@@ -33,7 +33,7 @@ from .lib.roles import tell_roles
 from .lib.runs import Report, read_history, read_run, run_folder
 from .data import demo
 from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold, label_ids, obstacles,
-                            one_spelling, part_rows, say_doubles, speakers_of, split_folders, split_random,
+                            part_rows, say_doubles, speakers_of, split_folders, split_random,
                             split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
@@ -335,7 +335,8 @@ def _write_report(out_dir, files: dict):  # name -> bytes
     with locked(out_dir, wait=math.inf):
         clear_unfinished(out_dir)
         report = Report(out_dir)
-        for name, data in files.items(): report.write(name, data)
+        for name, data in files.items():
+            report.write(name, data)
         report.store()
 
 def _report_page(title, found, pred, pictures, surest, sounds) -> str:
@@ -364,7 +365,8 @@ def read_predictions(
         file = run_folder(folder) / "report" / "predictions.csv"
         if not file.is_file(): raise EvaluateError(f"{file}: no such file: judge the run first, with ser_evaluate")
         file = Report.open(file.parent).checked("predictions.csv")
-        with parsing(file, "judge the run again with ser_evaluate", EvaluateError): tables.append(read_table(file))
+        with parsing(file, "judge the run again with ser_evaluate", EvaluateError):
+            tables.append(read_table(file))
         lacking = {"clip", "speaker", "text", "emotion", "predicted", "confidence"} - set(tables[-1])
         if lacking: raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
     if not tables: raise EvaluateError("no run to read predictions of: give a run folder")
@@ -1110,7 +1112,9 @@ def ser_evaluate(
     def work():
         frames = run_features(model, features)
         found = report(model, frames, out_dir or None, part)
-        for clip, why in found.get("no_player", {}).items(): say(f"{clip} has no player in the report: {why}")
+        if lost := found.get("no_player"):
+            clip, why = next(iter(lost.items()))
+            say(f"{plural(len(lost), 'recording')} without a player in the report, such as {clip}: {why}")
         _show(_headline(found["run"]))
         _show(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string(na_rep=""))
         _show(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "
@@ -1187,7 +1191,8 @@ def ser_run(
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
-        if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
-        else: found = report_card(features, folder, protocols, *how, seeds, **also)
+        with locked(folder):
+            if protocols == "cross": found = cross_corpus(features, folder / "cross", *how, **also)
+            else: found = report_card(features, folder, protocols, *how, seeds, **also)
         _show(found.attrs["text"])
     one_line(work, "ser_run")

@@ -8,14 +8,15 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
            'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
-           'GROUP', 'PANELS', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES',
+           'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES',
            'VOICE_FRAMES', 'FAMILY_FIELDS', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters',
            'contrast_bands', 'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times',
            'rms', 'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc',
            'delta', 'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames',
            'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features',
-           'clip_features', 'plot_family', 'plot_features', 'file_features', 'make_shard', 'read_seal', 'Features',
-           'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features']
+           'clip_features', 'plot_family', 'plot_features', 'memory_of', 'file_features', 'make_shard', 'read_seal',
+           'Features', 'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families',
+           'ser_features']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -24,6 +25,7 @@ import functools
 import hashlib
 import importlib
 import io
+import itertools
 import json
 import math
 import os
@@ -41,12 +43,12 @@ from typing import NamedTuple
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
 
-from .lib.audio import load_audio, read_bytes
-from .lib.command import note, one_line, own_processes, plural, progress, say
+from .lib.audio import load_audio
+from .lib.command import main_command, note, one_line, own_processes, plural, progress, say
 from .lib.corpora import is_synthetic
-from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file
+from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
 from .lib.roles import tell_roles
 
@@ -220,9 +222,9 @@ class FeatureSettings:
     db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
 
     def __post_init__(self):
-        for field, wrong, needed in _checks(self):
+        for name, wrong, needed in _checks(self):
             if wrong:
-                raise FeatureError(f"{field}={getattr(self, field)!r} cannot work: {needed}")
+                raise FeatureError(f"{name}={getattr(self, name)!r} cannot work: {needed}")
 
 # %% ../nbs/01_features.ipynb #ad981319
 def _is_int(value, low: int, high: float = math.inf) -> bool:
@@ -248,11 +250,11 @@ def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     window = s.win_length or s.n_fft
     yield "hop_length", not _is_int(s.hop_length, 1, window), (
         f"1 to {window} samples are needed; a hop longer than the window skips samples")
-    for field in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
-        yield field, not isinstance(getattr(s, field), bool), "True or False is needed"
-    for field in ("top_db", "db_range"):
-        value = getattr(s, field)
-        yield field, value is not None and not _is_real(value, 1e-3), "None or a number of dB above 0 is needed"
+    for name in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
+        yield name, not isinstance(getattr(s, name), bool), "True or False is needed"
+    for name in ("top_db", "db_range"):
+        value = getattr(s, name)
+        yield name, value is not None and not _is_real(value, 1e-3), "None or a number of dB above 0 is needed"
     yield "vad", s.vad is not None and not _is_int(s.vad, 0, 3), "None or 0, 1, 2 or 3 is needed"
     yield "vad", s.vad is not None and s.sr not in VAD_RATES, f"it needs sr to be one of {VAD_RATES}"
     yield from _mel_checks(s)
@@ -650,9 +652,9 @@ def spectral_contrast(
     bands, T = contrast_bands(settings.sr, settings.n_fft, settings.n_bands), len(S)
     counts = np.array([count for _, _, count in bands])
     ends, best = np.cumsum(counts), np.empty((2 * T, counts.sum()), np.float32)
-    for (start, stop, count), end in zip(bands, ends):
-        ordered = np.sort(S[:, start:stop], axis=1)
-        best[:T, end - count : end], best[T:, end - count : end] = ordered[:, -count:], ordered[:, :count]
+    for t, ((start, stop, count), end) in itertools.product(range(0, T, ROWS), zip(bands, ends)):
+        ordered, u = np.sort(S[t : t + ROWS, start:stop], axis=1), min(t + ROWS, T)
+        best[t:u, end - count : end], best[T + t : T + u, end - count : end] = ordered[:, -count:], ordered[:, :count]
     both = np.add.reduceat(np.sqrt(best, out=best), ends - counts, axis=1) / counts.astype(np.float32)
     db = power_to_db(both, settings.db_range, np.concatenate([starts, np.add(starts, T)]))
     return db[:T] - db[T:]
@@ -669,7 +671,8 @@ def zero_crossing_rate(
     negative = y < -1e-10
     np.cumsum(negative[1:] != negative[:-1], out=total[beyond + 1 : beyond + len(y)])
     total[beyond + len(y) :] = total[beyond + len(y) - 1]
-    return ((total[n_fft - 1 :] - total[: 1 - n_fft])[:: settings.hop_length, None] / n_fft).astype(np.float32)
+    after, before = (part[:: settings.hop_length, None] for part in (total[n_fft - 1 :], total[: 1 - n_fft]))
+    return ((after - before) / n_fft).astype(np.float32)
 
 # %% ../nbs/01_features.ipynb #4d81aac3
 DEPTH = 16  # samples on either side that a value between samples is made from
@@ -786,7 +789,8 @@ def path_posterior(
     cost: np.ndarray,  # [T - 1, clips, from, to]
 ) -> np.ndarray:  # probability [T, clips, states], sums to 1 over the states
     "How probable each state is, over all paths (forward-backward algorithm)."
-    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), np.exp(-SHARPNESS * cost)
+    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), -SHARPNESS * cost
+    np.exp(M, out=M)
     A, B = E.copy(), np.ones_like(E)
     A[0] /= A[0].sum(1, keepdims=True)
     for t in range(1, len(E)):
@@ -981,6 +985,28 @@ def plot_features(
     return fig
 
 # %% ../nbs/01_features.ipynb #7727b04f
+ROOM = 1.5e9  # bytes that one clip may take: an hour at the default settings, and four processes fit in 8 GB
+
+
+def memory_of(
+    n: int,  # samples
+    settings: FeatureSettings,
+) -> float:  # bytes, the samples among them
+    "Memory that the features of a clip take while they are computed."
+    s, T = settings, n_frames(n, settings)
+    spectrogram = T * (s.n_fft // 2 + 1) * bool(s.n_mfcc or s.logmel or s.n_chroma or s.n_bands)
+    copies = 9 if s.n_chroma and s.tuning is None else 4
+    return 4 * T * s.n_features + max(14 * n, 8 * n + copies * spectrogram, 4 * n + 1600 * T * s.pitch)
+
+
+def _check_room(n: int, settings: FeatureSettings) -> None:
+    "Raise FeatureError for a clip that is too long to be computed at once."
+    if (needed := memory_of(n, settings)) > ROOM:
+        raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of "
+                           f"memory, and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
+                           "shorter n_fft, or go along it with ser_predict --timeline")
+
+# %% ../nbs/01_features.ipynb #f4b7b0e8
 def file_features(
     path: str | Path,  # an audio file
     settings: FeatureSettings = FeatureSettings(),
@@ -990,14 +1016,25 @@ def file_features(
     return row, None if y is None else _compute([y], settings)[0]
 
 
+def _state(path: str | Path) -> tuple | None:
+    "What changes where a file is written to or replaced."
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _read_clip(path: str | Path, settings: FeatureSettings) -> tuple[dict, np.ndarray | None]:
     "What is known of a file before its features, and its trimmed samples; None if there is a reason."
-    row = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}
+    row, before = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}, _state(path)
     try:
-        data = read_bytes(path, str(path))
-        row["sha256"] = hashlib.sha256(data).hexdigest()
-        y, sr = load_audio(io.BytesIO(data), settings.sr)
+        row["sha256"] = file_sha256(path)
+        y, sr = load_audio(path, settings.sr)
+        _check_room(len(y), settings)
         trimmed = _prepare(y, settings)
+        if _state(path) != before:
+            raise FeatureError("it was written to while it was read; run it again when that is done")
     except AudioError as error:
         return {**row, "reason": f"{error.problem}: {error.detail}"}, None
     except (FeatureError, OSError) as error:
@@ -1276,8 +1313,7 @@ def _make_shards(
 # %% ../nbs/01_features.ipynb #b5d72841
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     "Write a table, sorted by clip."
-    with replace_file(path) as temporary:
-        table.sort_values("clip").to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
+    write_table(table.sort_values("clip"), path)
 
 
 def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> None:
@@ -1406,7 +1442,7 @@ class Features:
         folder, shards, starts, sizes = self._places
         n = self.settings.n_features
         if shards[i] not in self._sound:
-            self._check(shards[i])
+            _check_shard(self, shards[i])
         with open(f"{folder}/{shards[i]}.npy", "rb") as file:
             file.seek(HEADER + 4 * n * int(starts[i]))
             return np.fromfile(file, np.float32, n * int(sizes[i])).reshape(-1, n)
@@ -1415,12 +1451,6 @@ class Features:
     def _sound(self) -> set[str]:
         "Shards whose hash was right when they were read first."
         return set()
-
-    def _check(self, shard: str) -> None:
-        file = f"shards/{shard}.npy"
-        if self.seal and file_sha256(self.folder / file) != self.seal["files"].get(file):
-            raise FeatureError(f"{self.folder}: {file} is missing or damaged; run ser_features on it again")
-        self._sound.add(shard)
 
     @functools.cached_property
     def _places(self) -> tuple[str, list, np.ndarray, np.ndarray]:
@@ -1433,10 +1463,20 @@ class Features:
         columns = [self.index[name].tolist() for name in ("clip", "sha256", "emotion", "speaker", "text")]
         return hashlib.sha256(json.dumps([self.settings.hash, sorted(zip(*columns))]).encode()).hexdigest()
 
-    @property
-    def rejected(self) -> pd.DataFrame:
-        "Clips that could not be used: clip, path and reason."
-        return read_table(self.folder / "rejected.csv")
+
+
+@patch(as_prop=True)
+def rejected(self: Features) -> pd.DataFrame:
+    "Clips that could not be used: clip, path and reason."
+    return read_table(self.folder / "rejected.csv")
+
+
+def _check_shard(features: Features, shard: str) -> None:
+    "Raise FeatureError for a shard whose bytes are not those that were written; each is looked at once."
+    file = f"shards/{shard}.npy"
+    if features.seal and file_sha256(features.folder / file) != features.seal["files"].get(file):
+        raise FeatureError(f"{features.folder}: {file} is missing or damaged; run ser_features on it again")
+    features._sound.add(shard)
 
 # %% ../nbs/01_features.ipynb #999248ce
 def _check_hashes(folder: Path, seal: dict, files: list[str]) -> None:
@@ -1454,7 +1494,8 @@ def _check_folder(folder: Path, settings: FeatureSettings, index: pd.DataFrame) 
     lacking = {"clip", "sha256", "emotion", "speaker", "text", "n_frames", "shard", "start"} - set(index)
     if lacking:
         raise FeatureError(f"index.csv has no column {sorted(lacking)[0]!r}")
-    if not len(index) or index["clip"].duplicated().any() or (index["start"] < 0).any() or (index["n_frames"] < 1).any():
+    outside = (index["start"] < 0) | (index["n_frames"] < 1)
+    if not len(index) or index["clip"].duplicated().any() or outside.any():
         raise FeatureError("index.csv is damaged")
     ends = (index["start"] + index["n_frames"]).groupby(index["shard"]).max()
     for shard, end in ends.items():
@@ -1625,7 +1666,7 @@ def pick_families(
     return FeatureView(features.folder, settings, features.index, features.seal)
 
 # %% ../nbs/01_features.ipynb #593d6eaa
-@call_parse
+@main_command
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 from fastcore.basics import patch
 from fastcore.script import Param
 
 from .lib.artefact import LIMITS, NEEDED, check_json, numbers, parse_object, read_folder, read_zip
-from .lib.audio import (array_samples, check_rate, check_sound, cut, file_blocks, find_sounds, load_audio, mono,
-                              read_bytes, resampled)
+from .lib.audio import (array_samples, channels_differ, check_rate, check_sound, cut, file_blocks, find_sounds,
+                              load_audio, mono, open_sound, read_bytes, resampled, unlike_channels)
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
                               SplitError, replace_file)
@@ -35,8 +34,8 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['UNSURE', 'LEAST', 'UNITS', 'MANY', 'PIPED', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'NoAnswer',
-           'export', 'ser_predict']
+__all__ = ['UNSURE', 'LEAST', 'UNITS', 'MANY', 'FORMATS', 'Prediction', 'Predictions', 'Recognizer', 'NoAnswer', 'export',
+           'ser_predict']
 
 # %% ../nbs/06_predict.ipynb #eb6f9475
 UNSURE = "unsure"
@@ -344,87 +343,114 @@ def _judge(recognizer, frames: dict) -> list:  # name -> frames [T, n_features]
     return [Prediction(name, dict(zip(recognizer.labels, row.tolist())), recognizer.threshold, _warnings(recognizer, x))
             for (name, x), row in zip(frames.items(), q)]
 
+# %% ../nbs/06_predict.ipynb #28db05f0
+def _longest(settings) -> float:  # seconds
+    "The longest recording whose frames take no more memory than those of some minutes do."
+    return 2**25 * settings.hop_length / settings.sr / max(settings.n_fft // 2 + 1, settings.n_features)
+
+def _check_length(seconds, settings, name):
+    if seconds > _longest(settings):
+        raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
+
 # %% ../nbs/06_predict.ipynb #c2e0eab9
-def _opened(data, name):
-    "Bytes as an open file with a name."
-    file = io.BytesIO(data)
-    file.name = name
-    return file
+class _Bytes(io.BytesIO):
+    "The bytes of a recording, to be read more than once."
+    def __init__(self, data, name):
+        super().__init__(data)
+        self.name = name
 
 def _sound(sound):
-    "A path, an open file, or numbers; what was left out before is raised."
+    "A path, bytes, or numbers; what was left out before is raised."
     if isinstance(sound, AudioError):
         raise sound
+    if isinstance(sound, _Bytes):
+        sound.seek(0)
+        return sound
     if isinstance(sound, memoryview) and sound.format not in ("B", "b", "c"):
         return np.asarray(sound)
     if isinstance(sound, (bytes, bytearray, memoryview)):
-        return _opened(sound, "bytes")
-    if isinstance(sound, os.PathLike):
-        return Path(os.fsdecode(sound))
-    if isinstance(sound, str) or hasattr(sound, "read"):
-        return sound
+        return _Bytes(sound, "bytes")
+    if hasattr(sound, "read"):
+        return _Bytes(read_bytes(sound, _name(sound)), _name(sound))
+    return Path(os.fsdecode(sound)) if isinstance(sound, (str, os.PathLike)) else _array(sound)
+
+def _array(sound) -> np.ndarray:
+    "What is no file as an array."
     try:
         return np.asarray(sound.detach().cpu() if hasattr(sound, "detach") else sound)
     except Exception as e:  # of many kinds: it may be anything
         raise AudioError("array", "not samples", f"{type(sound).__name__} ({str(e)[:80]}); a path, bytes, an open file "
                          "or numbers [n] or [n, channels] are needed, with their rate as sr") from None
 
-def _is_file(sound) -> bool: return isinstance(sound, (str, Path)) or hasattr(sound, "read")
-
-def _check_length(seconds, settings, name):
-    cells = seconds * settings.sr / settings.hop_length * max(settings.n_fft // 2 + 1, settings.n_features)
-    if cells > 2**25:
-        raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
+def _is_file(sound) -> bool: return isinstance(sound, (Path, _Bytes))
 
 def _name(sound) -> str:
-    if isinstance(sound, AudioError):
-        return sound.name
-    if hasattr(sound, "read"):
-        return str(getattr(sound, "name", "audio stream"))
     if isinstance(sound, (bytes, bytearray)):
         return "bytes"
+    if hasattr(sound, "read") or isinstance(sound, AudioError):
+        return str(getattr(sound, "name", "audio stream"))
     return os.fsdecode(sound) if isinstance(sound, (str, os.PathLike)) else "array"
 
-def _check_header(sound, settings):
-    "Raise for a file that is too long; what else may be wrong with it is found when it is read."
-    if hasattr(sound, "read"):
-        sound = _opened(read_bytes(sound, _name(sound)), _name(sound))
-    elif not os.path.isfile(sound):
-        return sound
-    try:
-        info = sf.info(sound if hasattr(sound, "read") else str(sound))
-    except (sf.SoundFileError, ValueError, TypeError):
-        info = None
-    if info and info.samplerate and info.frames < 2**62:
-        _check_length(info.frames / info.samplerate, settings, _name(sound))
-    if hasattr(sound, "read"):
-        sound.seek(0)
-    return sound
+# %% ../nbs/06_predict.ipynb #c0ffee05
+def _columns(y) -> np.ndarray:  # [n, channels]
+    "An array with one column a channel."
+    if y.ndim < 2:
+        return y.reshape(-1, 1)
+    return y if y.shape[1] <= y.shape[0] else y.T
+
+def _picked(y, channel) -> np.ndarray:
+    "One channel of an array, or all of it."
+    if channel is None or y.dtype.kind not in "fiu" or y.ndim > 2:
+        return y
+    if channel not in range(n := _columns(y).shape[1]):
+        raise AudioError("array", "no such channel", f"{channel}: it has {plural(n, 'channel')}, counted from 0")
+    return np.ascontiguousarray(_columns(y)[:, channel])
+
+def _unlike(sound, sr, channel) -> tuple:
+    "A note where channels hold different sound, and none was picked."
+    if channel is not None:
+        return ()
+    if _is_file(sound):
+        said = unlike_channels(_sound(sound))
+    else:
+        y = _columns(sound)
+        said = channels_differ(y / max(1.0, float(np.abs(y).max())), int(sr)) if y.shape[1] > 1 else ""
+    return (said,) if said else ()
 
 # %% ../nbs/06_predict.ipynb #c43d1a3a
 @patch
 def frames(
     self: Recognizer,
-    sound,                    # path, bytes of a file, open binary file, or samples
-    sr: int | None = None,    # rate of samples in Hz; None: that of the run
+    sound,                      # path, bytes of a file, open binary file, or samples
+    sr: int | None = None,      # rate of samples in Hz; None: that of the run
+    channel: int | None = None, # which one to take, counted from 0; None: the mean of all
 ) -> np.ndarray:  # [T, n_features], as in training
     "From a sound to frames."
     rate, sound = self.settings.sr, _sound(sound)
     if _is_file(sound):
-        y = load_audio(_check_header(sound, self.settings), rate)[0]
+        y = load_audio(sound, rate, channel=channel, max_duration=_longest(self.settings))[0]
     else:
-        y = array_samples(sound, rate if sr is None else sr, rate)
+        y = array_samples(_picked(sound, channel), rate if sr is None else sr, rate)
     _check_length(len(y) / rate, self.settings, _name(sound))
     return clip_features(y, self.settings)
+
+def _hear(recognizer, sound, sr, channel) -> tuple:  # frames, notes
+    "Frames of a sound, and what is odd about its channels."
+    sound = _sound(sound)
+    return recognizer.frames(sound, sr, channel), _unlike(sound, sr or recognizer.settings.sr, channel)
+
+def _with_notes(answer, notes) -> Prediction: return replace(answer, warnings=(*answer.warnings, *notes))
 
 @patch
 def predict(
     self: Recognizer,
-    sound,                    # path, bytes of a file, open binary file, or samples
-    sr: int | None = None,    # rate of samples in Hz; None: that of the run
+    sound,                      # path, bytes of a file, open binary file, or samples
+    sr: int | None = None,      # rate of samples in Hz; None: that of the run
+    channel: int | None = None, # which one to take, counted from 0; None: the mean of all
 ) -> Prediction:
     "The emotion of one recording."
-    return _judge(self, {Path(_name(sound)).name: self.frames(sound, sr)})[0]
+    frames, notes = _hear(self, sound, sr, channel)
+    return _with_notes(_judge(self, {Path(_name(sound)).name: frames})[0], notes)
 
 # %% ../nbs/06_predict.ipynb #c0ffee04
 def _in_folder(folder) -> list:
@@ -458,10 +484,11 @@ def adapt(
     self: Recognizer,
     sounds,                    # folder or list of recordings of one speaker; no labels are needed
     sr: int | None = None,     # rate in Hz, of recordings that are samples
+    channel: int | None = None,  # which one to take, counted from 0; None: the mean of all
 ) -> Recognizer:  # another one, for this speaker
     "Set the scale of a new voice, for runs trained with normalise='speaker'."
     _check_by_speaker(self)
-    frames = [self.frames(sound, sr) for sound in _recordings(sounds)]
+    frames = [self.frames(sound, sr, channel) for sound in _recordings(sounds)]
     if not frames:
         raise PredictError("no recordings of the speaker: at least one is needed")
     return _on_scale(self, frames)
@@ -481,16 +508,17 @@ def _judge_each(recognizer, frames: dict) -> dict:  # key -> answer
             return {key: Prediction(str(key), error=str(e)) for key in frames}
     return {key: answer for key, x in frames.items() for answer in _judge_each(recognizer, {key: x}).values()}
 
-def _answers(recognizer, sounds: list) -> list:
+def _answers(recognizer, sounds: list, channel=None) -> list:
     "One answer a sound, with an error where there is none."
-    frames, errors = {}, {}
+    frames, notes, errors = {}, {}, {}
     for i, sound in enumerate(sounds):
         try:
-            frames[i] = recognizer.frames(sound)
+            frames[i], notes[i] = _hear(recognizer, sound, None, channel)
         except (SerError, MemoryError) as e:
             errors[i] = _reason(e)
     good = _judge_each(recognizer, frames) if frames else {}
-    return [replace(good[i], name=_name(sound)) if i in good else Prediction(_name(sound), error=errors[i])
+    answers = {i: _with_notes(answer, notes[i]) for i, answer in good.items()}
+    return [replace(answers.get(i, Prediction("", error=errors.get(i, ""))), name=_name(sound))
             for i, sound in enumerate(sounds)]
 
 def _some_answered(found: Predictions, source) -> Predictions:
@@ -514,6 +542,7 @@ def predict_many(
     sounds: str | Path | list,       # a folder, or paths and arrays
     progress: bool | None = None,    # say how far it is; None: of many, at a terminal or in a command
     jobs: int | None = None,         # threads; None: one a core
+    channel: int | None = None,      # which one to take, counted from 0; None: the mean of all
 ) -> Predictions:  # one a recording, in the order given; what a folder leaves out has an error
     "The emotions of many recordings, going past bad ones."
     from concurrent.futures import ThreadPoolExecutor
@@ -524,7 +553,7 @@ def predict_many(
     found, pool = Predictions(), ThreadPoolExecutor(jobs or os.cpu_count())
     try:
         with _progress(len(sounds), "answers", "recording", progress) as bar:
-            for answers in pool.map(lambda group: _answers(self, group), groups):
+            for answers in pool.map(lambda group: _answers(self, group, channel), groups):
                 found += answers
                 bar.update(len(answers))
     finally:
@@ -595,34 +624,32 @@ def stream(
     blocks = resampled(blocks, rate, self.settings.sr)
     return _sure(_judged(self, blocks, *_window_sizes(self, window, hop), 1, "stream"))
 
-def _n_windows(path, sr, window, hop) -> int | None:
-    "How many windows a file has, as far as its header says."
-    try:
-        info = sf.info(path) if os.path.isfile(path) else None
-    except (sf.SoundFileError, ValueError, TypeError):
-        info = None
-    if info is None or not info.samplerate or info.frames >= 2**62:
-        return None
-    return 1 + max(0, math.ceil((info.frames / info.samplerate * sr - window) / hop))
+def _n_windows(sound, sr, window, hop) -> int | None:
+    "How many windows a recording has, as far as its header says."
+    with open_sound(sound) as opened:
+        seconds = None if opened.frames is None else opened.frames / opened.rate
+    return None if seconds is None else 1 + max(0, math.ceil((seconds * sr - window) / hop))
 
 @patch
 def timeline(
     self: Recognizer,
-    path: str | Path,              # an audio file of any length
+    sound,                         # path, bytes of a file, or open binary file, of any length
     window: float | None = None,   # seconds that one answer is for; None: as long as the training clips
     hop: float | None = None,      # seconds from one to the next; None: half a window
     progress: bool | None = None,  # say how far it is; None: of many windows, at a terminal or in a command
+    channel: int | None = None,    # which one to take, counted from 0; None: the mean of all
 ) -> Predictions:  # one a window, with start and stop
     "The emotions along a recording."
-    if not isinstance(path, (str, os.PathLike)):
-        raise PredictError(f"{_name(path)}: a timeline needs a file's path")
-    path, sizes, found = os.fsdecode(path), _window_sizes(self, window, hop), Predictions()
-    with _progress(_n_windows(path, self.settings.sr, *sizes), "timeline", "window", progress) as bar:
-        for answer in _judged(self, file_blocks(path, self.settings.sr), *sizes, 32, Path(path).name):
-            found.append(answer)
+    sound, sizes, sr, found = _sound(sound), _window_sizes(self, window, hop), self.settings.sr, Predictions()
+    if not _is_file(sound):
+        raise PredictError("a timeline needs a file: give its path, its bytes or the open file; stream takes samples")
+    n, notes, name = _n_windows(_sound(sound), sr, *sizes), _unlike(sound, sr, channel), Path(_name(sound)).name
+    with _progress(n, "timeline", "window", progress) as bar:
+        for answer in _judged(self, file_blocks(_sound(sound), sr, channel=channel), *sizes, 32, name):
+            found.append(_with_notes(answer, notes))
             bar.update()
     if not found:
-        raise AudioError(path, "no samples", "it has a header and no sound; copy or record it again")
+        raise AudioError(_name(sound), "no samples", "it has a header and no sound; copy or record it again")
     return _some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #6990c207
@@ -785,16 +812,14 @@ def _saved_folder(run, path):
         shutil.move(Path(folder) / "model", path)
 
 # %% ../nbs/06_predict.ipynb #e7c4ad84
-PIPED = 2**28  # bytes of standard input: three quarters of an hour, as a wav of 48 kHz
-
 def _standard_input():
-    "What is piped in, as an open file, or why there is none."
+    "What is piped in, or why there is none."
     if sys.stdin is None or sys.stdin.closed:
         return AudioError("standard input", "closed", "pipe a recording into it")
-    data = sys.stdin.buffer.read(PIPED + 1)
-    if len(data) > PIPED:
-        return AudioError("standard input", "too long", f"over {PIPED:,} bytes; save it to a file")
-    return _opened(data, "standard input")
+    try:
+        return _Bytes(read_bytes(sys.stdin.buffer, "standard input"), "standard input")
+    except AudioError as e:
+        return e
 
 def _collect(clips) -> list:  # paths, standard input, and errors
     "What the words of a command line stand for."
@@ -811,13 +836,11 @@ def _collect(clips) -> list:  # paths, standard input, and errors
             found.append(Path(clip))
     return found
 
-def _timelines(recognizer, sounds) -> Predictions:
+def _timelines(recognizer, sounds, channel=None) -> Predictions:
     found = Predictions()
     for sound in sounds:
-        if hasattr(sound, "read"):
-            raise PredictError("a timeline needs a file, not standard input")
         try:
-            found += [replace(p, name=str(sound)) for p in recognizer.timeline(_sound(sound))]
+            found += [replace(p, name=_name(sound)) for p in recognizer.timeline(sound, channel=channel)]
         except (AudioError, FeatureError, NoAnswer, MemoryError) as e:
             found.append(Prediction(_name(sound), error=_reason(e), start=0.0, stop=0.0))
     return _some_answered(found, recognizer.source)
@@ -825,14 +848,14 @@ def _timelines(recognizer, sounds) -> Predictions:
 FORMATS = {"table": str, "json": Predictions.to_json, "csv": lambda table: table.to_csv().rstrip("\n")}
 
 # %% ../nbs/06_predict.ipynb #8fe357a5
-def _adapted(recognizer, folder) -> Recognizer:
+def _adapted(recognizer, folder, channel=None) -> Recognizer:
     "A recognizer for the speaker of a folder; what can't be used there is named and left out."
     _check_by_speaker(recognizer)
     sounds, good = _recordings(folder), []
     with _progress(len(sounds), "the speaker", "recording", None) as bar:
         for sound in sounds:
             try:
-                good.append(recognizer.frames(sound))
+                good.append(recognizer.frames(sound, channel=channel))
             except (AudioError, FeatureError) as e:
                 say(f"ser_predict: {_name(sound)} says nothing of the speaker: {_reason(e)}")
             bar.update()
@@ -856,12 +879,13 @@ def _show(found, format):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-def _predict_command(clips, run, format, timeline, speaker="") -> int:
+def _predict_command(clips, run, format, timeline, speaker="", channel=None) -> int:
     "What `ser_predict` does; gives the exit code."
     recognizer, sounds = Recognizer.load(run), _collect(clips)
     if speaker:
-        recognizer = _adapted(recognizer, speaker)
-    found = _timelines(recognizer, sounds) if timeline else recognizer.predict_many(sounds)
+        recognizer = _adapted(recognizer, speaker, channel)
+    found = (_timelines(recognizer, sounds, channel) if timeline
+             else recognizer.predict_many(sounds, channel=channel))
     _show(found, format)
     failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
     n = len(set(failed)) if timeline else len(failed)
@@ -883,7 +907,8 @@ def ser_predict(
     format: Param("what to print", str, choices=["table", "json", "csv"]) = "table",
     timeline: bool = False,  # windows along each recording instead of one answer
     speaker: str = "",  # folder of recordings of the one who speaks, for runs trained with normalise=speaker
+    channel: int | None = None,  # which channel to hear, counted from 0; by default the mean of all
 ):
     "Say the emotion in recordings. Exit code: 0 all have an answer, 1 some have not, 2 nothing could be done."
-    sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker)),
+    sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker, channel)),
                       "ser_predict", code=2))

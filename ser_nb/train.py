@@ -23,12 +23,12 @@ import lazy_loader as lazy
 import numpy as np
 
 from .lib.command import main_command, one_line, progress as told
-from .lib.corpora import is_synthetic
+from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
-                            label_ids, load_split, mask_frames, n_batches, one_spelling, part_rows, save_split,
+                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split,
                             speakers_of, split_folders, split_hash, split_random, split_speakers, split_words,
                             train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
@@ -470,7 +470,8 @@ def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
         try:
             h5py.File = InMemory
             model.save_weights(name)
-        finally: h5py.File = real
+        finally:
+            h5py.File = real
     if not image:  # a keras that opens its files in another way
         image.append(name.read_bytes())
         name.unlink()
@@ -507,15 +508,18 @@ class _Memory(io.BytesIO):
 def _hdf5(path) -> _Memory:
     "The weights in a file ending in .weights.h5, .h5 or .keras."
     data = path.read_bytes()
-    if path.suffix != ".keras": return _Memory(data)
+    if path.suffix != ".keras":
+        return _Memory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as z:
-        if z.getinfo("model.weights.h5").file_size > 2**31: raise ValueError("it is too large")
+        if z.getinfo("model.weights.h5").file_size > 2**31:
+            raise ValueError("it is too large")
         return _Memory(z.read("model.weights.h5"))
 
 def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
     "Take weights, and nothing else, from a file, if names and shapes match."
     path = Path(path)
-    if not path.is_file(): raise TrainError(f"{path}: no such file")
+    if not path.is_file():
+        raise TrainError(f"{path}: no such file")
     try:
         with warnings.catch_warnings(action="ignore"):
             model.set_weights([np.full(w.shape, np.nan) if "float" in str(w.dtype) else w for w in model.get_weights()])
@@ -524,7 +528,8 @@ def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
         why = (str(e).splitlines() or [type(e).__name__])[0][:120]
         raise TrainError(f"{path}: its weights do not fit the network of the run ({why})") from e
     lost = [w.path for w in model.trainable_variables if not np.isfinite(np.asarray(w)).all()]
-    if lost: raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
+    if lost:
+        raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
     return model
 
 # %% ../nbs/04_train.ipynb #e8770868
@@ -662,7 +667,8 @@ def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
     data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
     p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
     worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4: raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
+    if not worst <= 1e-4:
+        raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
 
 def seal_run(
@@ -690,7 +696,8 @@ def seal_run(
 # %% ../nbs/04_train.ipynb #a307523c
 def _show_clips(model, features, rows, y, normaliser, s, weights, epoch, n_classes, tick) -> dict:  # loss, accuracy
     "Show the training clips once, or fit the readout to all epochs."
-    if s.fit == "readout": return fit_readout(model, features, rows, y, normaliser, s, weights, tick=tick)
+    if s.fit == "readout":
+        return fit_readout(model, features, rows, y, normaliser, s, weights, tick=tick)
     batches = train_batches(features, rows, y, normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
                             buckets=train_buckets(features, rows, s), sampling=s.sampling, weights=weights,
                             augment=change_clips(features, s))
@@ -733,13 +740,16 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress)
     run = describe_run(features, split, model_settings, s)
     with locked(out_dir):
         files, finished = _open_folder(out_dir, run, split, overwrite)
-        if finished: return out_dir
+        if finished:
+            return out_dir
         seed_everything(s.seed)
         model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
         draw_bands(model, s.seed)
-        if s.fit == "readout": draw_memory(model, s.seed)
+        if s.fit == "readout":
+            draw_memory(model, s.seed)
         history = read_history(out_dir) if "history.csv" in files.hashes else pd.DataFrame()
-        if len(history): load_weights(model, files.checked(_epoch_name(len(history) - 1)))
+        if len(history):
+            load_weights(model, files.checked(_epoch_name(len(history) - 1)))
         history, normaliser = _train_on(model, features, split, run, files, s, history, progress)
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(_epoch_name(best)))
@@ -805,13 +815,15 @@ def run_features(path: str | Path, folder: str | Path):  # a run folder or model
 def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
     "The split of a run."
     file = Run.open(run_folder(path)).checked("split.csv")
-    with parsing(file, COPY, TrainError): return load_split(file)
+    with parsing(file, COPY, TrainError):
+        return load_split(file)
 
 def _network_of(run, folder):
     "The network that a run describes, without its weights."
     with parsing(folder / "run.json", COPY, TrainError):
         TrainSettings(**run["train"])
-        if not 0 <= run["best_epoch"] < len(read_history(folder)): raise ValueError("best_epoch")
+        if not 0 <= run["best_epoch"] < len(read_history(folder)):
+            raise ValueError("best_epoch")
         return build_network(network_settings(run["model"]), *_sizes(run))
 
 def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file beside it -> (model, run, normaliser)
@@ -819,10 +831,12 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     path, files = Path(path), Run.open(run_folder(path))
     files.verify(but=("calibration.json",))
     beside = path.suffix if path != files.folder and path.is_file() else ""
-    if beside in files.hashes: files.read(beside)
+    if beside in files.hashes:
+        files.read(beside)
     run = read_run(files.folder)
     model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
-    if beside and beside not in files.hashes: _compare_weights(path, files, model, run)
+    if beside and beside not in files.hashes:
+        _compare_weights(path, files, model, run)
     with parsing(files.where("normaliser.json"), COPY, TrainError):
         return model, run, Normaliser.load(files.where("normaliser.json"))
 
@@ -836,7 +850,8 @@ def _compare_weights(path, files, model, run):
 def _model_bytes(run_dir, suffix) -> bytes:
     "The content of a .h5 or .keras file."
     model = load_run(run_dir)[0]
-    if suffix != ".keras": return weights_bytes(model)
+    if suffix != ".keras":
+        return weights_bytes(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         return (Path(folder) / "model.keras").read_bytes()
@@ -849,7 +864,8 @@ def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 
         return write_file(path, _model_bytes(folder, kind))
     with locked(folder, wait=10):
         files = Run.open(folder)
-        if files.holds(kind): return path
+        if files.holds(kind):
+            return path
         files.write(kind, _model_bytes(folder, kind))
         files.store()
     return path
@@ -918,7 +934,8 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
         files, finished = _open_folder(out_dir, run, split, overwrite)
-        if finished: return out_dir
+        if finished:
+            return out_dir
         names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
         folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
                    for name, (key, how) in zip(names, members.items())]

@@ -21,12 +21,12 @@ import numpy as np
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, plural, progress
-from .lib.corpora import is_synthetic
+from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
 from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
-from .dataset import clip_table, draw_clips, label_ids, one_spelling, part_rows
+from .dataset import clip_table, draw_clips, label_ids, part_rows
 from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
                              predictions, say_interval, scores)
 from .features import FeatureSettings, clip_features, trim
@@ -181,7 +181,8 @@ def read_calibration(
     "Temperature and threshold of a run."
     files = Run.open(run_folder(run_dir))
     path, todo = files.where("calibration.json"), files.todo("calibration.json")
-    if "calibration.json" not in files.hashes and not path.is_file(): return {"temperature": 1.0, "threshold": 0.0}
+    if "calibration.json" not in files.hashes and not path.is_file():
+        return {"temperature": 1.0, "threshold": 0.0}
     found = json_object(files.read("calibration.json"), path, todo, TrustError)
     with parsing(path, todo, TrustError):
         if not (1e-3 <= float(found["temperature"]) <= 1e3 and 0 <= float(found["threshold"]) <= 1):
@@ -728,7 +729,8 @@ def unseen_beside(
         with parsing(path, files.todo("report.json"), TrustError):
             other, uar = said["run"], float(said["UAR"])
             same = other.get("data_hash") == own["data_hash"] and other.get("protocol") == "unseen speakers"
-            if same and said["part"] == "test": found.append((path.parent.parent.name, uar))
+            if same and said["part"] == "test":
+                found.append((path.parent.parent.name, uar))
     return found
 
 def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
@@ -925,18 +927,24 @@ def model_card(
 ) -> dict:  # what card.json holds
     "Write card.html, card.md, card.json and their pictures."
     out_dir = Path(out_dir or run_folder(run_dir) / "card")
-    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}: calibrate(run_dir, features)
+    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}:
+        calibrate(run_dir, features)
     facts, tables, pred = gather(run_dir, features, part, max_clips, seed, tick)
     sections, pictures = card_sections(facts, tables, pred), card_pictures(run_dir, features, facts, tables, pred)
     title = f"Model card: {', '.join(facts['run']['corpus'])}, {facts['run']['protocol']}"
     found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
     files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
              "card.html": to_html(title, sections, pictures)}
+    _write_card(out_dir, {**{f"{stem}.png": png for stem, png in pictures.items()},
+                          **{name: text.encode() for name, text in files.items()}})
+    return found
+
+def _write_card(out_dir, files: dict):  # name -> bytes
+    "Write the files of a card, while no other program writes there."
     with locked(out_dir, wait=math.inf):
         clear_unfinished(out_dir)
-        for stem, png in pictures.items(): write_file(out_dir / f"{stem}.png", png)
-        for name, text in files.items(): write_file(out_dir / name, text.encode())
-    return found
+        for name, data in files.items():
+            write_file(out_dir / name, data)
 
 def n_steps(settings: FeatureSettings) -> int:  # of the features
     "Steps of `model_card` that call `tick`."

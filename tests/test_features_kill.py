@@ -1,7 +1,12 @@
 """Extraction that is killed at any moment loses no finished shard, and ends with the same bytes as an undisturbed one."""
+import os
 import random
+import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from killing import finish, kill
 
@@ -53,3 +58,31 @@ def test_killed_ten_times(undisturbed, tmp_path, seed):
     finish(extract(corpus, folder), folder)
     assert made[-1].items() <= finished(folder).items()
     assert content(folder) == whole
+
+
+def alive(group):
+    "Processes of a group that still run."
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, ProcessLookupError):
+            pass
+    return found
+
+
+def test_workers_end_with_a_killed_command(undisturbed, tmp_path):
+    corpus, _, _ = undisturbed
+    folder, command = tmp_path / "features", [sys.executable, "-m", "ser_nb.features", "--jobs", "2"]
+    process = subprocess.Popen([*command, "--data_dir", str(corpus), "--out_dir", str(folder)], start_new_session=True)
+    while process.poll() is None and len(alive(process.pid)) < 4:  # itself, two workers, and a tracker at least
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 100
+    while (left := alive(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for worker in left:
+        worker.kill()
+    assert not left, f"{len(left)} processes live on"

@@ -28,7 +28,7 @@ from ser_nb.lib.command import what_happened
 from ser_nb.lib.files import SerError, locked
 from ser_nb.lib.runs import SEALED, Report, Run, parse_hashes
 from ser_nb.model import ModelSettings
-from ser_nb.predict import Recognizer, _predict_command
+from ser_nb.predict import Recognizer, ser_predict
 from ser_nb.train import TrainSettings, load_run, save_model_file, ser_train, train
 from ser_nb.trust import calibrate, read_calibration, ser_card
 
@@ -142,7 +142,7 @@ def judge(run, features, out):
 
 
 def predict(run, clip):
-    return told(lambda: _predict_command([clip], str(run), "json", False))
+    return told(ser_predict, [clip], run=str(run), format="json")
 
 
 @pytest.mark.parametrize("how", MUTATIONS)

@@ -6,615 +6,29 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['HEAD', 'AGAIN', 'UNPACK', 'SWAP', 'NO_SOUND', 'MAX_BYTES', 'STREAMED', 'MAX_CHUNKS', 'MIN_RATE', 'MAX_RATE', 'OWN',
-           'FOREIGN', 'CODED', 'DEMUXERS', 'PATIENCE', 'CUT', 'KEPT', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES',
-           'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE', 'UNLIKE', 'ACTIVE', 'tone', 'as_file', 'tone_files',
-           'open_file', 'no_sound', 'read_bytes', 'check_rate', 'Sound', 'decoder', 'how_to_decode', 'container',
-           'name_of', 'open_sound', 'one_channel', 'Heard', 'check_sound', 'resampled', 'load_audio', 'head_of',
+__all__ = ['KEPT', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE', 'UNLIKE',
+           'ACTIVE', 'one_channel', 'Heard', 'check_heard', 'check_sound', 'resampled', 'load_audio', 'head_of',
            'why_left_out', 'find_sounds', 'audio_files', 'mono', 'array_samples', 'cut', 'file_blocks', 'likeness',
-           'channels_differ', 'unlike_channels']
+           'channels_differ', 'unlike_channels', 'MAX_RATE', 'MIN_RATE', 'STREAMED', 'as_file', 'check_rate', 'decoder',
+           'open_sound', 'read_bytes', 'tone', 'tone_files']
 
 # %% ../../nbs/lib/audio.ipynb #1950e40c
-import codecs
-import importlib.util
 import io
 import os
-import re
-import selectors
-import shlex
-import shutil
-import stat
-import struct
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 
 from .command import plural, printable
 from .files import AudioError, CorpusError
-
-# %% ../../nbs/lib/audio.ipynb #35c742cb
-def tone(
-    n: int = 8000,      # samples
-    sr: int = 16000,    # Hz
-    hz: float = 220.0,  # a woman's voice
-) -> np.ndarray:  # float32 [n], at half of full scale
-    "A pure tone."
-    return np.sin(2 * np.pi * hz * np.arange(n) / sr).astype(np.float32) / 2
-
-
-def as_file(
-    y: np.ndarray,  # samples [n] or [n, channels]
-    sr: int = 16000,
-    format: str = "WAV",
-    subtype: str = "PCM_16",
-) -> bytes:
-    "The bytes of an audio file."
-    file = io.BytesIO()
-    sf.write(file, y, sr, format=format, subtype=subtype)
-    return file.getvalue()
-
-
-def tone_files(
-    names: Iterable[str],           # paths below the folder
-    root: str | Path | None = None,  # the folder; a new one in the temporary folder if None
-) -> Path:  # the folder
-    "A folder with a short tone under each name, each of its own length."
-    root = Path(root or tempfile.mkdtemp())
-    for i, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(as_file(tone(4000 + 10 * i)))
-    return root
-
-# %% ../../nbs/lib/audio.ipynb #0d57b27d
-def _what_else(mode: int) -> str:
-    "What it is that is no file; nothing for a file."
-    kinds = (stat.S_ISFIFO, "pipe"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"), (stat.S_ISSOCK, "socket")
-    return next((f"it is a {kind}, no file; copy its sound into one" for is_kind, kind in kinds if is_kind(mode)), "")
-
-
-def _without_waiting(path, flags: int) -> int:
-    "Open a path, and return at once even where it is a pipe."
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-@contextmanager
-def _said(name: str):
-    "What the disk says, in one line."
-    try:
-        yield
-    except AudioError:
-        raise
-    except PermissionError as error:
-        raise AudioError(name, "unreadable", f"{error.strerror}; check its permissions") from None
-    except FileNotFoundError:
-        raise AudioError(name, "missing", "there is no such file; check the path") from None
-    except (OSError, ValueError) as error:
-        raise AudioError(name, "unreadable", f"{error}; check the path and the disk") from None
-
-# %% ../../nbs/lib/audio.ipynb #3b4b4f64
-def _refuse(mode: int, name: str) -> None:
-    "Raise for what is no file."
-    if stat.S_ISDIR(mode):
-        raise AudioError(name, "a folder", "give one audio file, or use load_corpus for a folder")
-    if other := _what_else(mode):
-        raise AudioError(name, "no file", other)
-
-
-def open_file(
-    path: str | Path,
-    name: str = "",  # for messages; the path if empty
-) -> io.BufferedReader:
-    "Open a file to read its bytes; AudioError for all that is none, and for an empty one."
-    name = name or str(path)
-    with _said(name):
-        _refuse(os.stat(path).st_mode, name)
-        file = open(path, "rb", opener=_without_waiting)
-        there = os.fstat(file.fileno())
-        if stat.S_ISREG(there.st_mode) and there.st_size:
-            return file
-        file.close()
-        _refuse(there.st_mode, name)  # it was swapped in the meantime
-        raise AudioError(name, "empty", "it has 0 bytes; copy or download it again")
-
-# %% ../../nbs/lib/audio.ipynb #e2d8ccec
-HEAD = 4096  # bytes that tell what a file is
-AGAIN = "the download failed; open its address in a browser, and get the recording itself"
-UNPACK = "unpack it, and give the recording inside"
-SWAP = "put the recording in its place"
-NO_SOUND = {  # how a file begins -> what it is, and what to do
-    rb"version https://git-lfs": ("a pointer of Git LFS", "git lfs pull gets the recording"),
-    rb"(\.\./)*(\.git)?/annex/objects/": ("a pointer of git-annex", "git annex get gets the recording"),
-    rb"(?i)\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body|script)": ("a web page", AGAIN),
-    rb"\s*<[?!a-zA-Z]": ("an XML document", AGAIN),
-    rb"\s*[\[{][\s\[{]*[\"\]}]": ("JSON", AGAIN),
-    rb"#EXTM3U|(?i:\[playlist\])|ffconcat version": ("a playlist", "give the recordings that it lists"),
-    rb"PK[\x03\x05\x07]|\x1f\x8b|BZh[1-9]|\xfd7zXZ|7z\xbc\xaf\x27\x1c|Rar!\x1a|\x28\xb5\x2f\xfd|.{257}ustar":
-        ("an archive", UNPACK),
-    rb"%PDF-": ("a PDF document", SWAP),
-    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|II\*\x00|MM\x00\*|....ftyp(hei|hev|mif1|msf1|avi[fs]|crx )":
-        ("a picture", SWAP),
-    rb"book\x00\x00\x00\x00mark": ("a macOS alias", "copy the recording that it stands for"),
-    rb"\x4c\x00\x00\x00\x01\x14\x02\x00": ("a Windows shortcut", "copy the recording that it stands for"),
-    rb"\x00\x05\x16[\x00\x07]": ("what macOS keeps beside a file", "delete it"),
-    rb"bplist0": ("a placeholder of iCloud", "download the recording first"),
-    rb"MThd": ("MIDI", "notes hold no voice; record it"),
-    rb"\x93NUMPY": ("a NumPy array", "write it as a wav with soundfile.write"),
-    rb"\xff\xfe.\x00|\xfe\xff\x00.": ("text", SWAP),
-}
-
-# %% ../../nbs/lib/audio.ipynb #0bf4da57
-def _is_text(head: bytes) -> bool:
-    "Whether these bytes are readable text."
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return len(head) >= 16 and "".join(text.split()).isprintable()
-
-
-def no_sound(
-    head: bytes,  # the first `HEAD` bytes of a file
-) -> str:  # nothing where they may begin a recording
-    "What a file is that is no recording, and what to do."
-    if not head.strip(b"\0"):
-        return "it begins with nothing but zeros; its download or copy never ended, get it again"
-    fits = (told for pattern, told in NO_SOUND.items() if re.match(pattern, head, re.DOTALL))
-    what, advice = next(fits, ("text", SWAP) if _is_text(head) else ("", ""))
-    return f"it is {what}; {advice}" if what else ""
-
-# %% ../../nbs/lib/audio.ipynb #86c1521e
-MAX_BYTES = 2**30  # of an open file, which is held in memory; 1.7 hours of CD sound
-
-
-def _piece(file, name: str) -> bytes:
-    "Some more bytes of an open file; none at its end."
-    data = file.read(2**20)
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise AudioError(name, "unreadable", "the file was opened as text; open it with mode 'rb'")
-    return bytes(data)
-
-
-def _held(file, name: str) -> io.BytesIO:
-    "The bytes of an open file; AudioError as soon as they can be no sound."
-    held, looked = io.BytesIO(), False
-    while piece := _piece(file, name):
-        held.write(piece)
-        if not looked and held.tell() >= HEAD:
-            looked = True
-            if what := no_sound(held.getvalue()[:HEAD]):
-                raise AudioError(name, "not audio", what)
-        if held.tell() > MAX_BYTES:
-            raise AudioError(name, "too large", f"more than {MAX_BYTES:,} bytes; give its path, or a shorter recording")
-    if not held.tell():
-        raise AudioError(name, "empty", "it has 0 bytes; copy or download it again")
-    held.seek(0)
-    return held
-
-
-def read_bytes(file, name: str) -> bytes:
-    "All bytes of a path or of an open binary file."
-    if hasattr(file, "read"):
-        with _said(name):
-            return _held(file, name).getvalue()
-    with open_file(file, name) as opened, _said(name):
-        return _held(opened, name).getvalue()
-
-# %% ../../nbs/lib/audio.ipynb #2ed16d68
-STREAMED = 0x7FFFF000  # sizes from here on are placeholders of programs that write to a pipe
-MAX_CHUNKS = 10_000  # before the samples; a file of zeros looks like one of many empty chunks
-
-
-def _at(file, start: int, n: int) -> bytes:
-    "Bytes of a file."
-    file.seek(start)
-    return file.read(n)
-
-
-def _end(file) -> int:
-    "The size of a file."
-    return file.seek(0, os.SEEK_END)
-
-
-def _byte_order(file) -> str:
-    "How numbers are written: > for the most significant byte first."
-    return ">" if _at(file, 0, 4) in (b"RIFX", b"FORM") else "<"
-
-
-def _sound_chunk(file) -> tuple[int, int | None] | None:
-    "Where the samples of a wav or AIFF begin, and their declared bytes (None: written to a pipe); None if not found."
-    begin, order, at, long_size = _at(file, 0, 12), _byte_order(file), 12, None
-    if begin[:4] not in (b"RIFF", b"RIFX", b"RF64", b"FORM") or len(begin) < 12:
-        return None
-    closed = struct.unpack_from(order + "I", begin, 4)[0] + 8 == _end(file)
-    for _ in range(MAX_CHUNKS):
-        if len(head := _at(file, at, 24)) < 8:
-            return None
-        name, size = struct.unpack_from(order + "4sI", head)
-        at += 8
-        if name == b"ds64" and len(head) == 24:
-            long_size = struct.unpack_from("<Q", head, 16)[0]
-        if name in (b"data", b"SSND"):
-            size = long_size if size == 0xFFFFFFFF and long_size is not None else size
-            piped = long_size is None and size >= STREAMED or size == 0 and not closed
-            return at, None if piped else size
-        at += size + size % 2
-
-# %% ../../nbs/lib/audio.ipynb #d8d84ee0
-def _ogg_ends(file) -> bool:
-    "Whether the last page of an Ogg file is complete and marked as the end."
-    data = _at(file, max(0, _end(file) - 2**17), 2**17)  # a page has 65,307 bytes at most
-    at = data.rfind(b"OggS")
-    if at < 0 or len(data) < at + 27:
-        return False
-    lacing = data[at + 27 : at + 27 + data[at + 26]]
-    return bool(data[at + 5] & 4) and len(data) >= at + 27 + data[at + 26] + sum(lacing)
-
-
-def _mp3_size(file) -> tuple[int, int] | None:
-    "Where the frames of an mp3 begin, and their declared bytes; None if it is no mp3 or does not say."
-    begin = _at(file, 0, 10)
-    tag = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(begin[6:10])) if begin[:3] == b"ID3" else 0
-    frame = _at(file, tag, 80)
-    at = max(frame.find(name, 0, 64) for name in (b"Xing", b"Info"))
-    if at < 0 or frame[0] != 0xFF or len(frame) < at + 16 or not frame[at + 7] & 2:
-        return None
-    return tag, struct.unpack_from(">I", frame, at + 8 + 4 * (frame[at + 7] & 1))[0]
-
-
-def _avi_size(file) -> tuple[int, int] | None:
-    "Where an AVI begins, and its declared bytes; None if it is none or does not say."
-    begin = _at(file, 0, 12)
-    size = struct.unpack_from("<I", begin, 4)[0] if begin[:4] == b"RIFF" and begin[8:] == b"AVI " else 0
-    return (8, size) if 0 < size < STREAMED else None
-
-# %% ../../nbs/lib/audio.ipynb #4b61fb39
-class _Source:
-    "A file as libsndfile reads it: some of its bytes may be others, and an error of the disk is kept."
-
-    def __init__(self, file, at: int = 0, new: bytes = b""):
-        self.file, self.at, self.new, self.error = file, at, new, None
-        self.tell = file.tell
-        self.seek(0)
-
-    def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self.file.seek(to, whence)
-        except (OSError, ValueError):  # a damaged header leads to before the beginning
-            return self.tell()
-
-    def read(self, n: int = -1) -> bytes:
-        start = self.tell()
-        try:
-            data = bytearray(self.file.read(n))
-        except OSError as error:
-            self.error, data = error, bytearray()
-        first, last = max(start, self.at), min(start + len(data), self.at + len(self.new))
-        if first < last:
-            data[first - start : last - start] = self.new[first - self.at : last - self.at]
-        return bytes(data)
-
-
-def _whole(file, name: str) -> _Source:
-    "The file, with a piped wav's size filled in; AudioError if some of it was cut off."
-    if _at(file, 0, 4) == b"OggS" and not _ogg_ends(file):
-        raise AudioError(name, "truncated", "its last page is missing; copy it again")
-    start, size = _sound_chunk(file) or _mp3_size(file) or _avi_size(file) or (0, _end(file))
-    there = _end(file) - start
-    if there >= 2**32 + (size or 0) and _at(file, 0, 4) in (b"RIFF", b"RIFX", b"FORM"):
-        raise AudioError(name, "too large", "its header cannot count beyond 4 GB; convert it to flac or w64")
-    if size == 0 or there <= 0:
-        raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
-    if size is None:
-        return _Source(file, start - 4, struct.pack(_byte_order(file) + "I", there))
-    if there < size:
-        raise AudioError(name, "truncated", f"{there:,} of {size:,} bytes of sound are there; copy it again")
-    return _Source(file)
-
-# %% ../../nbs/lib/audio.ipynb #612218c4
-MIN_RATE, MAX_RATE = 4_000, 384_000  # Hz; below, speech is gone; above, no recorder goes
-
-
-def check_rate(rate, name: str):
-    "The rate; AudioError if no recording has such a one."
-    if not (isinstance(rate, (int, float, np.number)) and MIN_RATE <= rate <= MAX_RATE):
-        rate = f"{rate:,}" if isinstance(rate, int) else rate
-        raise AudioError(name, "absurd rate", f"{rate} Hz; from {MIN_RATE:,} to {MAX_RATE:,} are needed")
-    return rate
-
-
-@dataclass
-class Sound:
-    "A recording that is being read."
-
-    rate: int  # Hz
-    channels: int
-    frames: int | None  # in all; None where only reading tells
-    blocks: Callable[[int], Iterator[np.ndarray]]  # samples a block -> float32 [n, channels] each
-
-# %% ../../nbs/lib/audio.ipynb #80ec21b2
-def _reason(error: Exception) -> str:
-    "What libsndfile complains of."
-    return str(error).partition(": ")[2].strip(" .") or str(error)
-
-
-def _native_blocks(f: sf.SoundFile, source: _Source, size: int, name: str) -> Iterator[np.ndarray]:
-    "Samples as libsndfile decodes them; AudioError where that breaks off."
-    got, expected = 0, 0 if f.subtype.startswith("MPEG") else f.frames  # an mp3's length is an estimate
-    try:
-        while len(block := f.read(max(1, size), dtype="float32", always_2d=True)):
-            got += len(block)
-            yield block
-    except sf.SoundFileError as error:
-        raise AudioError(name, "truncated", f"decoding breaks off ({_reason(error)}); copy it again") from None
-    if source.error:
-        raise AudioError(name, "unreadable", f"{source.error.strerror}; check the disk")
-    if got < expected:
-        raise AudioError(name, "truncated", f"{got:,} of {expected:,} frames are there; copy it again")
-
-
-def _native(f: sf.SoundFile, source: _Source, name: str) -> Sound:
-    "What libsndfile has opened."
-    check_rate(f.samplerate, name)
-    if f.frames >= 2**62:
-        raise AudioError(name, "no length", "it was written to a pipe; convert it, for example with ffmpeg")
-    frames = None if f.subtype.startswith("MPEG") else f.frames
-    return Sound(f.samplerate, f.channels, frames, lambda size: _native_blocks(f, source, size, name))
-
-# %% ../../nbs/lib/audio.ipynb #89b07b30
-def decoder() -> str:  # av, which is PyAV; else the path of ffmpeg; else nothing
-    "What decodes the formats that libsndfile does not know."
-    if importlib.util.find_spec("av"):
-        return "av"
-    return shutil.which("ffmpeg") or "" if os.path.isdir("/dev/fd") else ""
-
-
-def how_to_decode(
-    name: str,  # of a file
-) -> str:
-    "What to do where no decoder is there."
-    path = Path(printable(name))
-    to = path.stem + ("_decoded.wav" if path.suffix.lower() == ".wav" else ".wav")
-    line = shlex.join(["ffmpeg", "-i", path.name, to])
-    return f"install ffmpeg, or pip install 'ser_nb[formats]', or convert it: {line}"
-
-# %% ../../nbs/lib/audio.ipynb #f0a3d23c
-OWN = {  # suffix -> how a recording begins that libsndfile reads
-    "wav": rb"RIF[FX]....WAVE|RF64....WAVE",
-    "aiff": rb"FORM....AIF[FC]",
-    "flac": rb"fLaC",
-    "ogg": rb"OggS",
-    "mp3": rb"ID3[\x02-\x04]",
-    "caf": rb"caff\x00\x01",
-    "au": rb"\.snd\x00",
-    "w64": rb"riff\x2e\x91\xcf\x11",
-    "sph": rb"NIST_1A\n",
-}
-FOREIGN = {  # suffix -> how a recording begins that needs a decoder
-    "m4a": rb"....(ftyp|moov|mdat|wide|skip|free)",
-    "webm": rb"\x1a\x45\xdf\xa3",
-    "wma": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
-    "amr": rb"#!AMR",
-    "avi": rb"RIFF....AVI ",
-    "flv": rb"FLV\x01",
-    "ape": rb"MAC ..\x00\x00",
-    "wv": rb"wvpk",
-    "tta": rb"TTA1",
-    "mpc": rb"MPCK|MP\+\x07",
-    "dsf": rb"DSD \x1c",
-    "rm": rb"\.RMF\x00",
-    "mpg": rb"\x00\x00\x01\xba",
-    "mts": rb"(....)?G.{187,191}G.{187,191}G",
-}
-CODED = {  # the same, of two bytes or a codec inside, which must not be looked for everywhere
-    "aac": rb"\xff[\xf0\xf1\xf8\xf9]",
-    "ac3": rb"\x0b\x77",
-    "dts": rb"\x7f\xfe\x80\x01",
-    "wav of a rarer codec": rb"RIF[FX]....WAVE.*?fmt ....(?!\x01\x00|\x03\x00|\xfe\xff|\x00\x01|\x00\x03|\xff\xfe)",
-    "aiff of a rarer codec": rb"FORM....AIFC.*?COMM.{22}(?!NONE|sowt|twos|raw |in24|in32|(?i:fl32|fl64))",
-    "caf of a rarer codec": rb"caff....desc.{16}(?!lpcm)",
-    "ogg of a rarer codec": rb"OggS.{24,280}(Speex|\x7fFLAC|\x80theora)",
-}
-
-# %% ../../nbs/lib/audio.ipynb #5a0865cf
-def _first_fit(head: bytes, table: dict[str, bytes]) -> str:
-    "The key of the first pattern that bytes fit."
-    return next((name for name, pattern in table.items() if re.match(pattern, head, re.DOTALL)), "")
-
-
-def container(
-    head: bytes,  # the first bytes of a file
-) -> str:  # a suffix; nothing where they begin no recording
-    "The format of a recording."
-    return "" if no_sound(head) else _first_fit(head, OWN | FOREIGN)
-
-# %% ../../nbs/lib/audio.ipynb #49ab2d97
-DEMUXERS = ("mov,matroska,asf,aac,amr,amrnb,amrwb,avi,flv,ogg,wav,aiff,caf,mp3,mpeg,mpegts,mpegvideo,ape,wv,tta,mpc,"
-            "mpc8,dsf,iff,ac3,eac3,dts,rm")  # containers of sound; none that leads to other files
-PATIENCE = 60  # seconds without a byte, after which a decoder is given up
-
-
-def _ffmpeg_line(program: str, fd: int) -> list[str]:
-    "The command that decodes the first audio stream of an open file."
-    how = ["-nostdin", "-hide_banner", "-v", "error", "-xerror", "-threads", "1"]
-    safe = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
-    what = ["-i", f"file:/dev/fd/{fd}", "-map", "0:a:0", "-map_metadata", "-1"]
-    return [program, *how, *safe, *what, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-
-
-@contextmanager
-def _as_number(file) -> Iterator[int]:
-    "The number of an open file; bytes in memory become a file without a name."
-    if not isinstance(file, io.BytesIO):
-        os.lseek(file.fileno(), 0, os.SEEK_SET)
-        yield file.fileno()
-        return
-    with tempfile.TemporaryFile() as copy:
-        copy.write(file.getbuffer())
-        copy.flush()
-        yield copy.fileno()
-
-# %% ../../nbs/lib/audio.ipynb #6e0da4b5
-CUT = "moov atom not found|ended prematurely|corrupt input packet|End of file|Input/output error|partial file"
-
-
-def _broken(said: str, name: str, begun: bool) -> AudioError:
-    "What a decoder's complaint means."
-    lines = [re.sub(r"^(\[[^]]*\] *|file:\S+: *)+", "", line).strip(" .") for line in said.strip().splitlines()]
-    reason = printable(next((line for line in lines if re.search(CUT, line)), lines[0] if lines else "no more is said"))
-    if "matches no streams" in said:
-        return AudioError(name, "no sound", "there is no audio stream in it; take another file")
-    if begun or re.search(CUT, said):
-        return AudioError(name, "truncated", f"decoding breaks off ({reason}); copy it again")
-    return AudioError(name, "not audio", f"{reason}; copy it again, or convert it to wav")
-
-
-def _pieces(process: subprocess.Popen, name: str) -> Iterator[bytes]:
-    "What ffmpeg writes, as it comes; AudioError where it complains, or is silent for too long."
-    said, begun = b"", False
-    with selectors.DefaultSelector() as waiting:
-        for pipe in (process.stdout, process.stderr):
-            waiting.register(pipe, selectors.EVENT_READ)
-        while waiting.get_map():
-            if not (ready := waiting.select(PATIENCE)):
-                raise AudioError(name, "too slow", f"ffmpeg gave nothing for {PATIENCE} s; convert it to wav first")
-            for key, _ in ready:
-                if not (piece := os.read(key.fd, 2**20)):
-                    waiting.unregister(key.fileobj)
-                elif key.fileobj is process.stderr:
-                    said = (said + piece)[:HEAD]
-                else:
-                    begun = True
-                    yield piece
-    if process.wait() or b"ended prematurely" in said:
-        raise _broken(said.decode("utf-8", "replace"), name, begun)
-
-# %% ../../nbs/lib/audio.ipynb #b38fa4a4
-def _au_blocks(pieces: Iterator[bytes]) -> Iterator:
-    "First rate and channels, then samples [n, channels] float32."
-    held, pieces = b"", iter(pieces)
-    while len(held) < 24 or len(held) < struct.unpack_from(">I", held, 4)[0]:
-        if not (piece := next(pieces, b"")):
-            return
-        held += piece
-    start, _, _, rate, channels = struct.unpack_from(">5I", held, 4)
-    yield rate, channels
-    held, width = held[start:], 4 * channels
-    for piece in chain([b""], pieces):
-        held += piece
-        n = len(held) // width * width
-        if n:
-            yield np.frombuffer(held[:n], ">f4").astype(np.float32).reshape(-1, channels)
-        held = held[n:]
-
-
-def _by_ffmpeg(program: str, file, name: str) -> Iterator:
-    "First rate and channels, then samples, as ffmpeg decodes them."
-    with _as_number(file) as fd, subprocess.Popen(
-            _ffmpeg_line(program, fd), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            pass_fds=[fd]) as process:
-        try:
-            yield from _au_blocks(_pieces(process, name))
-        finally:
-            process.kill()
-
-# %% ../../nbs/lib/audio.ipynb #b8f340bd
-@contextmanager
-def _av_log() -> Iterator[list]:
-    "What the libraries of ffmpeg complain of."
-    from av import logging
-
-    if (logging.get_level() or 0) < logging.ERROR:
-        logging.set_level(logging.ERROR)  # for good: other threads may be reading, too
-    logging.set_skip_repeated(False)
-    with logging.Capture(local=True) as lines:
-        yield lines
-
-
-def _by_av(file, name: str) -> Iterator:
-    "First rate and channels, then samples, as PyAV decodes them."
-    import av
-
-    begun, options = False, {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-    try:
-        with _av_log() as said, av.open(_Source(file), options=options, metadata_errors="ignore") as box:
-            if not box.streams.audio:
-                raise _broken("matches no streams", name, begun)
-            for frame in box.decode(box.streams.audio[0]):
-                if frame.is_corrupt:
-                    raise _broken("corrupt input packet", name, begun)
-                if not begun:
-                    begun, channels = True, frame.layout.nb_channels
-                    to_floats = av.AudioResampler("flt", frame.layout, frame.sample_rate)
-                    yield frame.sample_rate, channels
-                yield from (part.to_ndarray().reshape(-1, channels) for part in to_floats.resample(frame))
-            if any("ended prematurely" in line for _, _, line in said):
-                raise _broken("ended prematurely", name, begun)
-    except AudioError:
-        raise
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise _broken("\n".join([*(line for _, _, line in said), str(error)]), name, begun) from None
-
-# %% ../../nbs/lib/audio.ipynb #38e34e21
-@contextmanager
-def _decoded(file, name: str, kind: str) -> Iterator[Sound]:
-    "What a decoder makes of an open file."
-    if not (program := decoder()):
-        raise AudioError(name, "no decoder", f"there is {kind} inside; {how_to_decode(name)}")
-    with closing(_by_av(file, name) if program == "av" else _by_ffmpeg(program, file, name)) as blocks:
-        facts = next(blocks, None)
-        if facts is None:
-            raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
-        yield Sound(check_rate(facts[0], name), facts[1], None, lambda size: blocks)
-
-# %% ../../nbs/lib/audio.ipynb #400f468c
-def name_of(
-    sound,  # path or open file
-) -> str:
-    "What messages call a recording."
-    return str(getattr(sound, "name", "audio stream") if hasattr(sound, "read") else sound)
-
-
-@contextmanager
-def _opened(sound, name: str):
-    "A recording's bytes."
-    with _said(name):
-        file = _held(sound, name) if hasattr(sound, "read") else open_file(sound, name)
-    with file:
-        yield file
-
-
-@contextmanager
-def open_sound(
-    sound,           # an audio file, or an open binary file
-    name: str = "",  # for messages
-) -> Iterator[Sound]:
-    "Open any recording to read it in blocks."
-    name = name or name_of(sound)
-    with _opened(sound, name) as file:
-        with _said(name):
-            head = _at(file, 0, HEAD)
-            if not _first_fit(head, OWN) and (what := no_sound(head)):
-                raise AudioError(name, "not audio", what)
-            source = _whole(file, name)
-        try:
-            native, problem = sf.SoundFile(source), ""
-        except sf.SoundFileError as error:
-            native, problem = None, _reason(error)
-        if native:
-            with native:
-                yield _native(native, source, name)
-        elif kind := _first_fit(head, FOREIGN | CODED):
-            with _decoded(file, name, kind) as decoded:
-                yield decoded
-        else:
-            raise AudioError(name, "not audio", f"{problem}; convert it to wav or flac, for example with ffmpeg")
+from .sound import (HEAD, MAX_RATE, MIN_RATE, STREAMED, Sound, as_file, check_rate, container, decoder,
+                              how_to_decode, name_of, open_file, open_sound, read_bytes, tone, tone_files, what_else)
+
+# %% ../../nbs/lib/audio.ipynb #dc9d30a9
+_all_ = ["MAX_RATE", "MIN_RATE", "STREAMED", "as_file", "check_rate", "decoder", "open_sound", "read_bytes", "tone",
+         "tone_files"]
 
 # %% ../../nbs/lib/audio.ipynb #4abd2b7c
 KEPT = 0.25  # of the power of unlike channels; a mean that keeps less is hushed
@@ -665,11 +79,14 @@ def one_channel(
 LOUDEST = 128.0  # full scale is 1; recorders of 32 bit float stay within some 40 dB above
 
 
+@dataclass
 class Heard:
     "What is checked of samples that come in blocks."
 
-    def __init__(self):
-        self.n, self.bad, self.low, self.high = 0, 0, np.inf, -np.inf
+    n: int = 0    # samples
+    bad: int = 0  # of them that are NaN or infinite
+    low: float = np.inf
+    high: float = -np.inf
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
         if len(y):
@@ -679,28 +96,34 @@ class Heard:
                 self.bad += int((~np.isfinite(y)).sum())
         return y
 
-    def check(self, rate: float, min_duration: float, name: str) -> None:
-        "Raise AudioError for samples that hold no usable sound."
-        loudest = max(-self.low, self.high)
-        if not self.n:
-            raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
-        if self.n < min_duration * rate:
-            raise AudioError(name, "too short", f"{self.n / rate:.3f} s; at least {min_duration:g} s are needed")
-        if self.bad:
-            detail = f"{self.bad:,} of {self.n:,} samples are NaN or infinite; export it again"
-            raise AudioError(name, "not finite", detail)
-        if loudest > LOUDEST:
-            advice = "divide whole numbers of 16 bits by 32,768, or export it within -1 to 1"
-            raise AudioError(name, "absurd values", f"samples up to {loudest:.5g}; {advice}")
-        if self.high - self.low < 1e-4:
-            raise AudioError(name, "silent", "its samples hardly move; record it again or leave it out")
+
+def check_heard(heard: Heard, rate: float, min_duration: float, name: str) -> None:
+    "Raise AudioError for samples that hold no usable sound."
+    loudest = max(-heard.low, heard.high)
+    if not heard.n:
+        raise AudioError(name, "no samples", "it has a header and no sound; copy or record it again")
+    if heard.n < min_duration * rate:
+        raise AudioError(name, "too short", f"{heard.n / rate:.3f} s; at least {min_duration:g} s are needed")
+    if heard.bad:
+        detail = f"{heard.bad:,} of {heard.n:,} samples are NaN or infinite; export it again"
+        raise AudioError(name, "not finite", detail)
+    if loudest > LOUDEST:
+        advice = "divide whole numbers of 16 bits by 32,768, or export it within -1 to 1"
+        raise AudioError(name, "absurd values", f"samples up to {loudest:.5g}; {advice}")
+    if heard.high - heard.low < 1e-4:
+        raise AudioError(name, "silent", "its samples hardly move; record it again or leave it out")
 
 
-def check_sound(y: np.ndarray, rate: float, min_duration: float, name: str) -> None:
+def check_sound(
+    y: np.ndarray,        # samples [n]
+    rate: float,          # Hz
+    min_duration: float,  # seconds
+    name: str,            # for messages
+) -> None:
     "Raise AudioError for samples that hold no usable sound."
     heard = Heard()
     heard(y)
-    heard.check(rate, min_duration, name)
+    check_heard(heard, rate, min_duration, name)
 
 # %% ../../nbs/lib/audio.ipynb #74f89d14
 def resampled(
@@ -748,7 +171,7 @@ def _within(blocks: Iterable[np.ndarray], sound: Sound, limit: float, name: str)
             raise _too_long(f"more than {limit:,.0f}", limit, name)
         yield block
 
-# %% ../../nbs/lib/audio.ipynb #1ef180a3
+# %% ../../nbs/lib/audio.ipynb #7e76ab88
 def load_audio(
     path: str | Path | io.IOBase,  # an audio file, or an open binary file
     sr: int | None = 16000,  # rate to return in Hz, enough for speech up to 8 kHz; None keeps the file's own
@@ -763,7 +186,7 @@ def load_audio(
         blocks = one_channel(sound, BLOCK // sound.channels, channel, name)
         blocks = _within(blocks, sound, max_duration * min(1, 48_000 / sr), name)
         y = _joined(resampled(map(heard, blocks), sound.rate, sr))
-    heard.check(sound.rate, min_duration, name)
+    check_heard(heard, sound.rate, min_duration, name)
     return y, sr
 
 # %% ../../nbs/lib/audio.ipynb #0d042e5e
@@ -817,7 +240,7 @@ def why_left_out(
     if suffix not in SUFFIXES | ENCODED | HEADERLESS:
         return _unnamed_sound(path, suffix)
     try:
-        if other := _what_else(os.stat(path).st_mode):
+        if other := what_else(os.stat(path).st_mode):
             return other
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -970,13 +393,14 @@ def cut(
 def file_blocks(
     path: str | Path | io.IOBase,  # an audio file of any length, or an open one
     sr: int = 16000,      # Hz to return
-    seconds: float = 10,  # of a block, which bounds the memory
+    seconds: float = 10,  # of a block at most
     channel: int | None = None,  # which one to take, counted from 0; None: the mean of all
 ) -> Iterator[np.ndarray]:  # float32 [n] each
     "Read a file in blocks at the asked rate."
     name = name_of(path)
     with open_sound(path, name) as sound:
-        yield from resampled(one_channel(sound, int(seconds * sound.rate), channel, name), sound.rate, sr)
+        size = min(int(seconds * sound.rate), BLOCK // sound.channels)
+        yield from resampled(one_channel(sound, size, channel, name), sound.rate, sr)
 
 # %% ../../nbs/lib/audio.ipynb #e3ca8ba3
 UNLIKE = 0.2   # correlation of channels below which they hold different sound: two speakers have .15 at most, and two

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'FOLDER_WORD', 'RATE_OR_DATE', 'NUMBERED', 'BIDI',
-           'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'NAMINGS', 'OWN_NAMES', 'emotion_of', 'identity', 'folder_says',
-           'is_word', 'odd_character', 'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key',
-           'why_not_own', 'listed_sexes', 'hash_index', 'index_key']
+           'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'NAMINGS', 'OWN_NAMES', 'emotion_of', 'identity', 'one_spelling',
+           'folder_says', 'is_word', 'odd_character', 'is_synthetic', 'Naming', 'match_name', 'read_name',
+           'recording_key', 'why_not_own', 'listed_sexes', 'hash_index', 'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
 import functools
@@ -17,10 +17,13 @@ import io
 import os
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lazy_loader as lazy
+import numpy as np
 
 from .files import CorpusError, parsing
 
@@ -55,6 +58,20 @@ def identity(
 ) -> str:  # equal for all spellings of one name
     "A name without what spelling adds: case, spaces, composed or decomposed accents."
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", " ".join(name.split())).casefold())
+
+# %% ../../nbs/lib/corpora.ipynb #72466d97
+def one_spelling(
+    names: Iterable[str],  # of speakers, one a clip
+) -> np.ndarray:  # of text [n]: each name in its most frequent spelling, "" where there is none
+    "Names of which no two differ in spelling alone."
+    names = [str(name) for name in names]
+    count, best = Counter(names), {}
+    for name in sorted(count):
+        held = best.setdefault(identity(name), name)
+        if count[name] > count[held]:
+            best[identity(name)] = name
+    shown = {name: best[identity(name)] if identity(name) else "" for name in count}
+    return np.array([shown[name] for name in names], str)
 
 # %% ../../nbs/lib/corpora.ipynb #dbb8d986
 FOLDER_WORDS = {  # column -> what it gets -> the words for it

@@ -248,7 +248,8 @@ PLAIN = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"  # a number
 
 def guarded(column: pd.Series) -> pd.Series:
     "Text with an apostrophe before what a spreadsheet would run."
-    return column.str.replace(rf"^(?!{PLAIN})(?={FORMULA})", "'", regex=True)
+    wanted = rf"^(?!{PLAIN})(?={FORMULA})"
+    return column.str.replace(wanted, "'", regex=True) if column.str.contains(wanted).any() else column
 
 
 def unguarded(column: pd.Series) -> pd.Series:
@@ -256,20 +257,25 @@ def unguarded(column: pd.Series) -> pd.Series:
     return column.str.replace(rf"^'(?={FORMULA})", "", regex=True) if column.str.startswith("'").any() else column
 
 
+def _harmless(table: pd.DataFrame) -> pd.DataFrame:
+    "A table in which no text is a formula."
+    return table.assign(**{name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])})
+
+
 def table_text(
     table: pd.DataFrame,
 ) -> str:  # csv
     "A table as csv, in which no text is a formula."
-    text = {name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])}
-    return table.assign(**text).to_csv(index=False, lineterminator="\n")
+    return _harmless(table).to_csv(index=False, lineterminator="\n")
 
 
 def write_table(
     table: pd.DataFrame,
     path: str | Path,  # of the csv file
 ) -> None:
-    "Write a table as csv, all or nothing."
-    write_file(path, table_text(table).encode())
+    "Write a table as csv, all or nothing; what is no text in UTF-8 is written as an escape."
+    with replace_file(path) as temporary:
+        _harmless(table).to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
 
 # %% ../../nbs/lib/files.ipynb #fb0d734f
 TEXT_COLUMNS = {
@@ -322,10 +328,12 @@ def _check_numbers(table: pd.DataFrame, names: list[str], path) -> None:
 
 # %% ../../nbs/lib/files.ipynb #45fddf76
 def file_sha256(
-    path: str | Path,  # any file
+    path: str | Path,  # any file; a pipe or a device is none, and may have no end
 ) -> str:  # 64 hexadecimal digits; "" if it cannot be read
     "The hash of a file's bytes."
     try:
+        if not os.path.isfile(path):
+            return ""
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:

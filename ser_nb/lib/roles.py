@@ -19,7 +19,7 @@ from functools import lru_cache
 import lazy_loader as lazy
 
 from .command import plural, printable, say
-from .corpora import SYNONYMS, emotion_of, folder_says, identity, is_word
+from .corpora import SYNONYMS, emotion_of, folder_says, identity, is_word, one_spelling
 from .files import CorpusError
 
 pd = lazy.load("pandas")
@@ -315,7 +315,7 @@ def _say_speakers(corpus: pd.DataFrame, told: dict) -> str:
         way, n = propose_speaker(corpus["clip"].tolist(), corpus["emotion"].tolist())
         hint = f"{plural(n, 'speaker')} may stand in the names; if so, give --speaker_from '{way}'" if n else ""
         return "speakers unknown" + (f": {told.get('who') or hint}" if told.get("who") or hint else "")
-    names, lacking = sorted(set(known["speaker"])), len(corpus) - len(known)
+    names, lacking = sorted(set(one_spelling(known["speaker"]))), len(corpus) - len(known)
     rest = f", unknown for {plural(lacking, 'clip')}" if lacking else ""
     doubt = _doubt(known["speaker"], known["emotion"])
     return f"{plural(len(names), 'speaker')}{_from(told, 'speaker')}: {_some(names)}{rest}{doubt}"
@@ -331,7 +331,7 @@ def _say_emotions(corpus: pd.DataFrame, told: dict) -> str:
 
 def _say_texts(corpus: pd.DataFrame, told: dict) -> str:
     "How many texts are told apart."
-    n = corpus["text"][corpus["text"] != ""].nunique()
+    n = len({identity(text) for text in set(corpus["text"])} - {""})
     return f"{plural(n, 'text')}{_from(told, 'text')}" if n else "texts unknown"
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..lib.audio import load_audio, read_bytes, unlike_channels
 from ..lib.command import command, one_line, printable, progress
-from ..lib.corpora import hash_index, index_key
+from ..lib.corpora import hash_index, identity, index_key
 from ..lib.files import AudioError, CorpusError, write_table
 from ..lib.finding import load_corpus
 from ..lib.roles import tell_roles
@@ -60,7 +60,8 @@ def _examine_all(corpus: pd.DataFrame, jobs: int, channel: int | None) -> pd.Dat
         for fact in found:
             facts.append(fact)
             state.update()
-    return pd.concat([corpus[["clip", "path", "corpus"]], pd.DataFrame(facts)], axis=1)
+    said = corpus[["clip", "path", "corpus", "emotion", "speaker", "text"]].reset_index(drop=True)
+    return pd.concat([said, pd.DataFrame(facts)], axis=1)
 
 # %% ../../nbs/more/check.ipynb #29141ede
 def _left_out(left_out: dict[str, str]) -> list[tuple]:
@@ -82,15 +83,24 @@ def _against_index(facts: pd.DataFrame, index: pd.DataFrame, name: str) -> list[
     return problems + [(fact.clip, "odd", "extra", "it is not among the published files") for fact in here.values()]
 
 
+def _differing(one, other) -> str:
+    "Under which two names one recording stands."
+    return "".join(f", under two {by}s ({getattr(one, by)}, {getattr(other, by)}): one of them is wrong"
+                   for by in ("emotion", "speaker", "text")
+                   if len({identity(getattr(f, by)) for f in (one, other)} - {""}) > 1)
+
+
 def _alone(facts: pd.DataFrame) -> list[tuple]:
     "Problems that files show by themselves or beside one another."
     first, problems = {}, []
+    rows = {f.clip: f for f in facts.itertuples()}
     usual = facts[facts["rate"] > 0].groupby("corpus")["rate"].agg(lambda rates: rates.mode().max())
     for f in facts.itertuples():
         if f.problem:
             problems.append((f.clip, "missing" if f.problem == "missing" else "invalid", f.problem, f.detail))
         if f.sha256 and first.setdefault(f.sha256, f.clip) != f.clip:
-            problems.append((f.clip, "invalid", "duplicate", f"the same bytes as {first[f.sha256]}"))
+            problems.append((f.clip, "invalid", "duplicate", f"the same bytes as {first[f.sha256]}"
+                             + _differing(rows[first[f.sha256]], f)))
         if f.rate and f.rate != usual[f.corpus]:
             problems.append((f.clip, "odd", "odd rate", f"{f.rate:,} Hz; most have {usual[f.corpus]:,} Hz"))
         if f.clipped >= 3:

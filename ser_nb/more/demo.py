@@ -10,6 +10,7 @@ __all__ = ['pd', 'DEMO_SR', 'DEMO_STEP', 'PHONES', 'DEMO_WORDS', 'DEMO_CUES', 'P
            'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo', 'example_corpus']
 
 # %% ../../nbs/more/demo.ipynb #d2b39fc1
+import io
 from pathlib import Path
 
 import lazy_loader as lazy
@@ -17,7 +18,7 @@ import numpy as np
 import soundfile as sf
 
 from ..lib.corpora import MARKER, OWN_NAMES
-from ..lib.files import CorpusError, replace_file
+from ..lib.files import CorpusError, replace_file, write_file
 from ..lib.finding import from_names
 
 pd = lazy.load("pandas")
@@ -256,9 +257,11 @@ def _is_made(
 
 def _write_clip(path: Path, y: np.ndarray, comment: str) -> None:
     "Write int16 samples, with a comment inside the file that says what they are."
-    with replace_file(path) as temporary, sf.SoundFile(temporary, "w", DEMO_SR, 1, "PCM_16") as file:
+    memory = io.BytesIO()
+    with sf.SoundFile(memory, "w", DEMO_SR, 1, "PCM_16", format="WAV") as file:
         file.comment = f"{comment}, checksum {zlib.crc32(y):08x}"
         file.write(y)
+    write_file(path, memory.getvalue())
 
 
 def _mark(
