@@ -84,17 +84,20 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
         original originals orig augmented augmentation augment aug noisy noise noised clean cleaned denoised enhanced
         raw processed preprocessed normalized normalised resampled trimmed filtered generated synthetic copy copies
         duplicate duplicates backup old new final temp tmp misc other others unknown unsorted all sample samples example
-        examples extra holdout heldout unlabeled
+        examples extra holdout heldout unlabeled pitch shift pitched shifted speed stretch stretched reverb echo masked
+        noiseless snr db gain before after pre post first second third one two three short long good bad
         wav wave waves wavs flac mp3 ogg opus aiff m4a audio audios audiofiles sound sounds speech speeches song songs
         recording recordings record records rec clip clips take takes file files folder track tracks utterance
         utterances utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic
-        microphone phone telephone laptop headset studio lab home office room kitchen indoor outdoor close far near
+        microphone phone telephone laptop headset studio lab home office room kitchen indoor outdoor outside
+        inside street car place location site condition environment device iphone android pc zoom close far near
         l r k khz hz bit
         data dataset datasets database db corpus corpora collection set subset split splits part parts fold folds
         session sessions ses batch batches group groups chunk chunks section version ver volume vol disc disk cd day
         week month year round trial run block scene dialog dialogue conversation monday tuesday wednesday thursday
         friday saturday sunday
         emotion emotions emotional label labels labelled labeled class classes category affect mood acted natural
+        positive negative pos neg active passive arousal valence control patient patients healthy native nonnative
         spontaneous improvised impro scripted script read induced elicited real fake
         speaker speakers spk actor actors actress actresses subject subjects participant participants person persons
         people voice voices user users talker talkers adult adults child children kid kids young elderly senior
@@ -106,7 +109,7 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
 }
 FOLDER_WORD = {word: (column, value) for column, values in FOLDER_WORDS.items()
                for value, words in values.items() for word in words.split()}
-RATE_OR_DATE = (r"\d+([.,]\d+)?\s*k(hz)?|\d+\s*hz|8000|11025|16000|22050|24000|32000|44100|48000|96000|"
+RATE_OR_DATE = (r"\d+([.,]\d+)?\s*k(hz)?|-?\d+\s*(hz|db)|8000|11025|16000|22050|24000|32000|44100|48000|96000|"
                 r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?[0-3]\d|(19|20)\d\d[-_.](0\d|1[0-2])")
 NUMBERED = re.compile("speaker|spk|actor|actress|subject|participant|person|voice|user|talker|child|kid|adult")
 
@@ -119,7 +122,9 @@ def folder_says(
     name, told = identity(name), {}
     if re.fullmatch(RATE_OR_DATE, name):
         return {}
-    words, numbered = re.findall(r"[^\W\d_]+", name), any(c.isdigit() for c in name)
+    words = re.findall(r"[^\W\d_]+", name)
+    lettered = len(words) > 1 and min(map(len, words)) == 1  # set_a counts like set1
+    numbered, words = lettered or any(c.isdigit() for c in name), [word for word in words if len(word) > lettered]
     found = [FOLDER_WORD.get(name) or FOLDER_WORD.get(word) for word in words]
     people = any(NUMBERED.match(word) or FOLDER_WORD.get(word, "")[:1] == ("sex",) for word in words)
     if not found or None in found or numbered and (people or max(map(len, words)) <= 2) and name not in FOLDER_WORD:

@@ -81,14 +81,19 @@ def _corpus(
     return corpus
 
 # %% ../../nbs/lib/finding.ipynb #cce3e74a
+def _check_place(folder: Path) -> None:
+    "Raise CorpusError for a folder below which no path can be written down."
+    if odd := odd_character(str(folder)):
+        raise CorpusError(f"{folder}: the folder's name has the character {odd}; rename it")
+
+
 def _clips(
     root: Path,
     files: list[Path] | None,  # of the root; all recordings in it if None
 ) -> tuple[dict[str, Path], dict[str, str]]:  # files by their path below the root; the reasons of those left out
     "The recordings of a folder whose names can be written down."
     found, left_out = find_sounds(root) if files is None else (files, {})
-    if odd := odd_character(str(root)):
-        raise CorpusError(f"{root}: the folder's name has the character {odd}; rename it")
+    _check_place(root)
     clips = {path.relative_to(root).as_posix(): path for path in found}
     for clip in [clip for clip in clips if odd_character(clip)]:
         left_out[printable(clip)] = f"its name has the character {odd_character(clip)}; rename it"
@@ -267,13 +272,15 @@ def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> str:
     return settle_parts([*said.values()])
 
 
-def _no_words(said: dict[str, dict]) -> None:
-    "Take words such as train for no speakers, though they stand where the speaker should."
+def _no_words(said: dict[str, dict]) -> list[str]:
+    "Take words such as train for no speakers, though they stand where the speaker should; a note on them."
     people, words = split_words({(one["speaker"],): [(0, one["speaker"])] for one in said.values()})
     for one in said.values():
         for word in words[one["speaker"],]:
             told = folder_says(word) or {}
             one |= {"speaker": ""} | {column: one[column] or told.get(column, "") for column in ("sex", "part")}
+    taken = sorted({word for names in words.values() for word in names})
+    return [f"taken for no speakers: {', '.join(map(printable, taken[:5]))}"] if taken else []
 
 # %% ../../nbs/lib/finding.ipynb #014bf48b
 def from_names(
@@ -292,8 +299,7 @@ def from_names(
     for clip, one in said.items():
         takes.setdefault(recording_key(one), []).append(clip)
     kept, notes = _keep_one(takes, clips, left_out, _published(name) if len(takes) < len(said) else {})
-    if own and "speaker" not in ways:
-        _no_words(said)
+    notes += _no_words(said) if own and "speaker" not in ways else []
     rows, corpus = [], _own_name(root) if own else name
     for clip in kept.values():
         one = said[clip]
@@ -494,6 +500,7 @@ def from_csv(
 ) -> pd.DataFrame:  # a corpus
     "Read a list of recordings."
     path = Path(path)
+    _check_place(path.parent)
     text, note = list_text(path)
     lines = list_rows(text, path)
     columns = name_columns(next(lines, (0, []))[1], path, ["path"] if ways.get("emotion") else ["path", "emotion"])

@@ -179,7 +179,7 @@ def read_folders(
     rows |= {folders: {"reason": reason} for folders, (_, reason) in places.items() if reason}
     found = [names[levels[0]][0] for names in people.values() if len(levels) == 1 and len(names) > levels[0]]
     where = {"emotion": say_place(good.values()) if emotions else "", "speaker": say_place(found) if found else "",
-             "part": say_parts(meant)}
+             "part": say_parts(meant), "words": _some(sorted({name for names in words.values() for name in names}))}
     return rows, where | ({"who": _say_ambiguous(people, levels)} if len(levels) > 1 else {})
 
 # %% ../../nbs/lib/roles.ipynb #a1c07026
@@ -350,8 +350,9 @@ def say_roles(
     for name, part in corpus.groupby("corpus", sort=False):
         own = told.get(name, {})
         said = [tell(part, own) for tell in (_say_speakers, _say_emotions, _say_texts, _say_part)]
-        sex = f"sex{_from(own, 'sex')}" if own.get("sex") else ""
-        line = "; ".join(filter(None, [*said, sex, *own.get("notes", [])]))
+        said += [f"sex{_from(own, 'sex')}"] * bool(own.get("sex"))
+        said += [f"taken for no speakers: {own.get('words')}"] * bool(own.get("words"))
+        line = "; ".join(filter(None, [*said, *own.get("notes", [])]))
         lines.append(f"{name}: {line}" if corpus["corpus"].nunique() > 1 else line)
     return "\n".join(lines)
 
