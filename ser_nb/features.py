@@ -1094,7 +1094,8 @@ def _listing(rows: list[dict]) -> bytes:
     "Rows of a shard as csv."
     text = io.StringIO()
     bare = any("\r" in row["clip"] + row["reason"] for row in rows)  # which would end a line if not in quotes
-    writer = csv.DictWriter(text, SHARD_FIELDS, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
+    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(text, SHARD_FIELDS, lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

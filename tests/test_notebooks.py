@@ -25,6 +25,9 @@ def test_notebook(path, request, monkeypatch):
     "nbdev runs a notebook in its own folder, so that ../data means the project's data."
     monkeypatch.setenv("IN_TEST", "1")
     monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    if "matplotlib" in sys.modules:  # what the notebook before has set is no part of this one
+        sys.modules["matplotlib"].rcdefaults()
+        sys.modules["matplotlib"].use("Agg")
     flags = CONFIG.tst_flags.split()
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):

@@ -415,11 +415,12 @@ def likeness(
 ) -> float:  # 0 to 1
     "The highest correlation of two channels, whatever the delay and the sign."
     span, size, cross = int(0.02 * sr), 2**16, 0.0
-    a, b = a - a.mean(), b - b.mean()
+    a, b = a - a.mean(dtype=float), b - b.mean(dtype=float)
     for i in range(0, len(a), size):
         cross = cross + np.fft.rfft(a[i : i + size], 2 * size).conj() * np.fft.rfft(b[i : i + size], 2 * size)
     r = np.abs(np.fft.irfft(cross))
-    return float(max(r[: span + 1].max(), r[-span:].max()) / np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
+    power = np.sqrt(np.vdot(a, a) * np.vdot(b, b))
+    return float(max(r[: span + 1].max(), r[-span:].max()) / power) if power else 1.0
 
 
 def channels_differ(
