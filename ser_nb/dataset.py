@@ -693,7 +693,8 @@ def apply(self: Normaliser,
     if self.mode == "level": frames = _without_levels(frames, self.stats)
     if self.mode == "utterance": mean, std = frame_stats([frames])
     else: mean, std = self._stats_of(speaker if self.mode == "speaker" else "")
-    return ((frames - mean.astype(np.float32)) / std.astype(np.float32)).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # infinite then, which is no answer later
+        return ((frames - mean.astype(np.float32)) / std.astype(np.float32)).astype(np.float32, copy=False)
 
 @patch
 def _stats_of(self: Normaliser, speaker):

@@ -979,6 +979,8 @@ def ser_card(
 ):
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
+        if seed < 0:
+            raise TrustError(f"--seed {seed}: give a whole number from 0 on")
         table = run_features(run, features)
         if data_dir: table = moved_to(table, data_dir)
         lost = [path for path in table.index["path"] if not Path(path).is_file()]

@@ -1,13 +1,8 @@
 """Whatever a user types: one line on standard error, an exit code, and no traceback."""
-import contextlib
-import importlib
-import os
-import runpy
-import signal
+import json
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 
@@ -28,38 +23,23 @@ train(features, split_words(features.index, val=0.2, test=0.2), root / "run", Mo
 SECONDS = 100  # after which a command is ended: some wait for what never comes
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    "A folder with a corpus, its features, a run, and things that are none of these."
-    root = tmp_path_factory.mktemp("one_line")
-    subprocess.run([sys.executable, "-c", MAKE, root], check=True, capture_output=True)  # jax outlives no fork
-    (root / "empty").mkdir()
-    (root / "file").write_bytes(bytes(range(256)) * 8)
-    (root / "table.csv").write_bytes(b"\xff\xfe\x00,\n" * 9)
-    (root / "of space \n é").mkdir()
-    (root / "clip.wav").write_bytes(sorted((root / "demo").rglob("*.wav"))[0].read_bytes())
-    return root
-
-
-def start(words, home):
-    "Exit code, output and errors of a command line, in a process that has the modules of this one."
-    name, *words = words
-    module, _, function = COMMANDS[name].partition(":")
+SERVE = """
+import contextlib, importlib, json, os, runpy, signal, sys
+for module in json.loads(sys.argv[1]):
     importlib.import_module(module)
-    script = home / f"{name}.py"
-    script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
-    out, err = home / "out.txt", home / "err.txt"
+for line in sys.stdin:
+    words, script, home, seconds = json.loads(line)
     if not (child := os.fork()):
         os.chdir(home)
-        signal.alarm(SECONDS)
-        for path, fd in ((out, 1), (err, 2)):
+        signal.alarm(seconds)
+        for path, fd in (("out.txt", 1), ("err.txt", 2)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False, errors="backslashreplace")
                                              for fd, mode in ((0, "r"), (1, "w"), (2, "w")))
-        sys.argv, code = [str(script), *map(str, words)], 99
+        sys.argv, code = [script, *words], 99
         try:
-            runpy.run_path(str(script), run_name="__main__")
+            runpy.run_path(script, run_name="__main__")
             code = 0
         except SystemExit as e:
             code = e.code if isinstance(e.code, int) else 0 if e.code is None else print(e.code, file=sys.stderr) or 1
@@ -69,8 +49,42 @@ def start(words, home):
             with contextlib.suppress(Exception):
                 sys.stdout.flush(), sys.stderr.flush()
             os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, out.read_text(errors="replace"), err.read_text(errors="replace")
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    "A folder with a corpus, its features, a run, and things that are none of these."
+    root = tmp_path_factory.mktemp("one_line")
+    subprocess.run([sys.executable, "-c", MAKE, root], check=True, capture_output=True)
+    (root / "empty").mkdir()
+    (root / "file").write_bytes(bytes(range(256)) * 8)
+    (root / "table.csv").write_bytes(b"\xff\xfe\x00,\n" * 9)
+    (root / "of space \n é").mkdir()
+    (root / "clip.wav").write_bytes(sorted((root / "demo").rglob("*.wav"))[0].read_bytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def server():
+    "A process that has the commands' modules and no threads, and forks for each command line: most of a start is spared."
+    modules = json.dumps(sorted({value.partition(":")[0] for value in COMMANDS.values()}))
+    with subprocess.Popen([sys.executable, "-c", SERVE, modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+def start(server, words, home):
+    "Exit code, output and errors of a command line."
+    name, *words = words
+    module, _, function = COMMANDS[name].partition(":")
+    script = home / f"{name}.py"
+    script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    server.stdin.write(json.dumps([words, str(script), str(home), SECONDS]) + "\n")
+    server.stdin.flush()
+    code = int(server.stdout.readline())
+    return code, *((home / name).read_text(errors="replace") for name in ("out.txt", "err.txt"))
 
 
 LONG, ESCAPE = "x" * 5000, "a\x1b[31m\nb"
@@ -120,8 +134,8 @@ def test_all_commands_are_here():
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:60])
-def test_one_line(home, words):
-    code, out, err = start(words, home)
+def test_one_line(server, home, words):
+    code, out, err = start(server, words, home)
     assert code in (1, 2), (code, out, err)
     *told, last = err.splitlines()  # what is being done, and what went wrong
     assert last.startswith(f"{words[0]}: ") and not any(line.startswith(f"{words[0]}: ") for line in told), err
@@ -129,12 +143,12 @@ def test_one_line(home, words):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help(home, name):
-    code, out, err = start([name, "--help"], home)
+def test_help(server, home, name):
+    code, out, err = start(server, [name, "--help"], home)
     assert code == 0 and out.startswith(f"usage: {name} ") and not err
 
 
-def test_good_ones_still_work(home):
+def test_good_ones_still_work(server, home):
     "The way in which the commands are started above can show success too."
-    code, out, err = start(["ser_predict", "clip.wav", "demo", "--run", "run", "--format", "json"], home)
+    code, out, err = start(server, ["ser_predict", "clip.wav", "demo", "--run", "run", "--format", "json"], home)
     assert (code, err) == (0, "") and out.startswith("[")
