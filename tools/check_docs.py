@@ -42,7 +42,7 @@ PROBE = r"""(async () => {
   while (walker.nextNode())
     if (!walker.currentNode.parentElement.closest('pre, code, script, style, noscript, textarea, annotation'))
       texts.push(walker.currentNode.data);
-  const raw = /\\[()[\]]|\\[a-zA-Z]{2,}|\$\$|\$[^\s$]([^$\n]*[^\s$])?\$/;
+  const raw = /\\[()[\]]|\\(?!u[0-9a-f]{4})[a-zA-Z]{2,}|\$\$|\$[^\s$]([^$\n]*[^\s$])?\$/;
   const short = s => (s || '').trim().slice(0, 100);
   return {
     pictures: images.length, formulas: document.querySelectorAll('math, .katex, mjx-container').length,

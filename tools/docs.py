@@ -282,6 +282,7 @@ def build(out):
         for warning in result.warnings:
             if not any(text in warning for text in EXPECTED):
                 print(f"warning: {warning}", file=sys.stderr)
+        shutil.copytree(ROOT / "nbs" / "images", result.out / "images", dirs_exist_ok=True)  # also those named in html alone
         make_local(result.out, config.doc_host + config.doc_baseurl)
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists():
