@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING',
-           'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS', 'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS',
+__all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS',
            'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FeatureSettings',
            'rms', 'loud_span', 'voiced_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta',
-           'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames', 'autocorrelation',
-           'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features', 'clip_features',
+           'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch', 'batch_features', 'clip_features',
            'plot_family', 'plot_features', 'memory_of', 'file_features', 'make_shard', 'read_seal', 'Features',
            'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features', 'BLOCK',
-           'CONTRAST_FMIN', 'FeatureError', 'ROWS', 'SMALL', 'VAD_RATES', 'chroma_filters', 'contrast_bands',
-           'dct_filters', 'delta_weights', 'estimate_tuning', 'frame', 'frame_times', 'hann', 'hz_to_mel',
-           'mel_filters', 'mel_to_hz', 'n_frames', 'tonnetz_filters']
+           'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'FINE', 'FeatureError', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'ROWS',
+           'SHARPNESS', 'SILENCE', 'SMALL', 'VAD_RATES', 'VOICING', 'autocorrelation', 'best_path', 'chroma_filters',
+           'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame', 'frame_times', 'hann',
+           'hz_to_mel', 'mel_filters', 'mel_to_hz', 'n_frames', 'path_posterior', 'pitch_candidates', 'pitch_frames',
+           'pitches', 'tonnetz_filters']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -50,11 +50,13 @@ from .lib.command import main_command, note, one_line, own_processes, plural, pr
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
+from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
+                              autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
+                              pitch_frames, pitches)
 from .lib.roles import tell_roles
-from .lib.spectra import (BLOCK, CONTRAST_FMIN, ROWS, SMALL, VAD_RATES, chroma_filters, clip_sizes, constant,
-                                contrast_bands, dct_filters, delta_weights, estimate_tuning, frame, frame_crossings,
-                                frame_energy, frame_times, hann, hz_to_mel, is_int, is_real, mel_filters, mel_groups,
-                                mel_to_hz, n_frames, normalised, padded, product, scratch, spectrum_checks,
+from .lib.spectra import (BLOCK, CONTRAST_FMIN, ROWS, SMALL, VAD_RATES, chroma_filters, clip_sizes, contrast_bands, dct_filters, delta_weights, estimate_tuning, frame, frame_crossings,
+                                frame_energy, frame_times, hann, hz_to_mel, is_int, mel_filters, mel_groups,
+                                mel_to_hz, n_frames, normalised, product, scratch, spectrum_checks,
                                 spectrum_memory, tonnetz_filters)
 
 pd = lazy.load("pandas")
@@ -100,15 +102,8 @@ class FeatureSettings:
 def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     "Field, whether it is wrong, and what is needed."
     yield from spectrum_checks(s)
-    yield from _pitch_checks(s)
+    yield from pitch_checks(s)
     yield "zcr", not s.families, "every family is off; leave one on"
-
-
-def _pitch_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
-    "Checks of the pitch range."
-    yield "f0_min", not is_real(s.f0_min, 20, s.sr / 16), f"20 to sr/16={s.sr / 16:g} Hz is needed"
-    yield "f0_max", not is_real(s.f0_max, 1.5 * s.f0_min, s.sr / 8), (
-        f"1.5 times f0_min, {1.5 * s.f0_min:g}, to sr/8={s.sr / 8:g} Hz is needed")
 
 # %% ../nbs/01_features.ipynb #f0137dd9
 def _widths(s: FeatureSettings) -> dict[str, int]:
@@ -363,161 +358,6 @@ def zero_crossing_rate(
     n, beyond = settings.n_fft, settings.n_fft // 2 if settings.center else 0
     return (frame_crossings(y, n, settings.hop_length, beyond) / n).astype(np.float32)
 
-# %% ../nbs/01_features.ipynb #4d81aac3
-DEPTH = 16  # samples on either side that a value between samples is made from
-
-
-def _pitch_sizes(s: FeatureSettings) -> tuple[int, slice, int]:
-    "Samples in a frame, the lags that are looked at, and points of the transform."
-    size = 2 * round(1.5 * s.sr / s.f0_min)
-    lags = slice(math.floor(s.sr / s.f0_max), math.ceil(s.sr / s.f0_min) + 1)
-    return size, lags, 1 << (size + lags.stop + DEPTH).bit_length()
-
-
-@functools.lru_cache(maxsize=16)
-def _pitch_window(s: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
-    "Hann window of a frame, and what the division by its autocorrelation multiplies with."
-    size, lags, n = _pitch_sizes(s)
-    w = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
-    r = np.fft.irfft(np.abs(np.fft.rfft(w, n)) ** 2, n)[: lags.stop + DEPTH + 1]
-    return constant(w.astype(np.float32)), constant((r[0] / r).astype(np.float32))
-
-
-def pitch_frames(
-    y: np.ndarray,  # samples [n] float32
-    settings: FeatureSettings,
-) -> np.ndarray:  # [T, three of the longest periods], a view; as many frames as the other families have
-    "Cut samples into the frames whose period is looked for."
-    size, first = _pitch_sizes(settings)[0], 0 if settings.center else settings.n_fft // 2
-    frames = np.lib.stride_tricks.sliding_window_view(padded(y, size // 2), size)
-    return frames[first :: settings.hop_length][: n_frames(len(y), settings)]
-
-
-def autocorrelation(
-    frames: np.ndarray,  # [T, samples]
-    settings: FeatureSettings,
-) -> np.ndarray:  # r [T, lags] float32, 1 at lag 0
-    "Autocorrelation of each frame, freed from the window's."
-    (_, lags, n), (w, undo) = _pitch_sizes(settings), _pitch_window(settings)
-    X = np.fft.rfft((frames - frames.mean(1, keepdims=True)) * w, n)
-    r = np.fft.irfft(X.real**2 + X.imag**2, n)[:, : lags.stop + DEPTH + 1]
-    return r / np.maximum(r[:, :1], 1e-20) * undo
-
-# %% ../nbs/01_features.ipynb #c2064744
-N_CANDIDATES, FINE = 6, 8  # peaks of a frame that may be its pitch; steps between two samples
-VOICING, SILENCE, OCTAVE, JUMP, CHANGE = 0.55, 0.03, 0.01, 0.35, 0.14  # Boersma's costs; his VOICING is 0.45
-
-
-@functools.lru_cache(maxsize=1)
-def _sinc() -> np.ndarray:
-    "Weights [2 DEPTH + 1, 2 FINE + 1] that give the values up to a sample away from the middle one."
-    x = np.arange(-FINE, FINE + 1) / FINE - np.arange(-DEPTH, DEPTH + 1)[:, None]
-    return constant((np.sinc(x) * (0.5 + 0.5 * np.cos(np.pi * x / (DEPTH + 1)))).astype(np.float32))
-
-
-def _finer(r: np.ndarray, lag: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Place in samples, and height, of the peaks near some lags [T, candidates]."
-    around = np.abs(lag[..., None] + np.arange(-DEPTH, DEPTH + 1))
-    curve = np.take(r, around + (np.arange(len(r)) * r.shape[1])[:, None, None]) @ _sinc()
-    k = np.clip(curve.argmax(-1), 1, 2 * FINE - 1)[..., None]
-    a, b, c = (np.take_along_axis(curve, k + d, 2)[..., 0] for d in (-1, 0, 1))
-    shift = np.clip((a - c) / 2 / np.minimum(a - 2 * b + c, -1e-9), -1, 1)
-    height = np.maximum(b - (a - c) * shift / 4, 0)
-    return lag + (k[..., 0] - FINE + shift) / FINE, np.where(height > 1, 1 / np.maximum(height, 1), height)
-
-
-def pitch_candidates(
-    r: np.ndarray,  # autocorrelation [T, lags]
-    settings: FeatureSettings,
-) -> tuple[np.ndarray, np.ndarray]:  # f [T, N_CANDIDATES] Hz, and the height of r there, 0 for none
-    "What may be the pitch of each frame."
-    s, lags = settings, _pitch_sizes(settings)[1]
-    before, here, after = (r[:, lags.start + d : lags.stop + d] for d in (-1, 0, 1))
-    cost = OCTAVE * np.log2(s.f0_min * np.arange(lags.start, lags.stop) / s.sr)
-    worth = np.where((here > before) & (here >= after) & (here > VOICING / 2), here - cost, -1)
-    lag = np.argpartition(-worth, N_CANDIDATES - 1, axis=1)[:, :N_CANDIDATES]
-    place, height = _finer(r, lag + lags.start)
-    real = (np.take_along_axis(worth, lag, 1) > 0) & (s.sr / s.f0_max <= place) & (place <= s.sr / s.f0_min)
-    return s.sr / place, np.where(real, height, 0)
-
-# %% ../nbs/01_features.ipynb #8d84bca5
-SHARPNESS = 10.0  # beta, which turns a path's worth into its probability
-
-
-def _lattice(
-    f: np.ndarray, height: np.ndarray, loud: np.ndarray, s: FeatureSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    "Worth [T, 1 + N_CANDIDATES] of no voice and of each candidate, and cost [T - 1, from, to] of each step."
-    silence = VOICING + np.maximum(0, 2 - loud / max(loud.max(), 1e-20) / SILENCE * (1 + VOICING))
-    worth = np.column_stack([silence, np.where(height > 0, height - OCTAVE * np.log2(s.f0_min / f), -9)])
-    octave = np.log2(f)
-    cost = np.full((len(f) - 1, worth.shape[1], worth.shape[1]), CHANGE)
-    cost[:, 0, 0] = 0
-    cost[:, 1:, 1:] = JUMP * np.abs(octave[:-1, :, None] - octave[1:, None])
-    return worth, cost * (0.01 * s.sr / s.hop_length)
-
-
-def best_path(
-    worth: np.ndarray,  # [T, clips, states]
-    cost: np.ndarray,  # [T - 1, clips, from, to]
-) -> np.ndarray:  # state [T, clips]
-    "The path whose worth, less the cost of its steps, is highest (Viterbi)."
-    back, total, clips = np.zeros(worth.shape, np.intp), worth[0], np.arange(worth.shape[1])
-    for t in range(1, len(worth)):
-        reached = total[:, :, None] - cost[t - 1]
-        back[t] = reached.argmax(1)
-        total = worth[t] + reached.max(1)
-    path = [total.argmax(1)]
-    for t in range(len(worth) - 1, 0, -1):
-        path.append(back[t, clips, path[-1]])
-    return np.stack(path[::-1])
-
-# %% ../nbs/01_features.ipynb #96293c21
-def path_posterior(
-    worth: np.ndarray,  # [T, clips, states]
-    cost: np.ndarray,  # [T - 1, clips, from, to]
-) -> np.ndarray:  # probability [T, clips, states], sums to 1 over the states
-    "How probable each state is, over all paths (forward-backward algorithm)."
-    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), -SHARPNESS * cost
-    np.exp(M, out=M)
-    A, B = E.copy(), np.ones_like(E)
-    A[0] /= A[0].sum(1, keepdims=True)
-    for t in range(1, len(E)):
-        A[t] *= (A[t - 1][:, None] @ M[t - 1])[:, 0]
-        A[t] /= A[t].sum(1, keepdims=True)
-    for t in range(len(E) - 2, -1, -1):
-        B[t] = (M[t] @ (E[t + 1] * B[t + 1])[:, :, None])[:, :, 0]
-        B[t] /= B[t].sum(1, keepdims=True)
-    P = A * B
-    return P / P.sum(2, keepdims=True)
-
-# %% ../nbs/01_features.ipynb #fb48f6c5
-def _pitch_lattice(y: np.ndarray, s: FeatureSettings) -> tuple[np.ndarray, ...]:
-    "Candidates of a clip, their heights, worth and costs."
-    frames, found, loud = pitch_frames(y, s), [], []
-    for t in range(0, len(frames), 4 * BLOCK):
-        found.append(pitch_candidates(autocorrelation(frames[t : t + 4 * BLOCK], s), s))
-        loud.append(np.ptp(frames[t : t + 4 * BLOCK], axis=1))
-    f, height = map(np.concatenate, zip(*found))
-    return f, height, *_lattice(f, height, np.concatenate(loud), s)
-
-
-def pitches(
-    ys: list[np.ndarray],  # samples [n] of each clip
-    settings: FeatureSettings,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # of each clip what `pitch` gives
-    "Pitch, voicing and harmonicity of several clips at once."
-    parts = [_pitch_lattice(y, settings) for y in ys]
-    T, states = max(len(f) for f, *_ in parts), N_CANDIDATES + 1
-    worth, cost = np.zeros((T, len(ys), states)), np.zeros((T - 1, len(ys), states, states))
-    for i, (f, _, w, c) in enumerate(parts):
-        worth[: len(f), i], cost[: len(f) - 1, i] = w, c
-    path, voicing = best_path(worth, cost), 1 - path_posterior(worth, cost)[:, :, 0]
-    for i, (f, height, _, _) in enumerate(parts):
-        t, k = np.arange(len(f)), path[: len(f), i]
-        r = np.clip(np.where(k > 0, height[t, k - 1], height.max(1)), 0.01, 1 - 1e-6)
-        yield np.where(k > 0, f[t, k - 1], np.nan), voicing[: len(f), i], 10 * np.log10(r / (1 - r))
-
 # %% ../nbs/01_features.ipynb #0b658a55
 def pitch(
     y: np.ndarray,  # samples [n] float32
@@ -525,14 +365,6 @@ def pitch(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # f0 [T] Hz, NaN: no voice; voicing [T] 0 to 1; hnr [T] dB
     "Fundamental frequency, probability of a voice, and harmonicity of each frame."
     return next(pitches([y], settings))
-
-
-def _pitch_columns(f0: np.ndarray, voicing: np.ndarray, hnr: np.ndarray, s: FeatureSettings) -> np.ndarray:
-    "The three columns of the pitch family."
-    voiced = np.flatnonzero(np.isfinite(f0))
-    middle = math.sqrt(s.f0_min * s.f0_max)
-    line = np.interp(np.arange(len(f0)), voiced, np.log2(f0[voiced])) if len(voiced) else np.log2(middle)
-    return np.column_stack([12 * (line - math.log2(27.5)) + 0 * voicing, voicing, hnr])
 
 # %% ../nbs/01_features.ipynb #47a9aa07
 def _spectral_parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
@@ -562,7 +394,7 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
         if getattr(s, family):
             yield family, np.concatenate([measure(y, s) for y in ys])
     if s.pitch:
-        yield "pitch", np.concatenate([_pitch_columns(*found, s) for found in pitches(ys, s)])
+        yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
 
 # %% ../nbs/01_features.ipynb #71b3d0d5
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -1427,6 +1259,8 @@ def ser_features(
     one_line(work, "ser_features")
 
 # %% ../nbs/01_features.ipynb #74b342eb
-_all_ = ["BLOCK", "CONTRAST_FMIN", "FeatureError", "ROWS", "SMALL", "VAD_RATES", "chroma_filters", "contrast_bands",
-         "dct_filters", "delta_weights", "estimate_tuning", "frame", "frame_times", "hann", "hz_to_mel", "mel_filters",
-         "mel_to_hz", "n_frames", "tonnetz_filters"]
+_all_ = ["BLOCK", "CHANGE", "CONTRAST_FMIN", "DEPTH", "FINE", "FeatureError", "JUMP", "N_CANDIDATES", "OCTAVE", "ROWS",
+         "SHARPNESS", "SILENCE", "SMALL", "VAD_RATES", "VOICING", "autocorrelation", "best_path", "chroma_filters",
+         "contrast_bands", "dct_filters", "delta_weights", "estimate_tuning", "frame", "frame_times", "hann",
+         "hz_to_mel", "mel_filters", "mel_to_hz", "n_frames", "path_posterior", "pitch_candidates", "pitch_frames",
+         "pitches", "tonnetz_filters"]
