@@ -6,39 +6,28 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS',
-           'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FeatureSettings',
-           'rms', 'loud_span', 'voiced_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta',
-           'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch', 'batch_features', 'clip_features',
-           'plot_family', 'plot_features', 'memory_of', 'file_features', 'make_shard', 'read_seal', 'Features',
-           'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features', 'BLOCK',
-           'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'FINE', 'FeatureError', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'ROWS',
-           'SHARPNESS', 'SILENCE', 'SMALL', 'VAD_RATES', 'VOICING', 'autocorrelation', 'best_path', 'chroma_filters',
-           'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame', 'frame_times', 'hann',
-           'hz_to_mel', 'mel_filters', 'mel_to_hz', 'n_frames', 'path_posterior', 'pitch_candidates', 'pitch_frames',
-           'pitches', 'tonnetz_filters']
+__all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'PANELS', 'VOICE_FRAMES', 'FAMILY_FIELDS',
+           'FeatureSettings', 'rms', 'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc',
+           'delta', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch', 'batch_features',
+           'clip_features', 'plot_family', 'plot_features', 'file_features', 'open_features', 'extract', 'only_voice',
+           'pick_families', 'ser_features', 'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE',
+           'FeatureError', 'FeatureView', 'Features', 'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'ROOM',
+           'ROWS', 'SHARD_FIELDS', 'SHARPNESS', 'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH',
+           'autocorrelation', 'best_path', 'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights',
+           'estimate_tuning', 'frame', 'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz',
+           'memory_of', 'n_frames', 'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'read_seal',
+           'summary', 'tonnetz_filters', 'voiced_span']
 
 # %% ../nbs/01_features.ipynb #f93a3308
-import contextlib
-import csv
 import functools
-import hashlib
 import importlib
-import io
 import itertools
-import json
 import math
-import os
-import re
-import shutil
-import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import lazy_loader as lazy
 import numpy as np
@@ -46,18 +35,20 @@ from fastcore.basics import patch
 from fastcore.script import Param
 
 from .lib.audio import load_audio
-from .lib.command import main_command, note, one_line, own_processes, plural, printable, progress, say
-from .lib.corpora import is_synthetic
-from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
+from .lib.command import main_command, one_line, say
+from .lib.files import FeatureError
 from .lib.finding import load_corpus
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
                               pitch_frames, pitches)
 from .lib.roles import tell_roles
-from .lib.spectra import (BLOCK, CONTRAST_FMIN, ROWS, SMALL, VAD_RATES, chroma_filters, clip_sizes, contrast_bands, dct_filters, delta_weights, estimate_tuning, frame, frame_crossings,
-                                frame_energy, frame_times, hann, hz_to_mel, is_int, mel_filters, mel_groups,
-                                mel_to_hz, n_frames, normalised, product, scratch, spectrum_checks,
-                                spectrum_memory, tonnetz_filters)
+from .lib.spectra import (BLOCK, CONTRAST_FMIN, ROOM, ROWS, SMALL, VAD_RATES, check_memory, chroma_filters,
+                                clip_sizes, contrast_bands, dct_filters, delta_weights, estimate_tuning, frame,
+                                frame_crossings, frame_energy, frame_times, hann, hz_to_mel, mel_filters, mel_groups,
+                                mel_to_hz, memory_of, n_frames, normalised, product, scratch, spectrum_checks,
+                                spectrum_memory, tonnetz_filters, voiced_span)
+from .lib.store import (ENGINES, GROUP, HEADER, SHARD_FIELDS, TRIES, WORTH, FeatureView, Features, Settings,
+                              file_frames, fill, in_groups, make_shard, open_folder, pick_columns, read_seal, summary)
 
 pd = lazy.load("pandas")
 
@@ -66,7 +57,7 @@ FORMAT = 2  # of the formulas and of the folder; with another number old folders
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
+class FeatureSettings(Settings):
     "What is computed from each clip."
     sr: int = 16000  # sampling rate in Hz; what speech says of emotion lies below 8 kHz
     n_fft: int = 1024  # samples in a frame: 64 ms, long enough to part the harmonics of a low voice
@@ -92,6 +83,8 @@ class FeatureSettings:
     f0_min: float = 65.0  # Hz, lowest pitch that is looked for: a low man's voice
     f0_max: float = 650.0  # Hz, highest: a woman's voice in surprise
     db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
+
+    FORMAT = FORMAT
 
     def __post_init__(self):
         for name, wrong, needed in _checks(self):
@@ -157,36 +150,6 @@ def names(self: FeatureSettings) -> list[str]:
     return [_column(family, i, self.n_chroma) for family, columns in _layout(self).items()
             for i in range(columns.stop - columns.start)]
 
-# %% ../nbs/01_features.ipynb #b6376a17
-@patch
-def to_json(self: FeatureSettings) -> str:
-    "The settings as json text."
-    return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
-
-
-@patch(as_prop=True)
-def hash(self: FeatureSettings) -> str:
-    "64 hexadecimal digits that change with any setting and with the formulas."
-    return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-
-@patch(cls_method=True)
-def from_json(
-    cls: FeatureSettings,
-    text: str,  # what `to_json` gave
-) -> FeatureSettings:
-    "Read settings from json text."
-    try:
-        values = dict(json.loads(text))
-    except (ValueError, TypeError):
-        raise FeatureError("the settings are not json; extract the features again") from None
-    if values.pop("format", None) != FORMAT:
-        raise FeatureError(f"the settings are not of format {FORMAT}; extract the features again with this version")
-    unknown = sorted(set(values) - {field.name for field in fields(cls)})
-    if unknown:
-        raise FeatureError(f"unknown setting {unknown[0]!r}; extract the features again with this version")
-    return cls(**values)
-
 # %% ../nbs/01_features.ipynb #70bfe7d8
 def rms(
     y: np.ndarray,  # samples [n] float32
@@ -207,22 +170,6 @@ def loud_span(
     power = np.maximum(rms(y, settings, center=True)[:, 0] ** 2, 1e-10)
     loud = np.flatnonzero(10 * np.log10(power) - 10 * np.log10(power.max()) > -settings.top_db)
     return int(loud[0]) * settings.hop_length, min(len(y), int(loud[-1] + 1) * settings.hop_length)
-
-# %% ../nbs/01_features.ipynb #93b51812
-def voiced_span(
-    y: np.ndarray,  # samples [n] float32
-    settings: FeatureSettings,
-) -> tuple[int, int]:  # first sample, and one past the last; the whole clip where no voice is found
-    "From the first 30 ms in which WebRTC's detector hears a voice to the last."
-    try:
-        import webrtcvad
-    except ImportError:
-        raise FeatureError("vad needs the package webrtcvad; pip install 'ser_nb[vad]', or set vad=None") from None
-    step, detector = settings.sr * 30 // 1000, webrtcvad.Vad(settings.vad)
-    pcm = (np.clip(y, -1, 1) * 32767).astype("<i2")
-    voiced = [start for start in range(0, len(pcm) - step + 1, step)
-              if detector.is_speech(pcm[start : start + step].tobytes(), settings.sr)]
-    return (voiced[0], voiced[-1] + step) if voiced else (0, len(y))
 
 # %% ../nbs/01_features.ipynb #858e4219
 def trim(
@@ -410,9 +357,6 @@ def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     return y
 
 # %% ../nbs/01_features.ipynb #565ec7f8
-GROUP = 2**18  # samples that are computed together: some eight clips, whose spectrogram a core's cache can hold
-
-
 def _together(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarray]:
     "Features of prepared clips in one matrix."
     sizes, layout, widths = [n_frames(len(y), settings) for y in ys], _layout(settings), _widths(settings)
@@ -429,16 +373,14 @@ def _together(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarra
         raise FeatureError(f"family {min(missing)!r} has columns and is computed nowhere; add it to `_parts`")
     return np.split(frames, starts[1:])
 
-
-def _compute(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarray]:
-    "Features of prepared clips: short ones in a row together, a long one alone, as pitch pads all to the longest."
-    found, run = [], []
-    for y in ys:
-        if len(y) >= GROUP:
-            found, run = found + (_together(run, settings) if run else []) + _together([y], settings), []
-        else:
-            run.append(y)
-    return found + (_together(run, settings) if run else [])
+# %% ../nbs/01_features.ipynb #aba40149
+@patch
+def compute(
+    self: FeatureSettings,
+    ys: list[np.ndarray],  # samples [n] of each clip, as `read` gives them
+) -> list[np.ndarray]:  # frames [T, n_features] of each
+    "Features of prepared clips."
+    return in_groups(ys, lambda run: _together(run, self))
 
 # %% ../nbs/01_features.ipynb #f62fdaff
 def batch_features(
@@ -446,7 +388,7 @@ def batch_features(
     settings: FeatureSettings = FeatureSettings(),
 ) -> list[np.ndarray]:  # of each clip what `clip_features` gives
     "All features of several clips at once."
-    return _compute([_prepare(y, settings) for y in ys], settings)
+    return settings.compute([_prepare(y, settings) for y in ys])
 
 
 def clip_features(
@@ -505,527 +447,25 @@ def plot_features(
     plt.close(fig)
     return fig
 
-# %% ../nbs/01_features.ipynb #7727b04f
-ROOM = 1.5e9  # bytes that one clip may take: an hour at the default settings, and four processes fit in 8 GB
-
-
-def memory_of(
-    n: int,  # samples
-    settings: FeatureSettings,
-) -> float:  # bytes, the samples among them
-    "Memory that the features of a clip take while they are computed."
-    s, T = settings, n_frames(n, settings)
-    spectrogram = T * (s.n_fft // 2 + 1) * bool(s.n_mfcc or s.logmel or s.n_chroma or s.n_bands)
-    copies = 9 if s.n_chroma and s.tuning is None else 4
-    return 4 * T * s.n_features + max(14 * n, 8 * n + copies * spectrogram, 4 * n + 1600 * T * s.pitch)
-
-
-def _check_room(n: int, settings: FeatureSettings) -> None:
-    "Raise FeatureError for a clip that is too long to be computed at once."
-    if (needed := memory_of(n, settings)) > ROOM:
-        raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of "
-                           f"memory, and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
-                           "shorter n_fft, or go along it with ser_predict --timeline")
-
 # %% ../nbs/01_features.ipynb #f4b7b0e8
+@patch
+def read(
+    self: FeatureSettings,
+    path: str | Path,  # an audio file
+) -> tuple[np.ndarray, float, int]:  # trimmed samples [n], seconds of the whole clip, frames
+    "What a clip's features are computed from."
+    y, sr = load_audio(path, self.sr)
+    check_memory(len(y), self)
+    trimmed = _prepare(y, self)
+    return trimmed, round(len(y) / sr, 6), n_frames(len(trimmed), self)
+
+
 def file_features(
     path: str | Path,  # an audio file
     settings: FeatureSettings = FeatureSettings(),
 ) -> tuple[dict, np.ndarray | None]:  # sha256, duration in s, n_frames, reason; frames, None if there is a reason
     "Hash and features of one file."
-    row, y = _read_clip(path, settings)
-    return row, None if y is None else _compute([y], settings)[0]
-
-
-def _state(path: str | Path) -> tuple | None:
-    "What changes where a file is written to or replaced."
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _read_clip(path: str | Path, settings: FeatureSettings) -> tuple[dict, np.ndarray | None]:
-    "What is known of a file before its features, and its trimmed samples; None if there is a reason."
-    row, before = {"sha256": "", "duration": 0.0, "n_frames": 0, "reason": ""}, _state(path)
-    try:
-        row["sha256"] = file_sha256(path)
-        y, sr = load_audio(path, settings.sr)
-        _check_room(len(y), settings)
-        trimmed = _prepare(y, settings)
-        if _state(path) != before:
-            raise FeatureError("it was written to while it was read; run it again when that is done")
-    except AudioError as error:
-        return {**row, "reason": f"{error.problem}: {error.detail}"}, None
-    except (FeatureError, OSError) as error:
-        return {**row, "reason": str(error)}, None
-    return {**row, "duration": round(len(y) / sr, 6), "n_frames": n_frames(len(trimmed), settings)}, trimmed
-
-# %% ../nbs/01_features.ipynb #f40f1488
-HEADER = 128  # bytes of a .npy file before the values of a matrix
-SHARD_FIELDS = ("clip", "sha256", "duration", "n_frames", "start", "reason")
-SPOOL = 2**26  # bytes of a shard's frames that are kept in memory; those of long clips wait on the disk
-
-
-def _shard_name(rows: list[dict], settings: FeatureSettings) -> str:
-    "Name that tells the settings, and the clips with their bytes."
-    content = json.dumps([settings.hash, [(row["clip"], row["sha256"]) for row in rows]])
-    return f"{settings.hash[:8]}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-
-
-def _fill(spool, clips: list[tuple[str, str]], settings: FeatureSettings) -> list[dict]:
-    "Write the frames of clips below one another; what is known of each clip."
-    rows, group, start = [], [], 0
-    for clip, path in clips:
-        row, y = _read_clip(path, settings)
-        rows.append({"clip": clip, "start": start, **row})
-        start += row["n_frames"]
-        group += [] if y is None else [y]
-        if sum(map(len, group)) >= GROUP:
-            spool.writelines(_compute(group, settings))
-            group = []
-    spool.writelines(_compute(group, settings))
-    return rows
-
-# %% ../nbs/01_features.ipynb #79eedd42
-def _write_array(path: Path, shape: tuple[int, int], spool) -> str:
-    "Write spooled frames as a .npy file; its hash."
-    with replace_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            spool.seek(0)
-            shutil.copyfileobj(spool, file)
-        return file_sha256(temporary)
-
-
-def _write_bytes(path: Path, data: bytes) -> str:
-    "Write a file whole; its hash."
-    with replace_file(path) as temporary:
-        temporary.write_bytes(data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _write_hashes(path: Path, hashes: dict[str, str]) -> None:
-    "Write down what some files hash to, as `sha256sum` does."
-    _write_bytes(path, "".join(f"{sha}  {file}\n" for file, sha in hashes.items()).encode())
-
-
-def _listing(rows: list[dict]) -> bytes:
-    "Rows of a shard as csv."
-    text = io.StringIO()
-    bare = any("\r" in row["clip"] + row["reason"] for row in rows)  # which would end a line if not in quotes
-    quoting = csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
-    writer = csv.DictWriter(text, SHARD_FIELDS, lineterminator="\n", quoting=quoting)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def make_shard(
-    clips: list[tuple[str, str]],  # clip and path of each
-    folder: Path,  # the feature folder
-    settings: FeatureSettings,
-) -> str:  # name of the shard
-    "Compute some clips and write them as a shard: the array, the hashes, and last the csv."
-    shards, hashes = Path(folder) / "shards", {}
-    shards.mkdir(parents=True, exist_ok=True)
-    with tempfile.SpooledTemporaryFile(SPOOL, dir=shards) as spool:
-        rows = _fill(spool, clips, settings)
-        name, n = _shard_name(rows, settings), sum(row["n_frames"] for row in rows)
-        if n:
-            hashes[f"{name}.npy"] = _write_array(shards / f"{name}.npy", (n, settings.n_features), spool)
-    listing = _listing(rows)
-    hashes[f"{name}.csv"] = hashlib.sha256(listing).hexdigest()
-    _write_hashes(shards / f"{name}.sha256", hashes)
-    _write_bytes(shards / f"{name}.csv", listing)
-    return name
-
-# %% ../nbs/01_features.ipynb #e4130e39
-class _Row(NamedTuple):
-    "What is known of a clip."
-    clip: str
-    sha256: str
-    duration: float  # seconds
-    n_frames: int
-    start: int  # its first row in the shard
-    reason: str  # why it was rejected
-    shard: str
-
-
-def _read_shard(folder: Path, name: str) -> list[_Row]:
-    "Rows of a finished shard; none where its csv has been damaged."
-    try:
-        with open(folder / "shards" / f"{name}.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [_Row(row["clip"], row["sha256"], float(row["duration"]), int(row["n_frames"]), int(row["start"]),
-                     row["reason"], name) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
-        return []
-
-
-def _is_whole(folder: Path, name: str, n_frames: int, n_features: int) -> bool:
-    "Whether a shard's array is there with at least that many frames."
-    try:
-        size = (folder / "shards" / f"{name}.npy").stat().st_size
-    except FileNotFoundError:
-        return n_frames == 0
-    return size >= HEADER + 4 * n_frames * n_features
-
-
-def _shard_hashes(folder: Path, name: str) -> dict[str, str] | None:
-    "What the files of a shard must hash to; None for one that was made without hashes."
-    try:
-        text = (folder / "shards" / f"{name}.sha256").read_text("ascii", errors="replace")
-    except FileNotFoundError:
-        return None
-    return {file: sha for sha, _, file in (line.partition("  ") for line in text.splitlines())}
-
-
-def _is_sound(folder: Path, name: str, rows: list[_Row], hashes: dict[str, str] | None, n_features: int) -> bool:
-    "Whether a shard is as it was written."
-    n = sum(row.n_frames for row in rows)
-    if hashes is None:
-        return bool(rows) and _is_whole(folder, name, n, n_features)
-    files = {f"{name}.csv", *([f"{name}.npy"] if n else [])}
-    return set(hashes) == files and all(file_sha256(folder / "shards" / file) == hashes[file] for file in files)
-
-# %% ../nbs/01_features.ipynb #3dfee8f2
-def _sound_shards(folder: Path, settings: FeatureSettings) -> list[list[_Row]]:
-    "Rows of the shards of earlier runs; what is damaged is said, and made anew."
-    from joblib import Parallel, delayed
-
-    names = [path.stem for path in sorted((folder / "shards").glob(f"{settings.hash[:8]}-*.csv"), reverse=True)]
-    shards = {name: _read_shard(folder, name) for name in names}
-    hashes = _sealed_hashes(folder) | {name: own for name in names if (own := _shard_hashes(folder, name)) is not None}
-    checks = Parallel(n_jobs=-1, prefer="threads")(
-        delayed(_is_sound)(folder, name, rows, hashes.get(name), settings.n_features)
-        for name, rows in shards.items())
-    if damaged := [name for name, sound in zip(names, checks) if not sound]:
-        note(f"features: {plural(len(damaged), 'shard')} damaged, the first {folder / 'shards' / damaged[0]}.*; "
-             "made anew")
-    return [shards[name] for name, sound in zip(names, checks) if sound]
-
-
-def _finished(corpus: pd.DataFrame, folder: Path, settings: FeatureSettings) -> dict[str, _Row]:
-    "Rows that earlier runs left, of clips whose file has not changed since."
-    from joblib import Parallel, delayed
-
-    known = {(row.clip, row.sha256): row for rows in _sound_shards(folder, settings) for row in rows}
-    clips = {clip for clip, _ in known}
-    pairs = [(clip, path) for clip, path in zip(corpus["clip"], corpus["path"]) if clip in clips]
-    hashes = Parallel(n_jobs=-1, prefer="threads")(delayed(file_sha256)(path) for _, path in pairs)
-    found = [(path, known.get((clip, sha)) or known.get((clip, ""))) for (clip, path), sha in zip(pairs, hashes)]
-    return {row.clip: row for path, row in found
-            if row and (not row.reason or _read_clip(path, settings)[0]["reason"] == row.reason)}
-
-# %% ../nbs/01_features.ipynb #65833425
-ENGINES = ("loky", "dask", "ray")  # processes of this machine, or workers of a cluster
-
-
-@contextlib.contextmanager
-def _engine(name: str, address: str | None) -> Iterator[None]:
-    "Within, joblib sends its work to this engine; without an address Dask and Ray start a cluster on this machine."
-    from joblib import parallel_config
-
-    if name not in ENGINES:
-        raise FeatureError(f"engine={name!r} is not known; take one of {', '.join(ENGINES)}")
-    try:
-        connection = {"dask": _dask, "ray": _ray}.get(name, contextlib.nullcontext)
-        with connection(address), own_processes() if name == "loky" else parallel_config(name):
-            yield
-    except ImportError as error:
-        raise FeatureError(f"engine={name!r} needs a package that is missing ({error}); "
-                           f"pip install 'ser_nb[{name}]'") from None
-
-# %% ../nbs/01_features.ipynb #50a54588
-@contextlib.contextmanager
-def _dask(address: str | None) -> Iterator[None]:
-    "A client of a Dask scheduler; a cluster on this machine shows no page to the network and leaves no files."
-    import dask
-    from dask.distributed import Client
-
-    with (tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
-          dask.config.set(temporary_directory=scratch)):
-        try:
-            client = Client(address, set_as_default=True, **({} if address else {"dashboard_address": None}))
-        except (OSError, ValueError) as error:
-            raise FeatureError(f"no Dask scheduler answers at {address}: {error}; check the address") from None
-        with client:
-            yield
-
-
-@contextlib.contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    "A connection to a Ray cluster; one that is there already is used, and left as it is."
-    import ray
-    from ray.util.joblib import register_ray
-
-    mine = not ray.is_initialized()
-    try:
-        if mine:
-            ray.init(address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError) as error:
-        raise FeatureError(f"no Ray cluster answers at {address}: {error}; check the address") from None
-    try:
-        register_ray()
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
-
-# %% ../nbs/01_features.ipynb #9a3be6e4
-TRIES = 3
-WORTH = 30e6  # bytes of audio from which starting processes pays: about a second of work
-
-
-def _processes(shards: list[list], jobs: int, engine: str) -> int:
-    "How many processes to use."
-    from joblib import effective_n_jobs
-
-    paths = [path for clips in shards for _, path in clips]
-    small = sum(os.path.getsize(path) for path in paths if os.path.isfile(path)) < WORTH
-    if not paths or engine == "loky" and jobs < 0 and small:
-        return 1
-    return min(effective_n_jobs(jobs), len(shards)) if engine == "loky" else jobs
-
-
-def _numbered_shard(i: int, clips: list, folder: Path, settings: str) -> tuple[int, str]:
-    "A shard's number and name, since shards come back in any order."
-    return i, make_shard(clips, folder, FeatureSettings.from_json(settings))
-
-
-def _lost_worker(error: Exception) -> bool:
-    "Whether an error says that a worker has died, and nothing of the work."
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"BrokenExecutor", "KilledWorker", "RayError"})
-
-# %% ../nbs/01_features.ipynb #ad79fd6e
-def _run(todo: list[tuple[int, list]], processes: int, engine: str, *where) -> Iterator[tuple[int, str]]:
-    "Numbers and names of shards as they come back; Ray gives them back only by the hundred."
-    from joblib import Parallel, delayed
-
-    work = importlib.import_module("ser_nb.features")._numbered_shard  # workers cannot import a main program's
-    at_once, back = (100, "list") if engine == "ray" else (max(len(todo), 1), "generator_unordered")
-    for start in range(0, len(todo), at_once):
-        yield from Parallel(n_jobs=processes, return_as=back)(
-            delayed(work)(i, clips, *where) for i, clips in todo[start : start + at_once])
-
-# %% ../nbs/01_features.ipynb #835ffb54
-def _make_shards(
-    shards: list[list], folder: Path, settings: FeatureSettings, jobs: int, engine: str, done: int
-) -> list[str]:
-    "Make shards, showing progress in clips, of which some were done before, and return their names."
-    names, processes = {}, _processes(shards, jobs, engine)
-    with progress(done + sum(map(len, shards)), "features", "clip", done) as bar:
-        for left in range(TRIES - 1, -1, -1):
-            todo = [(i, clips) for i, clips in enumerate(shards) if i not in names]
-            try:
-                for i, name in _run(todo, processes, engine, folder, settings.to_json()):
-                    names[i] = name
-                    bar.update(len(shards[i]))
-                break
-            except Exception as error:
-                if not _lost_worker(error):
-                    raise
-                if not left:
-                    raise FeatureError(f"workers died {TRIES} times, last: {error}; give them more memory, "
-                                       "or take fewer jobs, and run it again to go on") from None
-    return [names[i] for i in range(len(shards))]
-
-# %% ../nbs/01_features.ipynb #b5d72841
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    "Write a table, sorted by clip."
-    write_table(table.sort_values("clip"), path)
-
-
-def _write_rejected(corpus: pd.DataFrame, reasons: pd.Series, folder: Path) -> None:
-    "Write rejected.csv and warn of it in one line; raise FeatureError if nothing is left."
-    rejected = corpus[["clip", "path"]].assign(reason=reasons)[reasons != ""]
-    left_out = corpus.attrs.get("left_out", {})  # what the importer could not make a row of
-    nameless = pd.DataFrame({"clip": list(left_out), "path": list(left_out), "reason": list(left_out.values())})
-    _write_csv(pd.concat([rejected, nameless.astype(str)]), folder / "rejected.csv")
-    if len(rejected):
-        first = rejected.iloc[0]
-        what = f"{len(rejected)} of {len(corpus)} clips rejected, listed in {folder / 'rejected.csv'}"
-        what += f"; the first, {first['clip']}: {first['reason']}"
-        if len(rejected) == len(corpus):
-            raise FeatureError(f"{what}; nothing is left to use")
-        warnings.warn(what, stacklevel=4)
-
-# %% ../nbs/01_features.ipynb #12099553
-SEAL = "hashes.json"
-TABLES = ("rejected.csv", "index.csv", "settings.json")
-
-
-def _digest(content: dict) -> str:
-    "Hash of what hashes.json says, which guards itself so."
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _listed(shards: Path, name: str) -> dict[str, str]:
-    "Hashes of a shard's files; for one that was made without them, from now on."
-    if (hashes := _shard_hashes(shards.parent, name)) is None:
-        files = [shards / f"{name}.{end}" for end in ("npy", "csv")]
-        hashes = {path.name: file_sha256(path) for path in files if path.exists()}
-        _write_hashes(shards / f"{name}.sha256", hashes)
-    return hashes
-
-
-def _write_seal(folder: Path, shards: set[str], base: str | None) -> None:
-    "Write down the hash of every file of a feature folder, and where relative paths begin."
-    hashes = {name: file_sha256(folder / name) for name in TABLES}
-    for shard in sorted(shards):
-        hashes |= {f"shards/{file}": sha for file, sha in _listed(folder / "shards", shard).items()}
-    content = {"base": base, "files": hashes}
-    _write_bytes(folder / SEAL, (json.dumps({**content, "seal": _digest(content)}, indent=1) + "\n").encode())
-
-
-def read_seal(
-    folder: Path,  # a feature folder
-) -> dict:  # files: hash of each; base: where relative paths begin; empty for a folder made without hashes
-    "Read hashes.json; FeatureError where it is damaged."
-    if not (folder / SEAL).exists():
-        return {}
-    try:
-        content = json.loads((folder / SEAL).read_bytes())
-        sound = content.pop("seal") == _digest(content)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise FeatureError(f"{SEAL} is damaged")
-    return content
-
-
-def _sealed_hashes(folder: Path) -> dict[str, dict[str, str]]:
-    "Of each shard what hashes.json says of its files; nothing where that is damaged."
-    found = {}
-    with contextlib.suppress(FeatureError):
-        for file, sha in read_seal(folder).get("files", {}).items():
-            if file.startswith("shards/"):
-                name = file.removeprefix("shards/")
-                found.setdefault(name.partition(".")[0], {})[name] = sha
-    return found
-
-# %% ../nbs/01_features.ipynb #53cf6e3b
-def _base(paths: pd.Series, folder: Path) -> str | None:
-    "Where relative paths begin, seen from a feature folder; None if all are absolute."
-    here, folder = os.path.realpath(os.curdir), os.path.realpath(folder)
-    if all(map(os.path.isabs, paths)):
-        return None
-    try:
-        return Path(os.path.relpath(here, folder)).as_posix()
-    except ValueError:  # another drive
-        return here
-
-
-def _seen_from_here(paths: pd.Series, folder: Path, base: str | None) -> pd.Series:
-    "Paths as they are found from the folder that one is in."
-    start = os.path.normpath(os.path.join(os.path.realpath(folder), base or ""))
-    if base is None or start == os.path.realpath(os.curdir):
-        return paths
-    moved = [os.path.normpath(os.path.join(start, path)) for path in paths]
-    return pd.Series([path if os.path.exists(path) or not os.path.exists(given) else given
-                      for path, given in zip(moved, paths)], paths.index, object)
-
-# %% ../nbs/01_features.ipynb #b2656484
-def _write_folder(corpus: pd.DataFrame, rows: dict[str, _Row], folder: Path, settings: FeatureSettings) -> None:
-    "Write the tables and settings of a feature folder, and remove what they don't need."
-    measured = ["sha256", "duration", "n_frames", "shard", "start"]
-    found = pd.DataFrame([rows.pop(clip) for clip in corpus["clip"]], columns=_Row._fields)
-    corpus = corpus.drop(columns=measured, errors="ignore").reset_index(drop=True)
-    _write_rejected(corpus, found["reason"], folder)
-    _write_csv(corpus.join(found[measured])[found["reason"] == ""], folder / "index.csv")
-    _write_bytes(folder / "settings.json", settings.to_json().encode())
-    _write_seal(folder, set(found["shard"]), _base(corpus["path"], folder))
-    _clean(folder, set(found["shard"]))
-
-# %% ../nbs/01_features.ipynb #79ac59cf
-def _clean(folder: Path, live: set[str]) -> None:
-    "Remove shards that no clip is in, and what killed runs had begun to write."
-    for path in (folder / "shards").iterdir():
-        if re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{16}", path.stem) and path.stem not in live:
-            path.unlink()
-    for path in [*folder.glob(".writing-*"), *(folder / "shards").glob(".writing-*")]:
-        path.unlink()
-
-# %% ../nbs/01_features.ipynb #b3a42138
-@dataclass(frozen=True, eq=False)
-class Features:
-    "A feature folder: `features[i]` are the frames of row i of its index."
-    folder: Path  # where it lies
-    settings: FeatureSettings  # with which it was made
-    index: pd.DataFrame  # corpus columns with sha256, duration in s, n_frames, shard and start; one row a clip
-    seal: dict = field(default_factory=dict, repr=False)  # what `read_seal` gave
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        folder, shards, starts, sizes = self._places
-        n = self.settings.n_features
-        if shards[i] not in self._sound:
-            _check_shard(self, shards[i])
-        with open(f"{folder}/{shards[i]}.npy", "rb") as file:
-            file.seek(HEADER + 4 * n * int(starts[i]))
-            return np.fromfile(file, np.float32, n * int(sizes[i])).reshape(-1, n)
-
-    @functools.cached_property
-    def _sound(self) -> set[str]:
-        "Shards whose hash was right when they were read first."
-        return set()
-
-    @functools.cached_property
-    def _places(self) -> tuple[str, list, np.ndarray, np.ndarray]:
-        starts, sizes = (self.index[name].to_numpy() for name in ("start", "n_frames"))
-        return str(self.folder.resolve() / "shards"), self.index["shard"].tolist(), starts, sizes
-
-    @functools.cached_property
-    def data_hash(self) -> str:
-        "64 hexadecimal digits that tell apart what can be learnt from."
-        columns = [self.index[name].tolist() for name in ("clip", "sha256", "emotion", "speaker", "text")]
-        return hashlib.sha256(json.dumps([self.settings.hash, sorted(zip(*columns))]).encode()).hexdigest()
-
-
-
-@patch(as_prop=True)
-def rejected(self: Features) -> pd.DataFrame:
-    "Clips that could not be used: clip, path and reason."
-    return read_table(self.folder / "rejected.csv")
-
-
-def _check_shard(features: Features, shard: str) -> None:
-    "Raise FeatureError for a shard whose bytes are not those that were written; each is looked at once."
-    file = f"shards/{shard}.npy"
-    if features.seal and file_sha256(features.folder / file) != features.seal["files"].get(file):
-        raise FeatureError(f"{features.folder}: {file} is missing or damaged; run ser_features on it again")
-    features._sound.add(shard)
-
-# %% ../nbs/01_features.ipynb #999248ce
-def _check_hashes(folder: Path, seal: dict, files: list[str]) -> None:
-    "Raise FeatureError where a file is not as it was written."
-    if not seal and next((folder / "shards").glob("*.sha256"), None):
-        raise FeatureError(f"{SEAL} is missing; it was removed, or ser_features was stopped")
-    for name in files if seal else ():
-        if file_sha256(folder / name) != seal["files"].get(name):
-            raise FeatureError(f"{name} is missing or not as ser_features wrote it; it is damaged, was changed by "
-                               "hand, or ser_features was stopped")
-
-
-def _check_folder(folder: Path, settings: FeatureSettings, index: pd.DataFrame) -> None:
-    "Raise FeatureError where the index does not fit the settings, or a shard is missing or cut off."
-    lacking = {"clip", "sha256", "emotion", "speaker", "text", "n_frames", "shard", "start"} - set(index)
-    if lacking:
-        raise FeatureError(f"index.csv has no column {sorted(lacking)[0]!r}")
-    outside = (index["start"] < 0) | (index["n_frames"] < 1)
-    if not len(index) or index["clip"].duplicated().any() or outside.any():
-        raise FeatureError("index.csv is damaged")
-    ends = (index["start"] + index["n_frames"]).groupby(index["shard"]).max()
-    for shard, end in ends.items():
-        if not shard.startswith(settings.hash[:8]):
-            raise FeatureError("index.csv and settings.json are of different runs")
-        if not _is_whole(folder, shard, int(end), settings.n_features):
-            raise FeatureError(f"shards/{shard}.npy is missing or cut off")
+    return file_frames(path, settings)
 
 # %% ../nbs/01_features.ipynb #4b51229c
 def open_features(
@@ -1033,23 +473,7 @@ def open_features(
     verify: bool = False,  # check all hashes now; else those of the tables now, and a shard's when it is read first
 ) -> Features:
     "Open a feature folder."
-    folder = Path(folder)
-    for name in ("settings.json", "index.csv"):
-        if not (folder / name).is_file():
-            raise FeatureError(f"{folder}: no {name} in it; make the folder with ser_features, or let that finish")
-    try:
-        seal = read_seal(folder)
-        _check_hashes(folder, seal, list(seal.get("files", ())) if verify else TABLES)
-        settings = FeatureSettings.from_json((folder / "settings.json").read_text(encoding="utf-8"))
-        index = read_table(folder / "index.csv")
-        _check_folder(folder, settings, index)
-    except OSError:
-        raise
-    except Exception as error:
-        raise FeatureError(f"{folder}: {error}; run ser_features on it again") from None
-    if "path" in index:
-        index["path"] = _seen_from_here(index["path"], folder, seal.get("base"))
-    return Features(folder, settings, index, seal)
+    return open_folder(folder, FeatureSettings.from_json, verify)
 
 # %% ../nbs/01_features.ipynb #8c8b4706
 def extract(
@@ -1063,115 +487,13 @@ def extract(
     address: str | None = None,  # of the Dask scheduler or Ray cluster; None: one is started on this machine
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
-    folder = Path(out_dir).resolve()
-    _check_corpus(corpus)
-    n_clips, corpus = len(corpus), _writable(corpus)
-    _check_options(folder, jobs, shard_size, engine, address)
-    with _alone(folder):
-        _note_others(folder, settings)
-        rows = _finished(corpus, folder, settings)
-        with _engine(engine, address):
-            names = _make_shards(_missing(corpus, rows, shard_size), folder, settings, jobs, engine, len(rows))
-        for name in names:
-            rows.update({row.clip: row for row in _read_shard(folder, name)})
-        _write_folder(corpus, rows, folder, settings)
-    del corpus, rows
+    own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
+    fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)
     features = open_features(out_dir)
-    if strict and len(features) < n_clips:
-        raise FeatureError(f"{n_clips - len(features)} clips were rejected; see {folder / 'rejected.csv'}")
+    if strict and len(features) < len(corpus):
+        raise FeatureError(f"{len(corpus) - len(features)} clips were rejected; "
+                           f"see {features.folder.resolve() / 'rejected.csv'}")
     return features
-
-# %% ../nbs/01_features.ipynb #fa9355ff
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    "Wait until no other program writes to a feature folder; where the system has no such locks, don't."
-    (folder / "shards").mkdir(parents=True, exist_ok=True)
-    with open(folder / "shards" / ".lock", "w") as file:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _check_corpus(corpus: pd.DataFrame) -> None:
-    "Raise FeatureError for a table that is no corpus."
-    for column in ("clip", "path", "emotion", "speaker", "text"):
-        if column not in corpus:
-            raise FeatureError(f"the corpus has no column {column!r}; read it with load_corpus or from_csv")
-    if not len(corpus):
-        raise FeatureError("the corpus has no clips; check the folder that it was read from")
-    twice = corpus["clip"][corpus["clip"].duplicated()]
-    if len(twice):
-        raise FeatureError(f"clip {twice.iloc[0]!r} is in the corpus twice; each clip needs a name of its own")
-
-# %% ../nbs/01_features.ipynb #f47b538f
-def _fits(value) -> bool:
-    "Whether a table can hold a text."
-    try:
-        return b"\0" not in str(value).encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _writable(corpus: pd.DataFrame) -> pd.DataFrame:
-    "The corpus without clips that no table can hold, which are left out aloud."
-    left_out, kept = dict(corpus.attrs.get("left_out", {})), np.ones(len(corpus), bool)
-    for column in ("clip", "path", "emotion", "speaker", "text"):
-        fits = np.array([_fits(value) for value in corpus[column]])
-        left_out |= {printable(clip): f"its {column} is no text in UTF-8; rename it, or mend the list"
-                     for clip in corpus["clip"][kept & ~fits]}
-        kept &= fits
-    if kept.all():
-        return corpus
-    if not kept.any():
-        raise FeatureError(f"no clip can be used; {next(iter(left_out))}: {next(iter(left_out.values()))}")
-    whole = corpus[kept].reset_index(drop=True)
-    whole.attrs["left_out"] = left_out
-    return whole
-
-
-def _missing(corpus: pd.DataFrame, rows: dict[str, _Row], shard_size: int) -> list[list[tuple[str, str]]]:
-    "Clip and path of what is not yet there, in shards."
-    todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])
-                  if clip not in rows)
-    return [todo[i : i + shard_size] for i in range(0, len(todo), shard_size)]
-
-# %% ../nbs/01_features.ipynb #f3c1a367
-def _check_options(folder: Path, jobs: int, shard_size: int, engine: str, address: str | None) -> None:
-    "Raise FeatureError for what can't be meant, and for a folder that holds something else."
-    if not is_int(jobs, -math.inf) or not jobs:
-        raise FeatureError(f"jobs={jobs!r} cannot work: a number of processes is needed, or -1 for one a core")
-    if not is_int(shard_size, 1):
-        raise FeatureError(f"shard_size={shard_size!r} cannot work: at least 1 clip is needed")
-    if address and engine == "loky":
-        raise FeatureError(f"address={address!r} goes with engine='dask' or 'ray'")
-    if folder.exists() and not folder.is_dir():
-        raise FeatureError(f"{folder}: a file; name a folder for the features")
-    own = [name for name in TABLES if (folder / name).exists()]
-    if own and not (folder / "shards").is_dir():
-        raise FeatureError(f"{folder}: has a {own[0]} that is none of ser_features'; name another folder")
-
-
-def _note_others(folder: Path, settings: FeatureSettings) -> None:
-    "Say that features of other settings are about to be replaced."
-    try:
-        other = (folder / "settings.json").read_bytes() != settings.to_json().encode()
-    except OSError:
-        return
-    if other:
-        note(f"features: {folder} has features of other settings; they are replaced")
-
-# %% ../nbs/01_features.ipynb #69f6871e
-def summary(
-    features: Features,
-    seconds: float,  # that it took
-) -> str:
-    "One line on what a feature folder holds."
-    kind = "synthetic clips" if is_synthetic(features.index) else "clips"
-    return (f"{len(features):,} {kind}, {features.index['duration'].sum() / 60:.1f} min, "
-            f"{features.settings.n_features} features a frame, {len(features.rejected)} rejected, "
-            f"{seconds:.1f} s -> {features.folder}")
 
 # %% ../nbs/01_features.ipynb #2931e280
 def only_voice(
@@ -1189,32 +511,12 @@ VOICE_FRAMES = only_voice(FeatureSettings())
 FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch")
 
 
-class FeatureView(Features):
-    "Some families of a feature folder, as if they had been extracted alone."
-
-    @functools.cached_property
-    def _whole(self) -> Features:
-        return replace(open_features(self.folder), index=self.index)
-
-    @functools.cached_property
-    def _columns(self) -> np.ndarray:
-        return np.concatenate([np.arange(s.start, s.stop) for name, s in self._whole.settings.families.items()
-                               if name in self.settings.families])
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self._whole[i][:, self._columns]
-
-
 def pick_families(
     features: Features,
     settings: FeatureSettings,  # those of the folder, but for families that are off
 ) -> Features:  # the same where its settings are not of that kind
     "The features that settings ask for, if the folder holds them among others."
-    own, width = features.settings, lambda s: {name: c.stop - c.start for name, c in s.families.items()}
-    alike = replace(settings, **{name: getattr(own, name) for name in FAMILY_FIELDS}) == own
-    if settings == own or not alike or not width(settings).items() <= width(own).items():
-        return features
-    return FeatureView(features.folder, settings, features.index, features.seal)
+    return pick_columns(features, settings, FAMILY_FIELDS)
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @main_command
@@ -1259,8 +561,10 @@ def ser_features(
     one_line(work, "ser_features")
 
 # %% ../nbs/01_features.ipynb #74b342eb
-_all_ = ["BLOCK", "CHANGE", "CONTRAST_FMIN", "DEPTH", "FINE", "FeatureError", "JUMP", "N_CANDIDATES", "OCTAVE", "ROWS",
-         "SHARPNESS", "SILENCE", "SMALL", "VAD_RATES", "VOICING", "autocorrelation", "best_path", "chroma_filters",
+_all_ = ["BLOCK", "CHANGE", "CONTRAST_FMIN", "DEPTH", "ENGINES", "FINE", "FeatureError", "FeatureView", "Features",
+         "GROUP", "HEADER", "JUMP", "N_CANDIDATES", "OCTAVE", "ROOM", "ROWS", "SHARD_FIELDS", "SHARPNESS", "SILENCE",
+         "SMALL", "TRIES", "VAD_RATES", "VOICING", "WORTH", "autocorrelation", "best_path", "chroma_filters",
          "contrast_bands", "dct_filters", "delta_weights", "estimate_tuning", "frame", "frame_times", "hann",
-         "hz_to_mel", "mel_filters", "mel_to_hz", "n_frames", "path_posterior", "pitch_candidates", "pitch_frames",
-         "pitches", "tonnetz_filters"]
+         "hz_to_mel", "make_shard", "mel_filters", "mel_to_hz", "memory_of", "n_frames", "path_posterior",
+         "pitch_candidates", "pitch_frames", "pitches", "read_seal", "summary", "tonnetz_filters",
+         "voiced_span"]

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'VAD_RATES', 'constant', 'hz_to_mel', 'mel_to_hz', 'mel_filters',
+__all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'ROOM', 'VAD_RATES', 'constant', 'hz_to_mel', 'mel_to_hz', 'mel_filters',
            'mel_groups', 'product', 'clip_sizes', 'dct_filters', 'chroma_filters', 'tonnetz_filters', 'normalised',
            'contrast_bands', 'delta_weights', 'padded', 'frame', 'n_frames', 'frame_times', 'frame_energy',
-           'frame_crossings', 'hann', 'scratch', 'spectrum_memory', 'estimate_tuning', 'is_int', 'is_real',
-           'spectrum_checks']
+           'frame_crossings', 'voiced_span', 'hann', 'scratch', 'spectrum_memory', 'estimate_tuning', 'memory_of',
+           'check_memory', 'is_int', 'is_real', 'spectrum_checks']
 
 # %% ../../nbs/lib/spectra.ipynb #f1552f6e
 import functools
@@ -256,6 +256,22 @@ def frame_crossings(
     after, before = (part[::hop, None] for part in (total[n - 1 :], total[: 1 - n]))
     return after - before
 
+# %% ../../nbs/lib/spectra.ipynb #93b51812
+def voiced_span(
+    y: np.ndarray,  # samples [n] float32
+    settings,  # sr, and vad: 0 (lenient) to 3 (strict)
+) -> tuple[int, int]:  # first sample, and one past the last; the whole clip where no voice is found
+    "From the first 30 ms in which WebRTC's detector hears a voice to the last."
+    try:
+        import webrtcvad
+    except ImportError:
+        raise FeatureError("vad needs the package webrtcvad; pip install 'ser_nb[vad]', or set vad=None") from None
+    step, detector = settings.sr * 30 // 1000, webrtcvad.Vad(settings.vad)
+    pcm = (np.clip(y, -1, 1) * 32767).astype("<i2")
+    voiced = [start for start in range(0, len(pcm) - step + 1, step)
+              if detector.is_speech(pcm[start : start + step].tobytes(), settings.sr)]
+    return (voiced[0], voiced[-1] + step) if voiced else (0, len(y))
+
 # %% ../../nbs/lib/spectra.ipynb #91bbc68e
 @functools.lru_cache(maxsize=16)
 def hann(
@@ -320,6 +336,31 @@ def estimate_tuning(
     off[off >= 0.5] -= 1
     counts, edges = np.histogram(off, np.linspace(-0.5, 0.5, 101))
     return float(edges[counts.argmax()])
+
+# %% ../../nbs/lib/spectra.ipynb #fc45c7d4
+ROOM = 1.5e9  # bytes that one clip may take: an hour at the default settings, and four processes fit in 8 GB
+
+
+def memory_of(
+    n: int,  # samples
+    settings,  # FeatureSettings
+) -> float:  # bytes, the samples among them
+    "Memory that the features of a clip take while they are computed."
+    s, T = settings, n_frames(n, settings)
+    spectrogram = T * (s.n_fft // 2 + 1) * bool(s.n_mfcc or s.logmel or s.n_chroma or s.n_bands)
+    copies = 9 if s.n_chroma and s.tuning is None else 4
+    return 4 * T * s.n_features + max(14 * n, 8 * n + copies * spectrogram, 4 * n + 1600 * T * s.pitch)
+
+
+def check_memory(
+    n: int,  # samples
+    settings,  # FeatureSettings
+) -> None:
+    "Raise FeatureError for a clip that is too long to be computed at once."
+    if (needed := memory_of(n, settings)) > ROOM:
+        raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of "
+                           f"memory, and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
+                           "shorter n_fft, or go along it with ser_predict --timeline")
 
 # %% ../../nbs/lib/spectra.ipynb #247913b8
 def is_int(
