@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'ROOM', 'VAD_RATES', 'constant', 'hz_to_mel', 'mel_to_hz', 'mel_filters',
-           'mel_groups', 'product', 'clip_sizes', 'dct_filters', 'chroma_filters', 'tonnetz_filters', 'normalised',
-           'contrast_bands', 'delta_weights', 'padded', 'frame', 'n_frames', 'frame_times', 'frame_energy',
-           'frame_crossings', 'voiced_span', 'hann', 'scratch', 'spectrum_memory', 'estimate_tuning', 'memory_of',
+__all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'PANELS', 'ROOM', 'VAD_RATES', 'constant', 'hz_to_mel', 'mel_to_hz',
+           'mel_filters', 'mel_groups', 'product', 'clip_sizes', 'dct_filters', 'chroma_filters', 'tonnetz_filters',
+           'normalised', 'contrast_bands', 'delta_weights', 'slopes', 'padded', 'frame', 'n_frames', 'frame_times',
+           'frame_energy', 'frame_crossings', 'voiced_span', 'hann', 'scratch', 'spectrum_memory', 'power_of',
+           'extremes', 'estimate_tuning', 'columns_of', 'side_by_side', 'plot_family', 'plot_features', 'memory_of',
            'check_memory', 'is_int', 'is_real', 'spectrum_checks']
 
 # %% ../../nbs/lib/spectra.ipynb #f1552f6e
 import functools
+import itertools
 import math
 import threading
 from collections.abc import Iterator
@@ -182,6 +184,25 @@ def delta_weights(
     k = np.arange(width) - width // 2
     return constant((math.factorial(order) * np.linalg.pinv(np.vander(k, order + 1))[0]).astype(np.float32))
 
+# %% ../../nbs/lib/spectra.ipynb #8dd531c8
+def slopes(
+    x: np.ndarray,  # [T, F]
+    w: np.ndarray,  # [width], as `delta_weights` gives them
+    starts: np.ndarray = (0,),  # first row of each clip
+) -> np.ndarray:  # [T, F]
+    "Weighted sum of the frames around each frame."
+    sizes, width, half = clip_sizes(starts, len(x)), len(w), len(w) // 2
+    short = sizes.min() < width
+    if short and len(sizes) > 1:
+        return np.concatenate([slopes(part, w) for part in np.split(x, starts[1:])])
+    x = np.pad(x, ((half, half), (0, 0)), mode="edge") if short else x
+    T = len(x) - 2 * half
+    slope = sum(w[k] * x[k : k + T] for k in range(width))
+    if short:
+        return slope
+    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    return slope[np.clip(np.arange(len(x)) - first, half, size - 1 - half) + first - half]
+
 # %% ../../nbs/lib/spectra.ipynb #a7b58d33
 def padded(
     y: np.ndarray,  # samples [n]
@@ -311,6 +332,37 @@ def spectrum_memory(
         _memory.S, _memory.bins = np.empty((ROWS, bins), np.float32), bins
     return _memory.S[:rows]
 
+# %% ../../nbs/lib/spectra.ipynb #ad2ebbe0
+def power_of(
+    frames: np.ndarray,  # [T, n_fft]
+    w: np.ndarray,  # window [n_fft]
+    out: np.ndarray | None = None,  # S, to write into
+) -> np.ndarray:  # S [T, n_fft // 2 + 1] float32
+    "Squared magnitude of the Fourier transform of each frame."
+    n_fft = frames.shape[1]
+    S = np.empty((len(frames), n_fft // 2 + 1), np.float32) if out is None else out
+    windowed, X = scratch(n_fft)
+    for t in range(0, len(S), BLOCK):
+        n = min(BLOCK, len(S) - t)
+        np.multiply(frames[t : t + n], w, out=windowed[:n])
+        parts = np.fft.rfft(windowed[:n], out=X[:n]).view(float)
+        np.multiply(parts, parts, out=parts)
+        np.add(parts[:, ::2], parts[:, 1::2], out=S[t : t + n], casting="same_kind")
+    return S
+
+# %% ../../nbs/lib/spectra.ipynb #8d008e11
+def extremes(
+    S: np.ndarray,  # power spectrogram [T, bins]
+    bands: tuple[tuple[int, int, int], ...],  # as `contrast_bands` gives them
+) -> np.ndarray:  # [2 T, bands]: mean magnitude of the strongest bins, and below it of the weakest
+    "Peaks and valleys of each band."
+    T, counts = len(S), np.array([count for _, _, count in bands])
+    ends, best = np.cumsum(counts), np.empty((2 * T, counts.sum()), np.float32)
+    for t, ((start, stop, count), end) in itertools.product(range(0, T, ROWS), zip(bands, ends)):
+        ordered, u = np.sort(S[t : t + ROWS, start:stop], axis=1), min(t + ROWS, T)
+        best[t:u, end - count : end], best[T + t : T + u, end - count : end] = ordered[:, -count:], ordered[:, :count]
+    return np.add.reduceat(np.sqrt(best, out=best), ends - counts, axis=1) / counts.astype(np.float32)
+
 # %% ../../nbs/lib/spectra.ipynb #eb90705d
 def _peaks(S: np.ndarray, settings) -> tuple[np.ndarray, np.ndarray]:
     "Frequency in Hz and height of each peak of the spectrogram, as in `librosa.piptrack`."
@@ -336,6 +388,83 @@ def estimate_tuning(
     off[off >= 0.5] -= 1
     counts, edges = np.histogram(off, np.linspace(-0.5, 0.5, 101))
     return float(edges[counts.argmax()])
+
+# %% ../../nbs/lib/spectra.ipynb #ee4788dd
+def columns_of(
+    widths: dict[str, int],  # columns of each family; 0 where it is off
+) -> dict[str, slice]:
+    "Columns of each family that is on."
+    ends = np.cumsum(list(widths.values())).tolist()
+    return {family: slice(end - size, end) for (family, size), end in zip(widths.items(), ends) if size}
+
+
+def side_by_side(
+    parts: Iterator[tuple[str, np.ndarray]],  # families and their values [T, width]
+    widths: dict[str, int],  # columns of each family; 0 where it is off
+    T: int,  # frames
+) -> np.ndarray:  # [T, all columns] float32
+    "Families in one matrix."
+    layout = columns_of(widths)
+    missing, frames = set(layout), np.empty((T, sum(widths.values())), np.float32)
+    for family, values in parts:
+        if values.shape != (T, widths.get(family)) and widths.get(family) != 0:
+            raise FeatureError(f"family {family!r} was computed as {values.shape}, and its columns are "
+                               f"{(T, widths.get(family))}; a fault in the code of that family")
+        if family in layout:
+            frames[:, layout[family]] = values
+            missing.discard(family)
+    if missing:
+        raise FeatureError(f"family {min(missing)!r} has columns and is computed nowhere; add it to `_parts`")
+    return frames
+
+# %% ../../nbs/lib/spectra.ipynb #83f2bf17
+PANELS = {"mfcc": ("MFCC", "coefficient"), "delta": ("MFCC, delta", "coefficient"),
+          "delta2": ("MFCC, delta-delta", "coefficient"), "logmel": ("log-mel energy", "mel band"),
+          "chroma": ("chroma", "pitch class"), "contrast": ("spectral contrast", "octave band"),
+          "tonnetz": ("tonnetz", "axis"), "rms": ("level", "RMS"), "zcr": ("zero crossings", "per sample"),
+          "pitch": ("pitch", "semitones above 27.5 Hz")}
+
+
+def plot_family(
+    frames: np.ndarray,  # [T, n_features]
+    settings,  # FeatureSettings
+    family: str,  # key of settings.families
+    ax,  # matplotlib axes to draw on
+) -> None:
+    "Draw one family of a clip over time."
+    x, times = frames[:, settings.families[family]], frame_times(len(frames), settings)
+    if family in ("mfcc", "delta", "delta2", "contrast"):
+        x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
+    if family in ("rms", "zcr", "pitch"):
+        voiced = x[:, 1:2] > 0.5 if family == "pitch" else True
+        ax.plot(times, np.where(voiced, x[:, :1], np.nan))
+        ax.set_xlim(times[0], times[-1])
+    else:
+        low, high = np.percentile(x, [1, 99])
+        ax.imshow(x.T, origin="lower", aspect="auto", interpolation="nearest", vmin=low, vmax=high,
+                  extent=(times[0], times[-1], -0.5, x.shape[1] - 0.5))
+    title, label = PANELS[family]
+    ax.set(title=title, xlabel="time (s)", ylabel=label)
+
+# %% ../../nbs/lib/spectra.ipynb #eb34ad73
+def plot_features(
+    frames: np.ndarray,  # [T, n_features]
+    settings,  # FeatureSettings
+    title: str = "",
+):  # a matplotlib figure
+    "Draw every family of a clip, each in a panel of its own."
+    import matplotlib.pyplot as plt
+
+    names = list(settings.families)
+    rows = math.ceil(len(names) / 3)
+    fig, axes = plt.subplots(rows, 3, figsize=(9, 1.7 * rows), layout="constrained", squeeze=False)
+    for ax, family in zip(axes.flat, names):
+        plot_family(frames, settings, family, ax)
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    fig.suptitle(title)
+    plt.close(fig)
+    return fig
 
 # %% ../../nbs/lib/spectra.ipynb #fc45c7d4
 ROOM = 1.5e9  # bytes that one clip may take: an hour at the default settings, and four processes fit in 8 GB

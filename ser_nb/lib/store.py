@@ -46,6 +46,15 @@ class Settings:
     FORMAT = 1  # of the formulas and of the folder; with another number old folders are computed anew
     LATER = ()  # names of fields that came later: unsaid while they are as by default, so that older hashes hold
 
+    def __post_init__(self):
+        for name, wrong, needed in self.checks():
+            if wrong:
+                raise FeatureError(f"{name}={getattr(self, name)!r} cannot work: {needed}")
+
+    def checks(self) -> Iterator[tuple[str, bool, str]]:
+        "Field, whether it is wrong, and what is needed, one after the other; later checks rely on earlier ones."
+        yield from ()
+
     def to_json(self) -> str:
         "The settings as json text."
         unsaid = {f.name for f in fields(self) if f.name in self.LATER and getattr(self, f.name) == f.default}
@@ -58,11 +67,8 @@ class Settings:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
-    def from_json(
-        cls,
-        text: str,  # what `to_json` gave
-    ) -> Settings:
-        "Read settings from json text."
+    def from_json(cls, text: str) -> Settings:
+        "Read settings from the text that `to_json` gave."
         try:
             values = dict(json.loads(text))
         except (ValueError, TypeError):
