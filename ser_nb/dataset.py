@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'PARTS', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'PAIRS', 'ALLOWED', 'MODES', 'clip_table', 'leaders', 'doubles',
-           'say_doubles', 'audit', 'verdict', 'contradictions', 'check_split', 'draw_clips', 'draw_groups', 'heads',
-           'class_names', 'label_ids', 'split_random', 'split_words', 'split_speakers', 'split_folders', 'kfold',
-           'leave_one_speaker_out', 'obstacles', 'save_split', 'load_split', 'split_hash', 'part_rows', 'frame_stats',
-           'Normaliser', 'names_hash', 'speakers_of', 'check_normaliser', 'bucket_lengths', 'padding_share', 'Windows',
-           'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches', 'draw_order', 'class_weights',
-           'train_batches', 'n_batches', 'ahead', 'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames',
-           'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
+__all__ = ['pd', 'MODES', 'audit', 'verdict', 'contradictions', 'check_split', 'class_names', 'label_ids', 'split_random',
+           'split_words', 'split_speakers', 'split_folders', 'kfold', 'leave_one_speaker_out', 'frame_stats',
+           'Normaliser', 'check_normaliser', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch',
+           'pad_clips', 'batch_order', 'speaker_batches', 'draw_order', 'class_weights', 'train_batches', 'n_batches',
+           'ahead', 'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice',
+           'perturbation', 'augment_clips', 'ALLOWED', 'CLIP_COLUMNS', 'PAIRS', 'PARTS', 'SPLIT_COLUMNS', 'SplitError',
+           'clip_table', 'doubles', 'draw_clips', 'draw_groups', 'heads', 'leaders', 'load_split', 'names_hash',
+           'obstacles', 'part_rows', 'save_split', 'say_doubles', 'speakers_of', 'split_hash']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
@@ -32,105 +32,19 @@ from fastcore.basics import patch
 from .lib.audio import as_file, load_audio
 from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity, one_spelling
-from .lib.files import SplitError, read_table, replace_file, write_file, write_table
+from .lib.draws import (check_groups, check_shares, clear_heads, draw_clips, draw_folds, draw_groups, draw_val,
+                              few_clips, given_parts, obstacles, say_some, speakers_meant)
+from .lib.files import SplitError, replace_file, write_file
+from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, clip_table, doubles, group_keys,
+                               heads, index_of, leaders, load_split, names_hash, part_rows, save_split, say_doubles,
+                               speakers_of, split_hash)
 
 pd = lazy.load("pandas")
 
-# %% ../nbs/02_dataset.ipynb #7f0071aa
-PARTS = ("train", "val", "test")
-CLIP_COLUMNS = ("clip", "emotion", "speaker", "text", "sha256", "source")
-SPLIT_COLUMNS = (*CLIP_COLUMNS, "part", "protocol", "fold")
-
-def clip_table(table: pd.DataFrame,  # a corpus or `features.index`
-    ) -> pd.DataFrame:               # `CLIP_COLUMNS` as text, sorted by clip; speakers in `one_spelling`
-    "What a split has to know of each clip."
-    for column in ("clip", "emotion"):
-        if column not in table:
-            raise SplitError(f"no column {column!r} in the table: give a corpus or features.index")
-    known = {c: table[c].fillna("").astype(str) if c in table else "" for c in CLIP_COLUMNS}
-    clips = pd.DataFrame(known, index=table.index).sort_values("clip", ignore_index=True)
-    if clips.empty:
-        raise SplitError("the table has no clips: nothing to split")
-    clips["speaker"] = one_spelling(clips["speaker"])
-    _check_clips(clips)
-    _check_emotions(clips)
-    return clips
-
-def _check_clips(clips):
-    "Raise at clips that are listed twice, have no emotion, or are copies of a clip that is not there."
-    lost = (clips["source"] != "") & ~clips["source"].isin(clips["clip"])
-    for bad, what in ((clips["clip"].duplicated(), "is listed twice: drop one of the two rows"),
-                      (clips["emotion"] == "", "has no emotion: label it or drop it"),
-                      (lost, "is an augmented copy of a clip that is not in the table: add the original")):
-        if bad.any(): raise SplitError(f"clip {clips['clip'][bad].iloc[0]!r} {what} ({bad.sum()} such rows)")
-
-def _check_emotions(clips):
-    "Raise at an emotion that is spelt in two ways."
-    names = sorted(set(clips["emotion"]))
-    for name, shown in zip(names, one_spelling(names).tolist()):
-        if name != shown:
-            raise SplitError(f"the emotions {shown!r} and {name!r} differ in spelling alone: write one of the two "
-                             f"(such as in {min(clips['clip'][clips['emotion'] == name])})")
-
-# %% ../nbs/02_dataset.ipynb #e589b4a4
-def leaders(clips: pd.DataFrame,  # `clip_table` of a corpus
-    ) -> pd.Series:               # name of the clip whose part each row takes, often the row's own
-    "The original of each copy, and the first of files with the same bytes."
-    file_of, first = dict(zip(clips["clip"], clips["sha256"])), {}
-    originals = [source or clip for clip, source in zip(clips["clip"], clips["source"])]
-    lead = [first.setdefault(file_of[o], o) if file_of.get(o) else o for o in originals]
-    return pd.Series(lead, index=clips.index, name="leader")
-
-# %% ../nbs/02_dataset.ipynb #a2bd94ba
-def _group(clips, by):
-    "The emotion, speaker or text of each clip, equal for all spellings."
-    if by == "emotion":
-        return clips["emotion"]
-    if by == "speaker":
-        return pd.Series(one_spelling(clips["speaker"]), clips.index)
-    return clips["text"].map({text: identity(text) for text in set(clips["text"])})
-
-def doubles(
-    clips: pd.DataFrame,  # `clip_table`, or a split
-    by: str,              # emotion, speaker or text
-) -> list:                # a sentence a pair, without its stop
-    "What stands in a table twice, under two emotions, speakers or texts."
-    known = clips.assign(lead=leaders(clips), key=_group(clips, by))
-    known = known[(known["key"] != "") & known["lead"].duplicated(keep=False)]
-    first = known.drop_duplicates("lead").set_index("lead")
-    found = []
-    for row in known.to_dict("records"):
-        other = first.loc[row["lead"]]
-        if row["key"] != other["key"]:
-            how = "same bytes" if row["sha256"] == other["sha256"] != "" else "one is a copy of the other"
-            found.append(f"{other['clip']} and {row['clip']} are the same recording ({how}) under two {by}s "
-                         f"({other[by]}, {row[by]}): delete one or correct its {by}")
-    return found
-
-def say_doubles(
-    found: list,    # of `doubles`
-    most: int = 3,  # that are named
-) -> str:           # one line
-    "The first of some pairs, and how many more there are."
-    more = len(found) - most
-    return "; ".join([*found[:most], *([f"and {plural(more, 'more such pair')}"] if more > 0 else [])])
-
-def _check_doubles(clips, by):
-    "Raise where one recording stands under two names."
-    if found := doubles(clips, by):
-        raise SplitError(say_doubles(found))
-
 # %% ../nbs/02_dataset.ipynb #d5df9f2a
-PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
-_everywhere = {f"{a}-{b}" for a, b in PAIRS}
-ALLOWED = {"random": {"speaker": _everywhere, "text": _everywhere},
-           "folders": {"speaker": _everywhere, "text": _everywhere},
-           "unseen words": {"speaker": _everywhere},
-           "unseen speakers": {"speaker": {"train-val"}, "text": _everywhere}}
-
 def _leak_keys(split):
     "For each kind of leak what must not be shared, empty where it is not known."
-    return {"speaker": _group(split, "speaker"), "text": _group(split, "text"), "file": split["sha256"],
+    return {"speaker": group_keys(split, "speaker"), "text": group_keys(split, "text"), "file": split["sha256"],
             "twin": split["source"].where(split["source"] != "", split["clip"])}
 
 # %% ../nbs/02_dataset.ipynb #5eb56ea9
@@ -204,42 +118,6 @@ def check_split(split: pd.DataFrame,  # a split
         raise SplitError(f"{verdict(split)} {'. '.join(_MEND[leak] for leak in dict.fromkeys(wrong))}")
     return found
 
-# %% ../nbs/02_dataset.ipynb #0202b9d1
-def draw_clips(clips: pd.DataFrame,          # `clip_table`
-               share: float,                 # of the clips of each emotion
-               rng: np.random.Generator,
-    ) -> set:                                # names of clips
-    "Clips drawn evenly from each emotion, and within it from each speaker."
-    if share <= 0: return set()
-    drawn = []
-    for _, same in clips.groupby("emotion"):
-        turn = {s: i for i, s in enumerate(rng.permutation(sorted(set(same["speaker"]))))}
-        order = same.iloc[rng.permutation(len(same))].sort_values("speaker", key=lambda s: s.map(turn), kind="stable")
-        m = max(round(share * len(order)), 1)
-        take = np.floor((np.arange(m) + rng.random()) * len(order) / m).astype(int)
-        drawn.extend(order["clip"].iloc[take])
-    return set(drawn)
-
-# %% ../nbs/02_dataset.ipynb #8d11b974
-def draw_groups(clips: pd.DataFrame,          # `clip_table`
-                by: str,                      # "text" or "speaker"
-                share: float,                 # of the groups
-                rng: np.random.Generator,
-                tries: int = 200,             # random choices looked at
-                few: int = 5,                 # of the complete ones the best of so many is taken
-    ) -> set:                                 # names of clips
-    "The clips of whole groups, drawn so that each emotion keeps its share as near as possible."
-    if share <= 0: return set()
-    key, others = _group(clips, by), [clips[c] for c in ("emotion", "speaker") if c != by]
-    counts = np.hstack([pd.crosstab(key, other).to_numpy() for other in others])
-    total, m = counts.sum(0), min(max(round(share * len(counts)), 1), len(counts) - 1)
-    picks = [rng.permutation(len(counts))[:m] for _ in range(tries)]
-    drawn = [counts[pick].sum(0) for pick in picks]
-    gaps = [((d == 0) | (d == total)).sum() for d in drawn]
-    whole = [i for i, g in enumerate(gaps) if g == min(gaps)][:few]
-    best = min(whole, key=lambda i: np.abs(drawn[i] - m / len(counts) * total).sum())
-    return set(clips["clip"][key.isin(np.unique(key)[picks[best]])])
-
 # %% ../nbs/02_dataset.ipynb #e8ee160c
 def _assemble(clips, test, val, protocol, fold=0):
     "The split whose test and validation clips are those named."
@@ -253,24 +131,6 @@ def _checked(split):
     check_split(split)
     class_names(split)
     return split
-
-def heads(clips: pd.DataFrame,  # `clip_table`
-    ) -> pd.DataFrame:          # some of its rows
-    "The clips that decide for themselves."
-    return clips[leaders(clips) == clips["clip"]]
-
-def _heads(clips, *apart):
-    "`heads`, if no recording stands under two emotions, or under two of what shall be kept apart."
-    for by in ("emotion", *apart):
-        _check_doubles(clips, by)
-    return heads(clips)
-
-def _check_shares(seed, val, test=0.0):
-    "Raise where nothing would be left to train on, or no random numbers can be drawn."
-    if not min(val, test) >= 0 or not val + test < 1:
-        raise SplitError(f"val={val} and test={test}: give shares of 0 or more that leave some clips to train on")
-    if not 0 <= seed < 2**32:
-        raise SplitError(f"seed={seed}: give a whole number from 0 to {2**32 - 1}")
 
 # %% ../nbs/02_dataset.ipynb #28a372a1
 def class_names(split: pd.DataFrame,  # a split
@@ -305,20 +165,14 @@ def split_random(table: pd.DataFrame,  # a corpus or `features.index`
                  seed: int = 0,
     ) -> pd.DataFrame:                 # a split
     "Parts drawn clip by clip: all voices and words are in each."
-    _check_shares(seed, val, test)
+    check_shares(seed, val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
-    free = _heads(clips)
-    if few := _few_clips(free, 3):
+    free = clear_heads(clips)
+    if few := few_clips(free, 3):
         raise SplitError(f"{'; '.join(few)}: add clips, or drop what is so rare")
     tested = draw_clips(free, test, rng)
     rest = free[~free["clip"].isin(tested)]
     return _assemble(clips, tested, draw_clips(rest, val / (1 - test), rng), "random")
-
-def _few_clips(free, least):
-    "Each emotion that has too few clips, in words."
-    count = free["emotion"].value_counts().sort_index()
-    return [f"the emotion {name!r} has {plural(n, 'clip')}, at least {least} are needed"
-            for name, n in count[count < least].items()]
 
 # %% ../nbs/02_dataset.ipynb #3d8acc56
 def split_words(table: pd.DataFrame,  # a corpus or `features.index`
@@ -327,39 +181,13 @@ def split_words(table: pd.DataFrame,  # a corpus or `features.index`
                 seed: int = 0,
     ) -> pd.DataFrame:                # a split
     "Parts that share no word or sentence."
-    _check_shares(seed, val, test)
+    check_shares(seed, val, test)
     clips, rng = clip_table(table), np.random.default_rng(seed)
-    free = _heads(clips, "text")
-    _check_groups(free, "text", 1 + (val > 0) + (test > 0))
+    free = clear_heads(clips, "text")
+    check_groups(free, "text", 1 + (val > 0) + (test > 0))
     tested = draw_groups(free, "text", test, rng)
     rest = free[~free["clip"].isin(tested)]
     return _assemble(clips, tested, draw_groups(rest, "text", val / (1 - test), rng), "unseen words")
-
-def _check_groups(clips, by, least):
-    "Raise where a text or speaker is unknown, or there are too few of them."
-    unknown = clips["clip"][_group(clips, by) == ""]
-    if len(unknown):
-        raise SplitError(f"the {by} of {len(unknown)} clip(s) is not known, such as {unknown.iloc[0]!r}: "
-                         f"give a {by} column in your csv, or split by something else")
-    n = _group(clips, by).nunique()
-    if n < least:
-        raise SplitError(f"{n} {by}(s) can't make {least} parts: at least {least} are needed")
-
-# %% ../nbs/02_dataset.ipynb #b7ed4a28
-def _draw_val(rest, share, val_by, rng):
-    "Validation clips from what is left for training."
-    if share <= 0:
-        return set()
-    if val_by is None:
-        groups = {by: _group(rest, by) for by in ("speaker", "text")}
-        known = {by: (group != "").all() and group.nunique() for by, group in groups.items()}
-        val_by = "speaker" if known["speaker"] >= 4 else "text" if known["text"] >= 5 else "clip"
-    if val_by not in ("speaker", "text", "clip"):
-        raise SplitError(f"val_by={val_by!r}: use 'speaker', 'text', 'clip', or None to let the corpus decide")
-    if val_by == "clip":
-        return draw_clips(rest, share, rng)
-    _check_groups(rest, val_by, 2)
-    return draw_groups(rest, val_by, share, rng)
 
 # %% ../nbs/02_dataset.ipynb #777f7c8c
 def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
@@ -370,31 +198,16 @@ def split_speakers(table: pd.DataFrame,        # a corpus or `features.index`
                    fold: int = 0,
     ) -> pd.DataFrame:                         # a split
     "A test part of speakers that are in no other part."
-    _check_shares(seed, val)
+    check_shares(seed, val)
     clips = clip_table(table)
-    free = _heads(clips, "speaker")
-    _check_groups(free, "speaker", 2)
-    names = _who(free, [test] if isinstance(test, str) else list(test))
+    free = clear_heads(clips, "speaker")
+    check_groups(free, "speaker", 2)
+    names = speakers_meant(free, [test] if isinstance(test, str) else list(test))
     rest = free[~free["speaker"].isin(names)]
     if rest.empty:
-        raise SplitError(f"all speakers ({_some(names)}) are in the test part: leave one to train on")
-    valid = _draw_val(rest, val, val_by, np.random.default_rng([seed, fold]))
+        raise SplitError(f"all speakers ({say_some(names)}) are in the test part: leave one to train on")
+    valid = draw_val(rest, val, val_by, np.random.default_rng([seed, fold]))
     return _assemble(clips, set(free["clip"]) - set(rest["clip"]), valid, "unseen speakers", fold)
-
-def _some(names, most=20):
-    "The first of some names, in order, and how many more there are."
-    names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-def _who(clips, wanted):
-    "The speakers that some names mean, as they are spelt in the corpus."
-    spelt = {identity(name): name for name in set(clips["speaker"])}
-    unknown = [name for name in wanted if identity(str(name)) not in spelt]
-    if not wanted:
-        raise SplitError(f"no speaker to test on: choose from {_some(spelt.values())}")
-    if unknown:
-        raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {_some(spelt.values())}")
-    return {spelt[identity(str(name))] for name in wanted}
 
 # %% ../nbs/02_dataset.ipynb #d8c7a5c7
 def split_folders(table: pd.DataFrame,  # a corpus with a column part: train, val or test
@@ -402,29 +215,15 @@ def split_folders(table: pd.DataFrame,  # a corpus with a column part: train, va
                   seed: int = 0,        # of that share
     ) -> pd.DataFrame:                  # a split
     "The parts that the folders of a corpus name."
-    _check_shares(seed, val)
+    check_shares(seed, val)
     clips = clip_table(table)
-    free = _heads(clips)
-    part = clips["clip"].map(dict(zip(table["clip"], _parts(table))))
+    free = clear_heads(clips)
+    part = clips["clip"].map(dict(zip(table["clip"], given_parts(table))))
     if not (part == "val").any():
         rest = free[free["clip"].isin(clips["clip"][part == "train"])]
-        chosen = leaders(clips).isin(_draw_val(rest, val, None, np.random.default_rng(seed)))
+        chosen = leaders(clips).isin(draw_val(rest, val, None, np.random.default_rng(seed)))
         part = part.mask((part == "train") & chosen, "val")
     return _checked(clips.assign(part=part, protocol="folders", fold=0))
-
-def _parts(table):
-    "The column part, if it puts each clip into a part, and fills both train and test."
-    part = table["part"].fillna("").astype(str) if "part" in table else pd.Series("", table.index)
-    if (part == "").all():
-        raise SplitError("no folder is named train, val or test: choose another split")
-    odd = table["clip"][~part.isin(PARTS)]
-    if len(odd):
-        raise SplitError(f"{plural(len(odd), 'clip')} in no folder named train, val or test, such as {odd.iloc[0]!r}: "
-                         "put them into one, or choose another split")
-    for name in ("train", "test"):
-        if not (part == name).any():
-            raise SplitError(f"no folder is named {name}: make one, or choose another split")
-    return part
 
 # %% ../nbs/02_dataset.ipynb #852aaf9d
 _PROTOCOL = {None: "random", "text": "unseen words", "speaker": "unseen speakers"}
@@ -437,36 +236,17 @@ def kfold(table: pd.DataFrame,       # a corpus or `features.index`
           val_by: str | None = None, # as in `split_speakers`; for by=None always "clip", for by="text" always "text"
     ) -> list:                       # k splits
     "Splits in which each clip judges exactly once."
-    _check_shares(seed, val)
+    check_shares(seed, val)
     if by not in _PROTOCOL:
         raise SplitError(f"by={by!r}: use 'speaker', 'text', or None for single clips")
     clips = clip_table(table)
-    free = _heads(clips, *filter(None, [by])).reset_index(drop=True)
+    free = clear_heads(clips, *filter(None, [by])).reset_index(drop=True)
     folds = []
-    for i, tested in enumerate(_fold_clips(free, k, by, seed)):
+    for i, tested in enumerate(draw_folds(free, k, by, seed)):
         rest, rng = free[~free["clip"].isin(tested)], np.random.default_rng([seed, i])
-        valid = _draw_val(rest, val, {None: "clip", "text": "text"}.get(by, val_by), rng)
+        valid = draw_val(rest, val, {None: "clip", "text": "text"}.get(by, val_by), rng)
         folds.append(_assemble(clips, tested, valid, _PROTOCOL[by], i))
     return folds
-
-# %% ../nbs/02_dataset.ipynb #c7551167
-def _fold_clips(free, k, by, seed):
-    "The test clips of each fold, stratified by emotion, and by speaker where clips are drawn singly."
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    if by:
-        _check_groups(free, by, 2)
-    what = _group(free, by) if by else free["emotion"]
-    n = min(what.nunique(), free["emotion"].value_counts().max()) if by else what.value_counts().min()
-    if not 2 <= k <= n:
-        few = f"{by}s, and of clips of an emotion" if by else "clips of the rarest emotion"
-        raise SplitError(f"k={k} folds: choose another k, from 2 to the number of {few} ({n})")
-    if by:
-        drawn = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(free, free["emotion"], what)
-    else:
-        both = free["emotion"] + "|" + free["speaker"]
-        strata = both if both.value_counts().min() >= k else free["emotion"]
-        drawn = StratifiedKFold(k, shuffle=True, random_state=seed).split(free, strata)
-    return [set(free["clip"].iloc[tested]) for _, tested in drawn]
 
 # %% ../nbs/02_dataset.ipynb #62300439
 def leave_one_speaker_out(table: pd.DataFrame,       # a corpus or `features.index`
@@ -477,100 +257,6 @@ def leave_one_speaker_out(table: pd.DataFrame,       # a corpus or `features.ind
     "Folds in which each speaker judges once."
     names = sorted(set(clip_table(table)["speaker"]))
     return [split_speakers(table, [name], val, seed, val_by, fold) for fold, name in enumerate(names)]
-
-# %% ../nbs/02_dataset.ipynb #761f8565
-def obstacles(
-    table: pd.DataFrame,    # a corpus or `features.index`
-    by: str | None = None,  # what the parts shall not share: "text", "speaker"; None: clips alone
-    least: int = 2,         # texts or speakers that are needed
-) -> list:                  # a sentence each, without its stop; empty where nothing is seen to stand against it
-    "Why a corpus can't be split."
-    clips = clip_table(table)
-    free, n = heads(clips), clips["emotion"].nunique()
-    found = [f"the corpus has one emotion ({clips['emotion'].iloc[0]}), at least 2 are needed"] if n < 2 else []
-    found += [say_doubles(two) for what in ("emotion", by) if what and (two := doubles(clips, what))]
-    return found + (_few_groups(free, by, least) if by else _few_clips(free, 3))
-
-def _few_groups(free, by, least):
-    "What is amiss with the speakers or texts of some clips, in words."
-    key, thing = _group(free, by), {"text": "word", "speaker": "speaker"}[by]
-    known, found = free[key != ""], []
-    n = key[key != ""].nunique()
-    if not n:
-        found.append(f"the corpus names no {thing}s")
-    elif len(known) < len(free):
-        bare = free["clip"][key == ""]
-        found.append(f"the {thing}s of {len(bare):,} of {len(free):,} clips are not known (such as {bare.iloc[0]})")
-    elif n < least:
-        found.append(f"the corpus has {plural(n, thing)}, and {least} are needed")
-    elif by == "text" and n == len(free):
-        found.append("each clip has words of its own, as in a random split")
-    if by == "text":
-        return found
-    of = known.groupby("emotion")["speaker"].agg(["nunique", "first"])
-    alone = [f"the emotion {row.Index!r} is spoken by {row.first} alone" for row in of.itertuples() if row.nunique == 1]
-    return found + (_few_clips(free, 2) if not n else alone if n > 1 else [])
-
-# %% ../nbs/02_dataset.ipynb #e40d8ae9
-def _in_order(split):
-    "The columns of a split, rows in order of their clips."
-    return split.sort_values(["fold", "clip"])[list(SPLIT_COLUMNS)]
-
-def save_split(split: pd.DataFrame, # a split
-               path: str | Path,    # of the csv file
-    ) -> Path:                      # where it was written
-    "Write a split, all or nothing."
-    write_table(_in_order(split), path)
-    return Path(path)
-
-def load_split(path: str | Path, # of the csv file
-    ) -> pd.DataFrame:           # the split as it was saved
-    "Read a split, checking its columns and parts."
-    if not Path(path).is_file():
-        raise SplitError(f"{path}: no such split; make one and save it with save_split")
-    split = read_table(path, "fold")
-    missing = [c for c in SPLIT_COLUMNS if c not in split]
-    if missing:
-        raise SplitError(f"{path}: no column {missing[0]!r}; a split has {', '.join(SPLIT_COLUMNS)}")
-    if split.empty:
-        raise SplitError(f"{path}: no rows; make the split again")
-    for column, allowed in (("part", PARTS), ("protocol", ALLOWED)):
-        odd = sorted(set(split[column]) - set(allowed))
-        if odd:
-            raise SplitError(f"{path}: {column} {odd[0]!r} is none of {', '.join(allowed)}")
-    for column in ("protocol", "fold"):
-        if split[column].nunique(dropna=False) > 1:
-            raise SplitError(f"{path}: more than one {column}; save each split in a file of its own")
-    if split["fold"].isna().any():
-        raise SplitError(f"{path}: a row without a fold; make the split again")
-    _check_clips(split)
-    return split[list(SPLIT_COLUMNS)].astype({"fold": int})
-
-# %% ../nbs/02_dataset.ipynb #4d8e5721
-def split_hash(split: pd.DataFrame,  # a split
-    ) -> str:                        # sha256, 64 hexadecimal digits
-    "The name of a decision: equal for equal splits in any order of rows."
-    return hashlib.sha256(_in_order(split).to_csv(index=False, lineterminator="\n").encode()).hexdigest()
-
-# %% ../nbs/02_dataset.ipynb #7777092f
-def part_rows(features,             # `Features`, or anything with an `.index` of clips
-              split: pd.DataFrame,  # a split of these clips
-              part: str,            # "train", "val" or "test"
-    ) -> np.ndarray:                # int64 [n]: rows of `features.index`, ascending
-    "The rows of the clips of a part."
-    wanted = split[split["part"] == part]
-    row_of = pd.Series(np.arange(len(features.index)), index=features.index["clip"])
-    lost = wanted["clip"][~wanted["clip"].isin(row_of.index)]
-    if len(lost): raise SplitError(f"clip {lost.iloc[0]!r} of the split has no features ({len(lost)} such clips): "
-                                   "make the split from features.index, or extract them")
-    rows = row_of.loc[wanted["clip"]].to_numpy(np.int64)
-    if "sha256" in features.index:
-        now = features.index["sha256"].to_numpy()[rows]
-        changed = (wanted["sha256"] != "").to_numpy() & (now != "") & (now != wanted["sha256"].to_numpy())
-        first = wanted["clip"].iloc[changed.argmax()] if len(wanted) else ""
-        if changed.any(): raise SplitError(f"clip {first!r} has changed since the split was made "
-                                           f"({changed.sum()} such clips): make the split again")
-    return np.sort(rows)
 
 # %% ../nbs/02_dataset.ipynb #9c0cd509
 def frame_stats(clips: Iterable[np.ndarray],  # each [T, F], none of them padded
@@ -610,23 +296,6 @@ class Normaliser:
         stats = {name: np.asarray(s).tolist() for name, s in self.stats.items()}
         return json.dumps(dict(mode=self.mode, fitted_on=self.fitted_on, note=self.note, stats=stats))
 
-# %% ../nbs/02_dataset.ipynb #2f12cc5f
-def names_hash(names: Iterable[str],  # clips
-    ) -> str:                         # sha256, 64 hexadecimal digits
-    "The hash of a set of clips, in any order."
-    return hashlib.sha256("\n".join(sorted(map(str, names))).encode()).hexdigest()
-
-def _table(features):
-    "The index of a feature folder; None for a plain list of arrays, whose `index` is a method."
-    table = getattr(features, "index", None)
-    return None if callable(table) else table
-
-def speakers_of(features,  # `Features`, or a list of arrays
-    ) -> np.ndarray:       # of text [n], in `one_spelling`; empty where there is no index
-    "The speaker of each row."
-    table = _table(features)
-    return np.full(len(features), "") if table is None else one_spelling(table["speaker"])
-
 # %% ../nbs/02_dataset.ipynb #92225f08
 @patch(cls_method=True)
 def fit(cls: Normaliser,
@@ -636,7 +305,7 @@ def fit(cls: Normaliser,
         speakers: Sequence[str] | None = None, # of every row, for mode "speaker" where `features` has no index
     ) -> Normaliser:
     "Find the scale."
-    rows, table, fitted, stats = np.asarray(rows, int), _table(features), "", {}
+    rows, table, fitted, stats = np.asarray(rows, int), index_of(features), "", {}
     note = dict(none="blind: frames are not normalised", utterance="blind: each clip by its own mean and deviation",
                 level=f"blind: each clip by its own levels, deviations of {len(rows):,} training clips",
                 train=f"blind: mean and deviation of {len(rows):,} training clips").get(mode, "")
@@ -675,7 +344,7 @@ def _speaker_stats(features, rows, speakers):
     bare = (who == "").sum()
     if bare:
         raise SplitError(f"{bare} clip(s) have no speaker: use mode 'train' or 'utterance'")
-    table = _table(features)
+    table = index_of(features)
     own = np.ones(len(who), bool) if table is None or "source" not in table else (table["source"] == "").to_numpy()
     stats = {str(s): frame_stats(features[i] for i in np.flatnonzero((who == s) & own)) for s in np.unique(who)}
     new = sorted(set(stats) - set(who[rows].tolist()))
@@ -890,7 +559,7 @@ def _pieces(features, rows, labels, batch_size, buckets, hop):
     if not len(rows): raise SplitError("no rows to make batches of: the part is empty")
     if rows.shape != labels.shape: raise SplitError(f"{len(rows)} rows but {len(labels)} labels: give one label a row")
     if batch_size < 1: raise SplitError(f"batch_size={batch_size}: give 1 or more")
-    table = _table(features)
+    table = index_of(features)
     n = np.array([len(features[i]) for i in rows]) if table is None else table["n_frames"].to_numpy(np.int64)[rows]
     buckets = tuple(sorted(bucket_lengths(n) if buckets is None else buckets))
     cut = windows(n, buckets[-1], hop)
@@ -1125,3 +794,8 @@ def _write_wav(path, y, sr):
     "A 16-bit wav, all or nothing; louder than full scale is turned down."
     y = np.asarray(y, np.float32) / max(1.0, float(np.abs(y).max(initial=0)))
     write_file(path, as_file(y, sr))
+
+# %% ../nbs/02_dataset.ipynb #c20a1100
+_all_ = ["ALLOWED", "CLIP_COLUMNS", "PAIRS", "PARTS", "SPLIT_COLUMNS", "SplitError", "clip_table", "doubles",
+         "draw_clips", "draw_groups", "heads", "leaders", "load_split", "names_hash", "obstacles", "part_rows",
+         "save_split", "say_doubles", "speakers_of", "split_hash"]
