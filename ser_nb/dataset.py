@@ -7,17 +7,16 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'MODES', 'audit', 'verdict', 'contradictions', 'check_split', 'class_names', 'label_ids', 'split_random',
-           'split_words', 'split_speakers', 'split_folders', 'kfold', 'leave_one_speaker_out', 'frame_stats',
-           'Normaliser', 'check_normaliser', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch',
-           'pad_clips', 'batch_order', 'speaker_batches', 'draw_order', 'class_weights', 'train_batches', 'n_batches',
-           'ahead', 'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice',
+           'split_words', 'split_speakers', 'split_folders', 'kfold', 'leave_one_speaker_out', 'Normaliser',
+           'check_normaliser', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips',
+           'batch_order', 'speaker_batches', 'draw_order', 'class_weights', 'train_batches', 'n_batches', 'ahead',
+           'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice',
            'perturbation', 'augment_clips', 'ALLOWED', 'CLIP_COLUMNS', 'PAIRS', 'PARTS', 'SPLIT_COLUMNS', 'SplitError',
-           'clip_table', 'doubles', 'draw_clips', 'draw_groups', 'heads', 'leaders', 'load_split', 'names_hash',
-           'obstacles', 'part_rows', 'save_split', 'say_doubles', 'speakers_of', 'split_hash']
+           'clip_table', 'doubles', 'draw_clips', 'draw_groups', 'frame_stats', 'heads', 'leaders', 'load_split',
+           'names_hash', 'obstacles', 'part_rows', 'save_split', 'say_doubles', 'speakers_of', 'split_hash']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
 import hashlib
-import json
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,10 +30,11 @@ from fastcore.basics import patch
 
 from .lib.audio import as_file, load_audio
 from .lib.command import plural
-from .lib.corpora import EMOTIONS, identity, one_spelling
+from .lib.corpora import EMOTIONS, identity
 from .lib.draws import (check_groups, check_shares, clear_heads, draw_clips, draw_folds, draw_groups, draw_val,
                               few_clips, given_parts, obstacles, say_some, speakers_meant)
-from .lib.files import SplitError, replace_file, write_file
+from .lib.files import SplitError, write_file
+from .lib.scales import KeptScale, frame_stats, level_stats, speaker_stats, without_levels
 from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, clip_table, doubles, group_keys,
                                heads, index_of, leaders, load_split, names_hash, part_rows, save_split, say_doubles,
                                speakers_of, split_hash)
@@ -258,27 +258,11 @@ def leave_one_speaker_out(table: pd.DataFrame,       # a corpus or `features.ind
     names = sorted(set(clip_table(table)["speaker"]))
     return [split_speakers(table, [name], val, seed, val_by, fold) for fold, name in enumerate(names)]
 
-# %% ../nbs/02_dataset.ipynb #9c0cd509
-def frame_stats(clips: Iterable[np.ndarray],  # each [T, F], none of them padded
-    ) -> np.ndarray:                          # float64 [2, F]: mean, and deviation (1 where constant)
-    "Mean and deviation of each coefficient over all frames of some clips."
-    n, mean, m2 = 0, 0.0, 0.0
-    for frames in clips:
-        x = np.asarray(frames, np.float64)
-        if not len(x): continue
-        new, total = x.mean(0), n + len(x)
-        delta = new - mean
-        m2 = m2 + ((x - new) ** 2).sum(0) + delta ** 2 * (n * len(x) / total)
-        mean, n = mean + delta * (len(x) / total), total
-    if not n: raise SplitError("no frames to take a mean of: the part has no clips, or they are empty")
-    std = np.sqrt(m2 / n)
-    return np.stack([mean, np.where(std <= 1e-6 * np.maximum(np.abs(mean), 1e-3), 1.0, std)])
-
 # %% ../nbs/02_dataset.ipynb #968abbad
 MODES = ("none", "train", "utterance", "level", "speaker")
 
 @dataclass(frozen=True, eq=False)
-class Normaliser:
+class Normaliser(KeptScale):
     "How frames are scaled, and what was looked at to decide that."
     mode: str = "none"                          # one of `MODES`
     stats: dict = field(default_factory=dict)   # speaker ("" for all) -> float64 [2, F], mean and deviation
@@ -290,11 +274,6 @@ class Normaliser:
 
     def __eq__(self, other):
         return isinstance(other, Normaliser) and self.to_json() == other.to_json()
-
-    def to_json(self) -> str:  # every number exact
-        "The normaliser as text."
-        stats = {name: np.asarray(s).tolist() for name, s in self.stats.items()}
-        return json.dumps(dict(mode=self.mode, fitted_on=self.fitted_on, note=self.note, stats=stats))
 
 # %% ../nbs/02_dataset.ipynb #92225f08
 @patch(cls_method=True)
@@ -310,46 +289,10 @@ def fit(cls: Normaliser,
                 level=f"blind: each clip by its own levels, deviations of {len(rows):,} training clips",
                 train=f"blind: mean and deviation of {len(rows):,} training clips").get(mode, "")
     if mode in ("train", "level"):
-        stats = {"": frame_stats(features[i] for i in rows)} if mode == "train" else _level_stats(features, rows)
+        stats = {"": frame_stats(features[i] for i in rows)} if mode == "train" else level_stats(features, rows)
         fitted = names_hash(rows if table is None else table["clip"].iloc[rows])
-    if mode == "speaker": stats, note = _speaker_stats(features, rows, speakers)
+    if mode == "speaker": stats, note = speaker_stats(features, rows, speakers)
     return cls(mode, stats, fitted, note)
-
-# %% ../nbs/02_dataset.ipynb #07f7f5a6
-def _level_stats(features, rows):
-    "Which columns share a level, and mean and deviation of all columns once the levels are gone."
-    n, settings = features[rows[0]].shape[1], getattr(features, "settings", None)
-    families = {"logmel": slice(0, n)} if settings is None else settings.families
-    if not "logmel" in families or set(families) - {"logmel", "pitch"}:
-        raise SplitError("mode 'level' takes levels away from log-mel bands and pitch: extract these families alone")
-    shared = {"bands": families["logmel"]}
-    if "pitch" in families: shared["f0"] = slice(families["pitch"].start, families["pitch"].start + 1)
-    stats = {name: np.stack([np.isin(np.arange(n), np.r_[columns]), np.ones(n)]) for name, columns in shared.items()}
-    mean, std = frame_stats(_without_levels(features[i], stats) for i in rows)
-    alike = frame_stats(_without_levels(features[i], stats)[:, shared["bands"]].reshape(-1, 1) for i in rows)
-    mean[shared["bands"]], std[shared["bands"]] = alike[:, 0]
-    return {**stats, "": np.stack([mean, std])}
-
-def _without_levels(frames, stats):
-    "Frames less the mean of each group of columns that share a level."
-    x = np.array(frames, np.float64)
-    for name in ("bands", "f0"):
-        columns = stats[name][0] > 0 if name in stats else []
-        if len(columns): x[:, columns] -= x[:, columns].mean()
-    return x
-
-def _speaker_stats(features, rows, speakers):
-    "Mean and deviation of each speaker's clips, and the note that owns up to it."
-    who = speakers_of(features) if speakers is None else one_spelling(speakers)
-    bare = (who == "").sum()
-    if bare:
-        raise SplitError(f"{bare} clip(s) have no speaker: use mode 'train' or 'utterance'")
-    table = index_of(features)
-    own = np.ones(len(who), bool) if table is None or "source" not in table else (table["source"] == "").to_numpy()
-    stats = {str(s): frame_stats(features[i] for i in np.flatnonzero((who == s) & own)) for s in np.unique(who)}
-    new = sorted(set(stats) - set(who[rows].tolist()))
-    whose = f"speakers unknown to training ({', '.join(new)})" if new else "each speaker, those to be judged included"
-    return stats, f"adapted: uses unlabelled clips of {whose}"
 
 # %% ../nbs/02_dataset.ipynb #ba6d3969
 @patch
@@ -359,7 +302,7 @@ def apply(self: Normaliser,
     ) -> np.ndarray:           # float32 [T, F], a new array
     "Scale the frames of one clip."
     if self.mode == "none": return np.array(frames, np.float32)
-    if self.mode == "level": frames = _without_levels(frames, self.stats)
+    if self.mode == "level": frames = without_levels(frames, self.stats)
     if self.mode == "utterance": mean, std = frame_stats([frames])
     else: mean, std = self._stats_of(speaker if self.mode == "speaker" else "")
     with np.errstate(over="ignore"):  # infinite then, which is no answer later
@@ -390,38 +333,6 @@ def adapt(self: Normaliser,
     if self.mode != "speaker":
         raise SplitError(f"mode {self.mode!r} knows no speakers: fit with mode='speaker'")
     return replace(self, stats={**self.stats, self._name(speaker): frame_stats(clips)})
-
-# %% ../nbs/02_dataset.ipynb #8bbeead5
-@patch
-def save(self: Normaliser,
-         path: str | Path,  # of the json file
-    ) -> Path:              # where it was written
-    "Write the normaliser, all or nothing."
-    with replace_file(Path(path)) as temporary: Path(temporary).write_text(self.to_json(), encoding="utf-8")
-    return Path(path)
-
-@patch(cls_method=True)
-def from_json(cls: Normaliser,
-              text: str,  # of `to_json`
-    ) -> Normaliser:
-    "The normaliser that a text describes."
-    try: got = json.loads(text)
-    except ValueError as e: raise SplitError(f"not a normaliser: {e}; save it again") from None
-    if not isinstance(got, dict) or set(got) != {"mode", "fitted_on", "note", "stats"}:
-        raise SplitError("not a normaliser: mode, fitted_on, note and stats are needed; save it again")
-    try: stats = {name: np.array(s, np.float64) for name, s in got.pop("stats").items()}
-    except (ValueError, TypeError, AttributeError): stats = {"": np.zeros(0)}
-    sound = [s.ndim == 2 and len(s) == 2 and np.isfinite(s).all() and (s[1] > 0).all() for s in stats.values()]
-    if not all(sound): raise SplitError("not a normaliser: bad numbers in stats; save it again")
-    return cls(stats=stats, **got)
-
-@patch(cls_method=True)
-def load(cls: Normaliser,
-         path: str | Path,  # of the json file
-    ) -> Normaliser:
-    "Read a normaliser."
-    if not Path(path).is_file(): raise SplitError(f"{path}: no such normaliser; save one with Normaliser.save")
-    return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
 # %% ../nbs/02_dataset.ipynb #273b9b15
 def check_normaliser(normaliser: Normaliser,
@@ -797,5 +708,5 @@ def _write_wav(path, y, sr):
 
 # %% ../nbs/02_dataset.ipynb #c20a1100
 _all_ = ["ALLOWED", "CLIP_COLUMNS", "PAIRS", "PARTS", "SPLIT_COLUMNS", "SplitError", "clip_table", "doubles",
-         "draw_clips", "draw_groups", "heads", "leaders", "load_split", "names_hash", "obstacles", "part_rows",
+         "draw_clips", "draw_groups", "frame_stats", "heads", "leaders", "load_split", "names_hash", "obstacles", "part_rows",
          "save_split", "say_doubles", "speakers_of", "split_hash"]
