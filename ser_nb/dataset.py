@@ -8,32 +8,31 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['pd', 'MODES', 'audit', 'verdict', 'contradictions', 'check_split', 'class_names', 'label_ids', 'split_random',
            'split_words', 'split_speakers', 'split_folders', 'kfold', 'leave_one_speaker_out', 'Normaliser',
-           'check_normaliser', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips',
-           'batch_order', 'speaker_batches', 'draw_order', 'class_weights', 'train_batches', 'n_batches', 'ahead',
-           'eval_batches', 'gather_rows', 'mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice',
-           'perturbation', 'augment_clips', 'ALLOWED', 'CLIP_COLUMNS', 'PAIRS', 'PARTS', 'SPLIT_COLUMNS', 'SplitError',
-           'clip_table', 'doubles', 'draw_clips', 'draw_groups', 'frame_stats', 'heads', 'leaders', 'load_split',
-           'names_hash', 'obstacles', 'part_rows', 'save_split', 'say_doubles', 'speakers_of', 'split_hash']
+           'check_normaliser', 'ALLOWED', 'Batch', 'CLIP_COLUMNS', 'PAIRS', 'PARTS', 'SPLIT_COLUMNS', 'SplitError',
+           'Windows', 'ahead', 'another_voice', 'augment_clips', 'batch_order', 'bucket_lengths', 'class_weights',
+           'clip_table', 'colour', 'cut_frames', 'doubles', 'draw_clips', 'draw_groups', 'draw_order', 'eval_batches',
+           'frame_stats', 'gather_rows', 'heads', 'leaders', 'load_split', 'mask_frames', 'n_batches', 'names_hash',
+           'obstacles', 'pad_clips', 'padding_share', 'part_rows', 'perturbation', 'save_split', 'say_doubles',
+           'speaker_batches', 'speakers_of', 'split_hash', 'stretched', 'train_batches', 'windows']
 
 # %% ../nbs/02_dataset.ipynb #02f5dad5
-import hashlib
-import random
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
-from pathlib import Path
-from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
-from .lib.audio import as_file, load_audio
+from .lib.augment import (another_voice, augment_clips, colour, cut_frames, mask_frames, perturbation,
+                                stretched)
+from .lib.batches import (Batch, Windows, ahead, batch_order, bucket_lengths, class_weights, draw_order,
+                                eval_batches, gather_rows, n_batches, pad_clips, padding_share, speaker_batches,
+                                train_batches, windows)
 from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity
 from .lib.draws import (check_groups, check_shares, clear_heads, draw_clips, draw_folds, draw_groups, draw_val,
                               few_clips, given_parts, obstacles, say_some, speakers_meant)
-from .lib.files import SplitError, write_file
+from .lib.files import SplitError
 from .lib.scales import KeptScale, frame_stats, level_stats, speaker_stats, without_levels
 from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, clip_table, doubles, group_keys,
                                heads, index_of, leaders, load_split, names_hash, part_rows, save_split, say_doubles,
@@ -344,369 +343,10 @@ def check_normaliser(normaliser: Normaliser,
         raise SplitError(f"the normaliser was not fitted on the {len(train):,} training clips of this split: "
                          "fit it again on part_rows(features, split, 'train')")
 
-# %% ../nbs/02_dataset.ipynb #e528f459
-def bucket_lengths(lengths: Iterable[int],         # frames of each training clip
-                   n_buckets: int = 4,             # each is compiled once
-                   multiple: int = 8,              # lengths are rounded up to this
-                   max_frames: int | None = 1000,  # longer clips are cut into windows (20 s at hop 320); None: no limit
-    ) -> tuple:                                    # lengths in frames, ascending; fewer where fewer do
-    "The few lengths for which the least padding is needed."
-    lengths = np.asarray(list(lengths), int)
-    if not len(lengths): raise SplitError("no clips, so no bucket lengths: the part is empty")
-    if min(n_buckets, multiple) < 1: raise SplitError(f"n_buckets={n_buckets}, multiple={multiple}: give 1 or more")
-    lengths = np.minimum(np.maximum(lengths, 1), max_frames or lengths.max())
-    size, count = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
-    upto = np.concatenate([[0], np.cumsum(count)])
-    cost = np.concatenate([[0.0], np.full(len(size), np.inf)])
-    come_from = []
-    for _ in range(min(n_buckets, len(size))):
-        paths = cost[:-1, None] + size[None] * (upto[None, 1:] - upto[:-1, None])
-        paths[np.tril_indices(len(size), -1)] = np.inf
-        come_from.append(paths.argmin(0))
-        cost = np.concatenate([[np.inf], paths.min(0)])
-    buckets, j = [], len(size)
-    for back in reversed(come_from):
-        buckets.append(int(size[j - 1]))
-        j = int(back[j - 1])
-    return tuple(reversed(buckets))
-
-# %% ../nbs/02_dataset.ipynb #21ca95a5
-def padding_share(lengths: Iterable[int],  # frames of each clip
-                  buckets: Sequence[int],  # as from `bucket_lengths`
-    ) -> float:                            # 0 where nothing is padded
-    "The share of computed frames that is padding."
-    lengths, buckets = np.asarray(list(lengths), int), np.asarray(buckets)
-    lengths = lengths[lengths <= buckets[-1]]
-    return 1 - lengths.sum() / max(buckets[np.searchsorted(buckets, lengths)].sum(), 1)
-
-# %% ../nbs/02_dataset.ipynb #2f7eb102
-class Windows(NamedTuple):
-    "Pieces of clips: frames `start` to `stop` of the clip at position `row`."
-    row: np.ndarray    # int64 [n]
-    start: np.ndarray  # int64 [n]
-    stop: np.ndarray   # int64 [n]
-
-def windows(n_frames: Sequence[int],  # frames of each clip
-            length: int,              # of a window in frames
-            hop: int | None = None,   # frames from one window to the next; None: half of `length`
-    ) -> Windows:
-    "Cut clips into windows of one length that cover every frame."
-    n, hop = np.asarray(n_frames, np.int64), hop or max(length // 2, 1)
-    if not 0 < hop <= length: raise SplitError(f"hop={hop} frames with windows of {length}: give 1 to {length}")
-    count = -(-np.maximum(n - length, 0) // hop) + 1
-    row = np.repeat(np.arange(len(n)), count)
-    step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    start = np.minimum(step * hop, np.maximum(n - length, 0)[row])
-    return Windows(row, start, np.minimum(start + length, n[row]))
-
-# %% ../nbs/02_dataset.ipynb #5e985e05
-class Batch(NamedTuple):
-    "Clips side by side."
-    frames: np.ndarray  # float32 [B, T, F], padded on the right with zeros
-    mask: np.ndarray    # bool [B, T], True where there is a frame
-    label: np.ndarray   # int32 [B]
-    weight: np.ndarray  # float32 [B], 0 for filler
-    row: np.ndarray     # int64 [B], row of the features; -1 for filler
-
-def pad_clips(clips: Sequence[np.ndarray],  # each [t, F]
-              length: int,                  # T; what is longer is cut off at the end
-    ) -> tuple:                             # frames float32 [B, T, F], mask bool [B, T]
-    "Lay clips side by side, padded on the right with zeros."
-    frames = np.zeros((len(clips), length, clips[0].shape[1]), np.float32)
-    n = np.array([min(len(c), length) for c in clips])
-    for i, clip in enumerate(clips): frames[i, :n[i]] = clip[:n[i]]
-    return frames, np.arange(length) < n[:, None]
-
-# %% ../nbs/02_dataset.ipynb #bb40fe32
-def batch_order(lengths: np.ndarray,  # frames of each piece
-                batch_size: int,
-                buckets: Sequence[int],
-                order: np.ndarray,    # pieces in shuffled order; some may occur twice
-                rng: np.random.Generator | None = None,  # shuffles the batches; None leaves them from short to long
-    ) -> list:                        # arrays of pieces, each up to `batch_size`
-    "Which pieces come together in a batch."
-    by_bucket = order[np.argsort(np.searchsorted(buckets, lengths[order]), kind="stable")]
-    batches = [by_bucket[i:i + batch_size] for i in range(0, len(by_bucket), batch_size)]
-    if rng is not None: rng.shuffle(batches)
-    return batches
-
-# %% ../nbs/02_dataset.ipynb #d96c0b3d
-def speaker_batches(speakers: np.ndarray,  # [n], of each piece
-                    batch_size: int,
-                    rng: np.random.Generator,
-    ) -> list:                             # arrays of pieces, in random order, each of one speaker
-    "Batches that hold clips of one speaker each, evenly filled."
-    batches = []
-    for s in np.unique(speakers):
-        own = rng.permutation(np.flatnonzero(speakers == s))
-        batches += np.array_split(own, ceil(len(own) / batch_size))
-    rng.shuffle(batches)
-    return batches
-
-# %% ../nbs/02_dataset.ipynb #68aab06c
-def draw_order(labels: np.ndarray,  # int [n]
-               sampling: str,       # "shuffle": each once; "balanced": each class equally often, n in all
-               rng: np.random.Generator,
-    ) -> np.ndarray:                # int64 [n], positions in `labels`
-    "The pieces of an epoch, in shuffled order."
-    if sampling not in ("shuffle", "balanced"): raise SplitError(f"sampling={sampling!r}: use 'shuffle' or 'balanced'")
-    if sampling == "shuffle": return rng.permutation(len(labels))
-    members = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    quota = np.full(len(members), len(labels) // len(members))
-    quota[rng.permutation(len(members))[:len(labels) % len(members)]] += 1
-    return rng.permutation(np.concatenate([np.resize(m, q) for m, q in zip(members, quota)]))
-
-def class_weights(labels: np.ndarray,           # int [n] of the training part
-                  n_classes: int | None = None, # None: as many as occur
-    ) -> np.ndarray:                            # float32 [n_classes], 0 for a class that does not occur
-    "The weight of each class that makes all count the same."
-    count = np.bincount(labels, minlength=n_classes or 0)
-    return np.where(count > 0, len(labels) / (max((count > 0).sum(), 1) * np.maximum(count, 1)), 0).astype(np.float32)
-
-# %% ../nbs/02_dataset.ipynb #c9859de5
-def _pieces(features, rows, labels, batch_size, buckets, hop):
-    "The pieces of all clips, their labels, and the buckets, having checked what was given."
-    rows, labels = np.asarray(rows, np.int64), np.asarray(labels, np.int32)
-    if not len(rows): raise SplitError("no rows to make batches of: the part is empty")
-    if rows.shape != labels.shape: raise SplitError(f"{len(rows)} rows but {len(labels)} labels: give one label a row")
-    if batch_size < 1: raise SplitError(f"batch_size={batch_size}: give 1 or more")
-    table = index_of(features)
-    n = np.array([len(features[i]) for i in rows]) if table is None else table["n_frames"].to_numpy(np.int64)[rows]
-    buckets = tuple(sorted(bucket_lengths(n) if buckets is None else buckets))
-    cut = windows(n, buckets[-1], hop)
-    return Windows(rows[cut.row], cut.start, cut.stop), cut.row, labels[cut.row], buckets
-
-def _batch(clips, label, weight, row, batch_size, buckets):
-    "A full batch of scaled clips, filled up with repetitions of weight 0."
-    n, longest = len(clips), max(map(len, clips))
-    frames, mask = pad_clips(clips, next((b for b in buckets if b >= longest), buckets[-1]))
-    fill = np.resize(np.arange(n), batch_size)
-    real = np.arange(batch_size) < n
-    return Batch(frames[fill] if batch_size > n else frames, mask[fill], label[fill],
-                 np.where(real, weight[fill], 0).astype(np.float32), np.where(real, row[fill], -1))
-
-# %% ../nbs/02_dataset.ipynb #7803dd65
-def train_batches(features,                         # `Features`, or a list of arrays [T, F]
-                  rows: Sequence[int],              # the training rows
-                  labels: Sequence[int],            # of these rows, in the same order
-                  normaliser: Normaliser, *,
-                  batch_size: int = 32,
-                  buckets: Sequence[int] | None = None,  # None: `bucket_lengths` of these rows
-                  hop: int | None = None,           # for clips longer than the last bucket, see `windows`
-                  seed: int = 0,
-                  epoch: int = 0,                   # each epoch has an order of its own
-                  sampling: str = "shuffle",        # or "balanced", "speaker": see `draw_order`, `speaker_batches`
-                  weights: Sequence[float] | None = None,  # of these rows, as class_weights(labels)[labels]; None: 1
-                  perturb: Callable | None = None,  # (frames, rng) -> frames, before the normaliser
-                  augment: Callable | None = None,  # (frames, rng) -> frames, after it, such as `mask_frames`
-    ) -> Iterator[Batch]:
-    "The batches of one epoch of training."
-    pieces, of, labels, buckets = _pieces(features, rows, labels, batch_size, buckets, hop)
-    weight = np.ones(len(of), np.float32) if weights is None else np.asarray(weights, np.float32)[of]
-    rng, speaker = np.random.default_rng([seed, epoch]), speakers_of(features)
-    if sampling == "speaker":
-        batches = speaker_batches(speaker[pieces.row], batch_size, rng)
-    else:
-        batches = batch_order(pieces.stop - pieces.start, batch_size, buckets, draw_order(labels, sampling, rng), rng)
-    place = 0
-    for take in batches:
-        clips = []
-        for i in take:
-            own, place = np.random.default_rng([seed, epoch, place]) if perturb or augment else None, place + 1
-            frames = features[pieces.row[i]][pieces.start[i]:pieces.stop[i]]
-            if perturb:
-                frames = perturb(np.array(frames), own)
-            frames = normaliser.apply(frames, speaker[pieces.row[i]])
-            clips.append(augment(frames, own) if augment else frames)
-        yield _batch(clips, labels[take], weight[take], pieces.row[take], batch_size, buckets)
-
-# %% ../nbs/02_dataset.ipynb #51bd11c3
-def n_batches(features, rows: Sequence[int],
-              batch_size: int = 32,
-              buckets: Sequence[int] | None = None,  # as given to `train_batches` or `eval_batches`
-              hop: int | None = None,
-              sampling: str = "shuffle",  # as given to `train_batches`
-    ) -> int:
-    "How many batches an epoch has."
-    pieces = _pieces(features, rows, np.zeros(len(rows)), batch_size, buckets, hop)[0]
-    group = speakers_of(features)[pieces.row] if sampling == "speaker" else np.zeros(len(pieces.row))
-    return sum(ceil(n / batch_size) for n in np.unique(group, return_counts=True)[1])
-
-# %% ../nbs/02_dataset.ipynb #6798c072
-def ahead(
-    items: Iterable,  # such as `train_batches`
-) -> Iterator:  # the same
-    "Items, each made by a thread while the one before it is used."
-    from concurrent.futures import ThreadPoolExecutor
-    items, end = iter(items), object()
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = maker.submit(next, items, end)
-            yield item
-
-# %% ../nbs/02_dataset.ipynb #a00a8542
-def eval_batches(features,                     # `Features`, or a list of arrays [T, F]
-                 rows: Sequence[int],          # the rows to be judged
-                 labels: Sequence[int],        # of these rows, in the same order
-                 normaliser: Normaliser,
-                 batch_size: int = 32,
-                 buckets: Sequence[int] | None = None,  # those of training, so that nothing is compiled anew
-                 hop: int | None = None,       # as in `train_batches`
-    ) -> Iterator[Batch]:
-    "Batches in which each clip comes exactly once, from short to long."
-    pieces, of, labels, buckets = _pieces(features, rows, labels, batch_size, buckets, hop)
-    weight, speaker = 1 / np.bincount(of)[of], speakers_of(features)
-    for take in batch_order(pieces.stop - pieces.start, batch_size, buckets, np.arange(len(of))):
-        clips = [normaliser.apply(features[r][a:z], speaker[r]) for r, a, z in zip(*(p[take] for p in pieces))]
-        yield _batch(clips, labels[take], weight[take], pieces.row[take], batch_size, buckets)
-
-def gather_rows(outputs: Sequence[np.ndarray],  # of the network, [B, ...] a batch
-                batches: Sequence[Batch],       # of `eval_batches`; only weight and row are used
-                rows: Sequence[int],            # in the order wanted
-    ) -> np.ndarray:                            # float64 [len(rows), ...]
-    "One output a clip: windows averaged, filler left out."
-    value, row = np.concatenate(list(outputs)).astype(np.float64), np.concatenate([b.row for b in batches])
-    weight = np.concatenate([b.weight for b in batches]).astype(np.float64)
-    place = {int(r): i for i, r in enumerate(rows)}
-    result = np.zeros((len(rows), *value.shape[1:]))
-    real = row >= 0
-    np.add.at(result, [place[r] for r in row[real].tolist()], (value[real].T * weight[real]).T)
-    return result
-
-# %% ../nbs/02_dataset.ipynb #0037e4dc
-def mask_frames(frames: np.ndarray,           # float32 [T, F], scaled
-                rng: np.random.Generator,
-                time_masks: int = 2,
-                max_time: float = 0.1,        # longest time mask, as a share of the clip
-                feature_masks: int = 2,
-                max_features: float = 0.1,    # widest band, as a share of the features
-    ) -> np.ndarray:                          # float32 [T, F], a new array
-    "Blank random stretches of time and bands of features."
-    masked = np.array(frames, np.float32)
-    for axis, count, share in ((0, time_masks, max_time), (1, feature_masks, max_features)):
-        size = masked.shape[axis]
-        for width in rng.integers(0, int(size * share) + 1, count):
-            start = rng.integers(0, size - width + 1)
-            masked[(slice(start, start + width), slice(None))[::1 if axis == 0 else -1]] = 0
-    return masked
-
-# %% ../nbs/02_dataset.ipynb #88a6c1b0
-def cut_frames(frames: np.ndarray,           # [T, F]
-               rng: np.random.Generator,
-               most: int,                    # frames that are kept
-    ) -> np.ndarray:                         # [min(T, most), F]
-    "A stretch of a clip that is too long."
-    if len(frames) <= most: return frames
-    start = rng.integers(0, len(frames) - most + 1)
-    return frames[start:start + most]
-
-# %% ../nbs/02_dataset.ipynb #b30f5138
-def stretched(x: np.ndarray,   # [n, ...]
-              factor: float,   # above 1: read faster, so that what was at place f j comes to place j
-              length: int,     # of the result; beyond the end the last value is held
-    ) -> np.ndarray:           # float32 [length, ...]
-    "An array read along its first axis at another speed."
-    place = np.minimum(np.arange(length) * factor, len(x) - 1)
-    low = place.astype(int)
-    share = (place - low).astype(np.float32).reshape(-1, *[1] * (x.ndim - 1))
-    return x[low] * (1 - share) + x[np.minimum(low + 1, len(x) - 1)] * share
-
-# %% ../nbs/02_dataset.ipynb #67daa629
-def colour(n_bands: int,
-           rng: np.random.Generator,
-           level: float = 0.3,   # l, deviation of the constant
-           tilt: float = 0.5,    # t, of the slope from the middle band to the last
-           ripple: float = 0.3,  # r, of the longest wave
-    ) -> np.ndarray:             # float32 [n_bands]
-    "What another room and microphone add to each band."
-    b, g = np.linspace(-1, 1, n_bands), rng.normal(size=5)
-    waves = [g[k + 1] / k * np.cos(0.75 * np.pi * k * (b + 1) + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3)]
-    return (g[0] * level + g[1] * tilt * b + ripple * sum(waves)).astype(np.float32)
-
-# %% ../nbs/02_dataset.ipynb #9cfa6eb5
-def another_voice(frames: np.ndarray,           # float32 [T, F], scaled; log-mel bands first, then pitch or none
-                  rng: np.random.Generator,
-                  bands: int | None = None,     # log-mel bands; None: all columns
-                  tempo: tuple = (0.75, 1.35),  # times as fast
-                  tract: tuple = (0.82, 1.2),   # places at which the bands are read, times their own
-                  range_: tuple = (0.7, 1.3),   # times as far from the mean
-                  strength: float = 1.0,        # power of these factors and share of the colour; 0: masks alone
-    ) -> np.ndarray:                            # float32 [another T, F], a new array
-    "The clip as another speaker in another room might have given it."
-    rate, n = rng.uniform(*tempo) ** strength, bands or frames.shape[1]
-    x = stretched(frames, rate, max(int(round(len(frames) / rate)), 1))
-    mel = stretched(x[:, :n].T, np.exp(strength * rng.uniform(*np.log(tract))), n).T
-    mel = mel * np.float32(rng.uniform(*range_) ** strength) + np.float32(strength) * colour(n, rng)
-    mel = mask_frames(mel, rng, time_masks=0, feature_masks=2, max_features=0.16)
-    x = np.hstack([mel, x[:, n:]])
-    x[:, n:n + 1] *= np.float32(rng.uniform(*range_) ** strength)
-    return mask_frames(x, rng, time_masks=1, max_time=0.15, feature_masks=0)
-
-# %% ../nbs/02_dataset.ipynb #cefc7ec5
-@contextmanager
-def _seeded(*what):
-    "Global random generators set from some values, and restored."
-    number = int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:4], "little")
-    before = random.getstate(), np.random.get_state()
-    random.seed(number)
-    np.random.seed(number)
-    try: yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-
-def perturbation(snr: tuple = (10, 30),        # dB, white noise below the speech
-                 shift: float = 0.1,           # s, at most, either way
-                 semitones: float = 2,         # at most, up or down
-                 rate: tuple = (0.9, 1.1),     # tempo
-                 p: float = 0.5,               # chance of each of the four
-    ) -> Callable:                             # (samples, sample_rate) -> samples
-    "The chain of audiomentations that makes a copy."
-    try: import audiomentations as A
-    except ImportError: raise ImportError('audiomentations is missing: pip install "ser_nb[augment]"') from None
-    return A.Compose([A.PitchShift(min_semitones=-semitones, max_semitones=semitones, p=p),
-                      A.TimeStretch(min_rate=rate[0], max_rate=rate[1], leave_length_unchanged=False, p=p),
-                      A.Shift(min_shift=-shift, max_shift=shift, shift_unit="seconds", rollover=False, p=p),
-                      A.AddGaussianSNR(min_snr_db=snr[0], max_snr_db=snr[1], p=p)])
-
-# %% ../nbs/02_dataset.ipynb #c67d58be
-def augment_clips(rows: pd.DataFrame,     # corpus rows of training clips
-                  dest: str | Path,       # folder for the copies
-                  copies: int = 1,        # of each clip
-                  seed: int = 0,
-                  split: pd.DataFrame | None = None,  # refuses clips that are not in its training part
-                  sr: int = 16000,        # Hz of the copies
-                  chain: Callable | None = None,      # (samples, sample_rate) -> samples; None: `perturbation()`
-    ) -> pd.DataFrame:                    # corpus rows of the copies, `source` naming the original
-    "Write perturbed copies of training clips."
-    _check_trains(rows, split)
-    chain, made = chain or perturbation(), []
-    for k in range(1, copies + 1):
-        for row in rows.to_dict("records"):
-            clip = f"augmented/{k}/{row['clip']}"
-            path = Path(dest) / (clip if clip.endswith(".wav") else clip + ".wav")
-            with _seeded(seed, k, row["clip"]): y = chain(samples=load_audio(row["path"], sr=sr)[0], sample_rate=sr)
-            _write_wav(path, y, sr)
-            made.append({**row, "clip": clip, "path": str(path), "source": row["clip"]})
-    return pd.DataFrame(made, columns=[*rows.columns, *(() if "source" in rows else ("source",))])
-
-def _check_trains(rows, split):
-    "Raise at clips that are copies already or don't belong to training."
-    again = rows["clip"][rows["source"] != ""] if "source" in rows else []
-    if len(again): raise SplitError(f"clip {again.iloc[0]!r} is a copy already: give the originals only")
-    if split is None: return
-    train = set(split["clip"][split["part"] == "train"])
-    judge = [c for c in rows["clip"] if c not in train]
-    if judge: raise SplitError(f"clip {judge[0]!r} is not in the training part ({len(judge)} such clips): "
-                               "only training clips may be copied")
-
-def _write_wav(path, y, sr):
-    "A 16-bit wav, all or nothing; louder than full scale is turned down."
-    y = np.asarray(y, np.float32) / max(1.0, float(np.abs(y).max(initial=0)))
-    write_file(path, as_file(y, sr))
-
 # %% ../nbs/02_dataset.ipynb #c20a1100
-_all_ = ["ALLOWED", "CLIP_COLUMNS", "PAIRS", "PARTS", "SPLIT_COLUMNS", "SplitError", "clip_table", "doubles",
-         "draw_clips", "draw_groups", "frame_stats", "heads", "leaders", "load_split", "names_hash", "obstacles", "part_rows",
-         "save_split", "say_doubles", "speakers_of", "split_hash"]
+_all_ = ["ALLOWED", "Batch", "CLIP_COLUMNS", "PAIRS", "PARTS", "SPLIT_COLUMNS", "SplitError", "Windows", "ahead",
+         "another_voice", "augment_clips", "batch_order", "bucket_lengths", "class_weights", "clip_table", "colour",
+         "cut_frames", "doubles", "draw_clips", "draw_groups", "draw_order", "eval_batches", "frame_stats",
+         "gather_rows", "heads", "leaders", "load_split", "mask_frames", "n_batches", "names_hash", "obstacles",
+         "pad_clips", "padding_share", "part_rows", "perturbation", "save_split", "say_doubles", "speaker_batches",
+         "speakers_of", "split_hash", "stretched", "train_batches", "windows"]
