@@ -5,28 +5,25 @@
 # %% ../nbs/04_train.ipynb #8649ff1b
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
-import platform
 import tempfile
-import threading
-import warnings
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
 
-from .lib.artefact import RATIO, SLACK
+from .lib.backend import (load_weights, named_weights, save_weights, seed_dropout, seed_everything,
+                                versions, weights_bytes)
 from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
+from .lib.onnx import OnnxNetwork, onnx_model
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
+from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
+                                  fit_last, for_frames, seen_by)
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
                             check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
                             label_ids, load_split, mask_frames, n_batches, part_rows, save_split,
@@ -34,21 +31,21 @@ from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_len
                             train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
-from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, named_weights, network_settings, onnx_model)
+from .model import (Ensemble, ModelSettings, build_model, build_network, compile_model, network_settings)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
            'READOUT_TRAINING', 'LADDER', 'MARGINS', 'MEMBERS', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
-           'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows',
-           'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands', 'draw_memory',
-           'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions', 'describe_run',
-           'weights_bytes', 'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated',
-           'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train',
-           'plot_curves', 'run_features', 'run_split', 'load_run', 'save_model_file', 'many_speakers',
-           'ensemble_members', 'even_odds', 'learnt_shares', 'make_split', 'command_settings', 'ser_train']
+           'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows', 'val_scores', 'train_epoch',
+           'change_clips', 'train_buckets', 'fit_readout', 'describe_run', 'clip_facts', 'make_reference', 'outside',
+           'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run',
+           'train', 'plot_curves', 'run_features', 'run_split', 'load_run', 'save_model_file', 'many_speakers',
+           'ensemble_members', 'even_odds', 'learnt_shares', 'make_split', 'command_settings', 'ser_train', 'SEALED',
+           'TrainError', 'by_speaker', 'clear_unfinished', 'discriminant', 'draw_bands', 'draw_memory', 'even_weights',
+           'for_frames', 'load_weights', 'one_line', 'read_history', 'read_run', 'run_folder', 'save_weights',
+           'seed_dropout', 'seed_everything', 'seen_by', 'versions']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
@@ -125,20 +122,6 @@ def for_split(
     speakers = split["speaker"][split["part"] == "train"]
     return replace(settings, epochs=settings.epochs or epochs_for(len(speakers)),
                    voices=voices_for(speakers) if settings.voices is None else settings.voices)
-
-# %% ../nbs/04_train.ipynb #fdf4c9d9
-def seed_everything(seed: int):  # any int from 0 to 2**32 - 1
-    "Seed Python, numpy and the backend of keras."
-    import_keras().utils.set_random_seed(seed)
-
-def seed_dropout(model, seed: int, epoch: int):
-    "Set every dropout mask from seed and epoch, so that an epoch is the same after a restart."
-    for i, layer in enumerate(_layers(model)):
-        for gen in getattr(layer, "_seed_generators", []):
-            gen.state.assign(np.array([(seed * 1000 + epoch) % 2**32, i], gen.state.dtype))
-
-def _layers(model):
-    return model._flatten_layers(include_self=False, recursive=True)
 
 # %% ../nbs/04_train.ipynb #051d9b9e
 def score(
@@ -255,119 +238,6 @@ def train_buckets(features, rows: np.ndarray, settings: TrainSettings) -> tuple:
     else: rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
     return tuple(sorted({*rungs, min(most, max(rungs))}))
 
-# %% ../nbs/04_train.ipynb #18fc3d37
-def for_frames(
-    model: ModelSettings,
-    frames,  # `FeatureSettings`
-    settings: TrainSettings,
-) -> ModelSettings:  # with `n_mels` as a number, where there are wide bands
-    "Settings in which what depends on the frames is filled in."
-    if not model.wide: return model
-    bands = frames.families.get("logmel", slice(None))
-    if bands.start != 0 or settings.normalise == "none":
-        raise TrainError(f"wide={model.wide}: wide bands are summed from scaled log-mel bands, the first columns: "
-                         "extract these, and pitch, alone, or take wide=0")
-    return replace(model, n_mels=bands.stop)
-
-# %% ../nbs/04_train.ipynb #33b90f20
-def draw_bands(
-    model,                   # just built
-    seed: int,
-    evenness: float = 40.0,  # of the Dirichlet distribution of the widths: these differ by a sixth
-):
-    "Give the wide bands widths of their own."
-    layer = next((layer for layer in model.layers if layer.name == "wide"), None)
-    if layer is None: return
-    n_mels, n = layer.get_weights()[0].shape
-    widths = np.random.default_rng([seed, n_mels]).dirichlet(np.full(n - 1, evenness))
-    layer.set_weights([band_shares(np.append(0, n_mels * np.cumsum(widths)), n_mels)])
-
-# %% ../nbs/04_train.ipynb #9d4d5712
-def draw_memory(
-    model,                # just built
-    seed: int,
-    spread: float = 2.0,  # deviation of the biases of the forget gates
-):
-    "Let untrained LSTM units forget at different speeds, and pool all frames alike."
-    rng = np.random.default_rng(seed)
-    for w in model.weights:
-        value = np.asarray(w).copy()
-        if "lstm_" in w.path and w.path.endswith("bias"):
-            value[len(value) // 4:len(value) // 2] = spread * rng.normal(size=len(value) // 4)  # i, f, c, o
-            w.assign(value)
-        elif "attention_score" in w.path: w.assign(0 * value)
-
-# %% ../nbs/04_train.ipynb #7f184351
-def even_weights(
-    speaker: np.ndarray,  # [n], names
-    labels: np.ndarray,   # int [n]
-) -> np.ndarray:  # [n], mean 1
-    "Weights by which each emotion of each speaker counts the same."
-    who = np.unique(speaker, return_inverse=True)[1]
-    _, group, count = np.unique(who * (labels.max() + 1) + labels, return_inverse=True, return_counts=True)
-    return len(labels) / (len(count) * count[group])
-
-def by_speaker(
-    e: np.ndarray,  # [n, d], pooled values
-    speaker,        # [n], whose clips they are
-    norm,           # the layer `speaker_norm`: its gamma, beta and epsilon are used
-) -> np.ndarray:    # [n, d]
-    "Normalise each speaker's values by themselves."
-    gamma, beta = (np.asarray(w) for w in (norm.gamma, norm.beta))
-    done = np.empty(e.shape, np.float32)
-    for s in np.unique(speaker):
-        own = speaker == s
-        done[own] = gamma * (e[own] - e[own].mean(0)) / np.sqrt(e[own].var(0) + norm.epsilon) + beta
-    return done
-
-def seen_by(
-    part,       # a keras model with the inputs of a network, such as all but its last layer
-    batches,    # of `train_batches`
-    tick=None,  # called after each batch, for a progress bar
-) -> tuple:  # values [n, d]; label, weight and row [n], filler left out
-    "What a part of a network makes of each clip that it is shown."
-    found = []
-    for b in ahead(batches):
-        value = np.asarray(part.predict_on_batch({"frames": b.frames, "mask": b.mask}))
-        found.append((value, b.label, b.weight, b.row))
-        if tick: tick()
-    together = [np.concatenate(x) for x in zip(*found)]
-    return tuple(x[together[3] >= 0] for x in together)
-
-# %% ../nbs/04_train.ipynb #9c651bec
-def discriminant(
-    e: np.ndarray,       # [n, d]
-    labels: np.ndarray,  # int [n]
-    weights: np.ndarray, # [n]
-    shrink: float = 0.2, # lambda; 0.1 and 0.3 did as well on EmoDB
-) -> tuple:  # emotions that there are [k], weights [d, k] and biases [k]; their softmax is the answer
-    "Linear discriminants of emotions that are equally frequent."
-    known, of = np.unique(labels, return_inverse=True)
-    e, w = np.asarray(e, np.float64), np.asarray(weights, np.float64)[:, None]
-    mu = np.stack([np.average(e[of == k], axis=0, weights=w[of == k, 0]) for k in range(len(known))])
-    off = e - mu[of]
-    within = (off * w).T @ off / w.sum()
-    ridge = shrink * np.trace(within) / len(within) + 1e-9
-    kernel = np.linalg.solve((1 - shrink) * within + ridge * np.eye(len(within)), mu.T)
-    return known, kernel, -0.5 * (mu.T * kernel).sum(0)
-
-# %% ../nbs/04_train.ipynb #a81c8ff0
-def _normed(shown, speakers, norm):
-    "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
-    e, y, w, row = (np.concatenate(x) for x in zip(*shown))
-    if norm is None: return e, y, w, speakers[row]
-    norm.moving_mean.assign(e.mean(0))
-    norm.moving_variance.assign(np.mean([e[speakers[row] == s].var(0) for s in np.unique(speakers[row])], 0))
-    return np.concatenate([by_speaker(x, speakers[r], norm) for x, _, _, r in shown]), y, w, speakers[row]
-
-def _set_readout(layer, readout, mean, std):
-    "Discriminants of scaled values as weights of the last layer."
-    kernel, bias = (np.zeros(w.shape, np.float32) for w in layer.get_weights())
-    bias -= 1e4  # a class that training has no clip of
-    known, w, b = readout
-    kernel[:, known], bias[known] = w / std[:, None], b - mean / std @ w
-    layer.set_weights([kernel, bias])
-
 # %% ../nbs/04_train.ipynb #c23fbf7a
 def fit_readout(
     model,                  # with `draw_memory`; nothing between pooling and the last layer
@@ -382,28 +252,15 @@ def fit_readout(
 ) -> dict:  # loss and accuracy
     "Fit the last layer to all epochs at once."
     s, buckets, change = settings, train_buckets(features, rows, settings), change_clips(features, settings)
-    norm = next((layer for layer in model.layers if layer.name == "speaker_norm"), None)
-    part = import_keras().Model(model.input, (norm or model.get_layer("emotion")).input)
-    shown = [seen_by(part, train_batches(features, rows, labels, normaliser, batch_size=s.batch_size, buckets=buckets,
-                                         seed=s.seed, epoch=first + k, sampling=s.sampling, weights=weights,
-                                         augment=change), tick) for k in range(s.epochs)]
-    e, y, w, speaker = _normed(shown, speakers_of(features), norm)
-    mean, std = e.mean(0), e.std(0) + 1e-9
-    last = model.get_layer("emotion")
-    _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
-    found = val_scores(np.asarray(last(e)), y)
+    part = before_readout(model)
+    how = dict(batch_size=s.batch_size, buckets=buckets, seed=s.seed, sampling=s.sampling, weights=weights,
+               augment=change)
+    shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
+             for k in range(s.epochs)]
+    found = val_scores(*fit_last(model, shown, speakers_of(features)))
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #1be0739f
-def versions() -> dict:  # name -> version
-    "Versions of all that has a say in a figure."
-    found = {"python": platform.python_version(), "machine": platform.machine(),
-             "backend": import_keras().backend.backend()}
-    for name in ("ser_nb", "keras", "jax", "tensorflow", "torch", "numpy", "scipy", "soundfile", "soxr"):
-        try: found[name] = version(name)
-        except PackageNotFoundError: pass
-    return found
-
 def describe_run(
     features,                     # `Features`
     split: pd.DataFrame,
@@ -454,39 +311,6 @@ def _open_folder(out_dir, described, split, overwrite) -> tuple:  # `Run`, and w
     files.settle(without=files.epochs() if finished else ())
     return files, finished
 
-# %% ../nbs/04_train.ipynb #7cb3bf93
-_MEMORY = threading.Lock()
-
-def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
-    "A network's weights as hdf5, made in memory."
-    import h5py
-    name, real, image = Path(tempfile.gettempdir()) / f"ser_nb-{os.getpid()}.weights.h5", h5py.File, []
-    class InMemory(real):
-        "A file of that name in memory, any other as it is."
-        def __init__(self, path, mode="r", **more):
-            self.in_memory = str(path) == str(name)
-            more |= {"driver": "core", "backing_store": False} if self.in_memory else {}
-            super().__init__(path, mode, **more)
-        def close(self):
-            if self and self.in_memory:
-                self.flush()
-                image.append(self.id.get_file_image())
-            super().close()
-    with _MEMORY:
-        try:
-            h5py.File = InMemory
-            model.save_weights(name)
-        finally:
-            h5py.File = real
-    if not image:  # a keras that opens its files in another way
-        image.append(name.read_bytes())
-        name.unlink()
-    return image[-1]
-
-def save_weights(model, path):  # any file name
-    "Write a network's weights as hdf5, whole or not at all."
-    write_file(path, weights_bytes(model))
-
 # %% ../nbs/04_train.ipynb #436a6a59
 def _epoch_name(epoch): return f"epoch-{epoch:04d}.weights.h5"
 
@@ -505,38 +329,6 @@ def _best_bytes(model, run) -> bytes:  # content of best.weights.h5
     bare = build_network(network_settings(run["model"]), *_sizes(run))
     bare.set_weights(model.get_weights())
     return weights_bytes(bare)
-
-# %% ../nbs/04_train.ipynb #2fa05059
-class _Memory(io.BytesIO):
-    "A file in memory that keras takes for one of weights, by the end of its name."
-    def __str__(self): return "memory.weights.h5"
-
-def _hdf5(path) -> _Memory:
-    "The weights in a file ending in .weights.h5, .h5 or .keras."
-    data = path.read_bytes()
-    if path.suffix != ".keras":
-        return _Memory(data)
-    with zipfile.ZipFile(io.BytesIO(data)) as z:
-        if z.getinfo("model.weights.h5").file_size > RATIO * len(data) + SLACK:
-            raise ValueError("it is too large")
-        return _Memory(z.read("model.weights.h5"))
-
-def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
-    "Take weights, and nothing else, from a file, if names and shapes match."
-    path = Path(path)
-    if not path.is_file():
-        raise TrainError(f"{path}: no such file")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            model.set_weights([np.full(w.shape, np.nan) if "float" in str(w.dtype) else w for w in model.get_weights()])
-            model.load_weights(_hdf5(path))
-    except Exception as e:
-        why = (str(e).splitlines() or [type(e).__name__])[0][:120]
-        raise TrainError(f"{path}: its weights do not fit the network of the run ({why})") from e
-    lost = [w.path for w in model.weights if not np.isfinite(np.asarray(w)).all()]
-    if lost:
-        raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
-    return model
 
 # %% ../nbs/04_train.ipynb #e8770868
 def clip_facts(
@@ -1044,3 +836,8 @@ def ser_train(
         if Path(model_out).suffix: save_model_file(folder, model_out)
         print(_say_run(folder))
     one_line(work, "ser_train")
+
+# %% ../nbs/04_train.ipynb #3a0f7e03
+_all_ = ["SEALED", "TrainError", "by_speaker", "clear_unfinished", "discriminant", "draw_bands", "draw_memory",
+         "even_weights", "for_frames", "load_weights", "one_line", "read_history", "read_run", "run_folder",
+         "save_weights", "seed_dropout", "seed_everything", "seen_by", "versions"]
