@@ -16,19 +16,24 @@ from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
 from .lib.untrained import POWER, after_wide, band_shares, wide_bands
 
 # %% auto #0
-__all__ = ['POOLINGS', 'LOSSES', 'ModelSettings', 'to_json', 'from_json', 'masked_mean', 'attention', 'weighted_stats',
-           'conv_front', 'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss',
-           'compile_model', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER', 'after_wide', 'band_shares', 'check_onnx',
+__all__ = ['POOLINGS', 'LOSSES', 'ModelSettings', 'to_json', 'from_json', 'masked_mean', 'weighted_stats', 'attention',
+           'conv_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings', 'build_network',
+           'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER', 'after_wide', 'band_shares', 'check_onnx',
            'import_keras', 'named_weights', 'onnx_model', 'weight_shapes', 'wide_bands']
 
 # %% ../nbs/03_model.ipynb #02d608b1
-def _refuse(bad, name, value, wanted):
-    if bad: raise ModelError(f"{name}={value!r}: must be {wanted}")
+POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
 
-# %% ../nbs/03_model.ipynb #91f47f28
+
+def _refuse(bad, name, value, wanted):
+    if bad:
+        raise ModelError(f"{name}={value!r}: must be {wanted}")
+
+
 def _within(value, low, high=np.inf) -> bool:
     "Whether a value is a number from `low` to below `high`; NaN is in no range."
     return isinstance(value, (int, float, np.number)) and bool(low <= value < high)
+
 
 def _whole_numbers(name, values) -> tuple:
     try:
@@ -36,11 +41,28 @@ def _whole_numbers(name, values) -> tuple:
     except (TypeError, ValueError, OverflowError):
         raise ModelError(f"{name}={values!r}: must be whole numbers") from None
 
-# %% ../nbs/03_model.ipynb #cfadffa7
-POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
+# %% ../nbs/03_model.ipynb #91f47f28
+class _Checked:
+    def __post_init__(self):
+        "Raise `ModelError` where a setting makes no sense."
+        object.__setattr__(self, "units", _whole_numbers("units", self.units))
+        _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
+                "1 to 3 positive numbers")
+        for name, wanted in (("pooling", POOLINGS), ("loss", LOSSES)):
+            _refuse(getattr(self, name) not in wanted, name, getattr(self, name), f"one of {', '.join(wanted)}")
+        for name in ("dropout", "recurrent_dropout", "label_smoothing"):
+            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
+        odd = _within(self.conv_kernel, 1) and self.conv_kernel % 2
+        _refuse(not odd, "conv_kernel", self.conv_kernel, "odd, 1 or more")
+        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
+                self.speaker_epsilon, "above 0")
+        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
+        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
+            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
 
+# %% ../nbs/03_model.ipynb #cfadffa7
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(_Checked):
     "What the network looks like and what it minimises."
     wide: int = 0                   # wide bands that log-mel bands are summed to in front of it all, 0 for none
     n_mels: int = 0                 # columns in front that are log-mel bands, where there are wide ones
@@ -61,61 +83,49 @@ class ModelSettings:
     label_smoothing: float = 0.0    # share of each target spread over all classes
     focal_gamma: float = 2.0        # focusing parameter of the focal loss (Lin et al. 2017)
 
-    def __post_init__(self):
-        object.__setattr__(self, "units", _whole_numbers("units", self.units))
-        _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
-                "1 to 3 positive numbers")
-        _refuse(self.pooling not in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
-        _refuse(self.loss not in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
-        for name in ("dropout", "recurrent_dropout", "label_smoothing"):
-            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
-        _refuse(not _within(self.conv_kernel, 1) or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel,
-                "odd, 1 or more")
-        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
-                self.speaker_epsilon, "above 0")
-        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
-        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
-            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
-
 # %% ../nbs/03_model.ipynb #b2d854eb
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
     "Settings as json text."
     return json.dumps(asdict(settings), indent=1)
 
+
 def from_json(cls, text: str):  # an object of `cls`
     "Settings of class `cls` from json text."
     values = json.loads(text)
     unknown = set(values) - {f.name for f in fields(cls)}
-    if unknown: raise ModelError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
+    if unknown:
+        raise ModelError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 # %% ../nbs/03_model.ipynb #391301e0
-def _clean(frames, mask):
-    import keras.ops as K
-    return K.where(K.expand_dims(mask, -1), frames, K.zeros_like(frames))
-
 def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> [batch, units]
     "Mean over the frames that are real."
     import keras.ops as K
+
     m = K.expand_dims(K.cast(mask, h.dtype), -1)
     return K.sum(h * m, axis=1) / K.maximum(K.sum(m, axis=1), 1)
 
-def attention(h, mask, units: int = 64, deviation: bool = False):  # h [batch, time, u], mask bool [batch, time]
-    "Weighted sum over the frames, with learnt weights that are 0 in the padding; on demand the deviation beside it."
-    import keras
-    import keras.ops as K
-    score = keras.layers.Dense(1, use_bias=False, name="attention_score")(
-        keras.layers.Dense(units, activation="tanh", name="attention")(h))
-    score = K.where(K.expand_dims(mask, -1), score, K.full_like(score, -1e9))
-    return weighted_stats(h, K.softmax(score, axis=1), deviation)
 
 def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time, 1] -> [batch, u or 2 u]
     "Weighted mean of the frames, and on demand their weighted deviation."
     import keras.ops as K
+
     m = K.sum(h * a, axis=1)
-    if not deviation: return m
+    if not deviation:
+        return m
     spread = K.sum(a * K.square(h - K.expand_dims(m, 1)), axis=1)
     return K.concatenate([m, K.sqrt(K.maximum(spread, 1e-6))], axis=-1)
+
+# %% ../nbs/03_model.ipynb #bb6be1aa
+def attention(h, mask, units: int = 64, deviation: bool = False):  # h [batch, time, u], mask bool [batch, time]
+    "Weighted sum over the frames, with learnt weights that are 0 in the padding; on demand the deviation beside it."
+    import keras
+    import keras.ops as K
+
+    hidden = keras.layers.Dense(units, activation="tanh", name="attention")(h)
+    score = keras.layers.Dense(1, use_bias=False, name="attention_score")(hidden)
+    score = K.where(K.expand_dims(mask, -1), score, K.full_like(score, -1e9))
+    return weighted_stats(h, K.softmax(score, axis=1), deviation)
 
 # %% ../nbs/03_model.ipynb #5e665405
 def conv_front(
@@ -125,10 +135,43 @@ def conv_front(
 ):  # [batch, ceil(time / stride), conv], and its mask
     "A convolution over time, and the mask of its steps."
     import keras
+
     L, s = keras.layers, settings
     h = L.ZeroPadding1D(s.conv_kernel // 2, name="conv_pad")(h)
     h = L.Conv1D(s.conv, s.conv_kernel, strides=s.conv_stride, activation="relu", name="conv")(h)
     return L.Dropout(s.dropout, name="conv_dropout")(h), mask[:, :: s.conv_stride]
+
+# %% ../nbs/03_model.ipynb #f98611d4
+def _clean(frames, mask):
+    import keras.ops as K
+
+    return K.where(K.expand_dims(mask, -1), frames, K.zeros_like(frames))
+
+
+def _lstms(h, seen, s, l2):  # [batch, time, d], mask -> [batch, time, u], or [batch, u] where the last state is pooled
+    "The LSTM layers, each with its dropout."
+    import keras.layers as L
+
+    for i, units in enumerate(s.units):
+        seq = i < len(s.units) - 1 or s.pooling != "last"
+        lstm = L.LSTM(units, return_sequences=seq, recurrent_dropout=s.recurrent_dropout,
+                      kernel_regularizer=l2, name=f"lstm_{i}")
+        h = (L.Bidirectional(lstm, name=f"bilstm_{i}") if s.bidirectional else lstm)(h, mask=seen)
+        h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
+    return h
+
+# %% ../nbs/03_model.ipynb #cdd25f5c
+def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u or 2 u]
+    "One vector a clip."
+    import keras.layers as L
+
+    if s.pooling == "mean":
+        h = masked_mean(h, seen)
+    if s.pooling in ("attention", "deviation"):
+        h = attention(h, seen, deviation=s.pooling == "deviation")
+    if s.speaker_norm:
+        h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
+    return L.Dropout(s.dropout, name="pool_dropout")(h) if s.pooling == "deviation" else h
 
 # %% ../nbs/03_model.ipynb #64b23793
 def build_model(
@@ -143,72 +186,17 @@ def build_model(
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
     h, seen = _clean(frames, mask), mask
-    if s.wide: h = wide_bands(h, s)
-    if s.conv: h, seen = conv_front(h, mask, s)
-    for i, units in enumerate(s.units):
-        seq = i < len(s.units) - 1 or s.pooling != "last"
-        lstm = L.LSTM(units, return_sequences=seq, recurrent_dropout=s.recurrent_dropout,
-                      kernel_regularizer=l2, name=f"lstm_{i}")
-        h = (L.Bidirectional(lstm, name=f"bilstm_{i}") if s.bidirectional else lstm)(h, mask=seen)
-        h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
-    if s.pooling == "mean": h = masked_mean(h, seen)
-    if s.pooling in ("attention", "deviation"): h = attention(h, seen, deviation=s.pooling == "deviation")
-    if s.speaker_norm: h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
-    if s.pooling == "deviation": h = L.Dropout(s.dropout, name="pool_dropout")(h)
-    if s.dense: h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
-    if s.batch_norm: h = L.BatchNormalization(name="batch_norm")(h)
+    if s.wide:
+        h = wide_bands(h, s)
+    if s.conv:
+        h, seen = conv_front(h, mask, s)
+    h = _pooled(_lstms(h, seen, s, l2), seen, s)
+    if s.dense:
+        h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
+    if s.batch_norm:
+        h = L.BatchNormalization(name="batch_norm")(h)
     out = L.Dense(n_classes, activation="softmax", name="emotion")(h)
     return keras.Model({"frames": frames, "mask": mask}, out, name="ser_lstm")
-
-# %% ../nbs/03_model.ipynb #28db7ba6
-@dataclass(frozen=True)
-class Ensemble:
-    "Networks whose probabilities are averaged."
-    members: tuple  # of `ModelSettings`
-
-    def __post_init__(self):
-        _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
-        object.__setattr__(self, "members", tuple(
-            m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
-
-def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
-    "Settings of one network, or of several."
-    return from_json(Ensemble if "members" in values else ModelSettings, json.dumps(values))
-
-def build_network(
-    settings,         # `ModelSettings` or `Ensemble`
-    n_features: int,  # columns of a frame
-    n_classes: int,   # emotions
-):  # a keras model, with inputs and output as those of `build_model`
-    "Build one network, or several as one."
-    if isinstance(settings, ModelSettings): return build_model(settings, n_features, n_classes)
-    keras = import_keras()
-    inputs = {"frames": keras.Input((None, n_features), name="frames"),
-              "mask": keras.Input((None,), dtype="bool", name="mask")}
-    members = [build_model(s, n_features, n_classes) for s in settings.members]
-    for i, member in enumerate(members): member.name = f"member_{i}"
-    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
-                       name="ser_ensemble")
-
-# %% ../nbs/03_model.ipynb #ab61a2ba
-def n_weights(
-    settings,                 # `ModelSettings` or `Ensemble`
-    n_features: int,          # columns of a frame
-    n_classes: int,           # emotions
-) -> int:  # trainable weights
-    "Number of trainable weights by the formula."
-    if isinstance(settings, Ensemble): return sum(n_weights(s, n_features, n_classes) for s in settings.members)
-    total, d, both = 0, after_wide(settings, n_features), 1 + settings.bidirectional
-    if settings.conv: total, d = (settings.conv_kernel * d + 1) * settings.conv, settings.conv
-    for u in settings.units:
-        total += both * 4 * (d * u + u * u + u)
-        d = both * u
-    if settings.pooling in ("attention", "deviation"): total += d * 64 + 64 + 64
-    if settings.pooling == "deviation": d = 2 * d
-    if settings.speaker_norm: total += 2 * d
-    if settings.dense: total, d = total + (d + 1) * settings.dense, settings.dense
-    if settings.batch_norm: total += 2 * d
-    return total + (d + 1) * n_classes
 
 # %% ../nbs/03_model.ipynb #89518475
 def make_loss(settings: ModelSettings):  # a function of (one-hot targets, probabilities)
@@ -231,6 +219,62 @@ def compile_model(
     model.compile(keras.optimizers.Adam(learning_rate, clipnorm=clipnorm), make_loss(settings), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     return model
+
+# %% ../nbs/03_model.ipynb #28db7ba6
+@dataclass(frozen=True)
+class Ensemble:
+    "Networks whose probabilities are averaged."
+    members: tuple  # of `ModelSettings`
+
+    def __post_init__(self):
+        _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
+        object.__setattr__(self, "members", tuple(
+            m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
+
+
+def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
+    "Settings of one network, or of several."
+    return from_json(Ensemble if "members" in values else ModelSettings, json.dumps(values))
+
+# %% ../nbs/03_model.ipynb #96995b40
+def build_network(
+    settings,         # `ModelSettings` or `Ensemble`
+    n_features: int,  # columns of a frame
+    n_classes: int,   # emotions
+):  # a keras model, with inputs and output as those of `build_model`
+    "Build one network, or several as one."
+    if isinstance(settings, ModelSettings):
+        return build_model(settings, n_features, n_classes)
+    keras = import_keras()
+    inputs = {"frames": keras.Input((None, n_features), name="frames"),
+              "mask": keras.Input((None,), dtype="bool", name="mask")}
+    members = [build_model(s, n_features, n_classes) for s in settings.members]
+    for i, member in enumerate(members):
+        member.name = f"member_{i}"
+    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
+                       name="ser_ensemble")
+
+# %% ../nbs/03_model.ipynb #ab61a2ba
+def n_weights(
+    settings,         # `ModelSettings` or `Ensemble`
+    n_features: int,  # columns of a frame
+    n_classes: int,   # emotions
+) -> int:  # trainable weights
+    "Number of trainable weights by the formula."
+    if isinstance(settings, Ensemble):
+        return sum(n_weights(s, n_features, n_classes) for s in settings.members)
+    s, total, d, both = settings, 0, after_wide(settings, n_features), 1 + settings.bidirectional
+    if s.conv:
+        total, d = (s.conv_kernel * d + 1) * s.conv, s.conv
+    for u in s.units:
+        total, d = total + both * 4 * (d * u + u * u + u), both * u
+    if s.pooling in ("attention", "deviation"):
+        total += d * 64 + 64 + 64
+    d *= 1 + (s.pooling == "deviation")
+    total += 2 * d * s.speaker_norm
+    if s.dense:
+        total, d = total + (d + 1) * s.dense, s.dense
+    return total + 2 * d * s.batch_norm + (d + 1) * n_classes
 
 # %% ../nbs/03_model.ipynb #3a0f7e01
 _all_ = ["BACKENDS", "ModelError", "OnnxNetwork", "POWER", "after_wide", "band_shares", "check_onnx", "import_keras",

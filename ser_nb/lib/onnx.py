@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+__all__ = ['weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes']
 
-# %% ../../nbs/lib/onnx.ipynb #05196482
+# %% ../../nbs/lib/onnx.ipynb #b99e6a1c
 import numpy as np
 
-from .files import ModelError
+from .backend import named_weights
+from .files import ModelError, TrainError
 from .untrained import POWER, after_wide
 
 # %% ../../nbs/lib/onnx.ipynb #5e072df4
@@ -268,3 +269,18 @@ class OnnxNetwork:
         if not np.isfinite(p).all():
             raise ModelError("the network's answer is no number: its weights are damaged")
         return p
+
+# %% ../../nbs/lib/onnx.ipynb #f5eaf235
+def onnx_bytes(
+    model,                     # a keras network
+    settings,                  # `ModelSettings` or `Ensemble`, its own
+    answers,                   # function of a network -> probabilities of some clips
+    most: float = 1e-4,        # difference that is borne
+) -> bytes:  # of an ONNX file
+    "The network for onnxruntime, having compared its answers with those of keras."
+    n_features, n_classes = model.inputs[0].shape[-1], model.outputs[0].shape[-1]
+    data = onnx_model(settings, n_features, n_classes, named_weights(model)).SerializeToString()
+    worst = float(np.abs(answers(model) - answers(OnnxNetwork(data))).max())
+    if not worst <= most:
+        raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
+    return data
