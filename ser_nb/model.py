@@ -116,14 +116,14 @@ def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time
     spread = K.sum(a * K.square(h - K.expand_dims(m, 1)), axis=1)
     return K.concatenate([m, K.sqrt(K.maximum(spread, 1e-6))], axis=-1)
 
-# %% ../nbs/03_model.ipynb #bb6be1aa
+# %% ../nbs/03_model.ipynb #ba193544
 def attention(h, mask, units: int = 64, deviation: bool = False):  # h [batch, time, u], mask bool [batch, time]
     "Weighted sum over the frames, with learnt weights that are 0 in the padding; on demand the deviation beside it."
     import keras
     import keras.ops as K
 
-    hidden = keras.layers.Dense(units, activation="tanh", name="attention")(h)
-    score = keras.layers.Dense(1, use_bias=False, name="attention_score")(hidden)
+    last = keras.layers.Dense(1, use_bias=False, name="attention_score")  # made first: first weights are drawn in turn
+    score = last(keras.layers.Dense(units, activation="tanh", name="attention")(h))
     score = K.where(K.expand_dims(mask, -1), score, K.full_like(score, -1e9))
     return weighted_stats(h, K.softmax(score, axis=1), deviation)
 
