@@ -6,82 +6,34 @@
 from __future__ import annotations
 
 import json
-import os
-import zlib
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 import numpy as np
 
-from . import cache_folder
-from .lib.files import ModelError, replace_file
+from .lib.backend import BACKENDS, import_keras, named_weights
+from .lib.files import ModelError
+from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
+from .lib.untrained import POWER, after_wide, band_shares, wide_bands
 
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'sweep', 'ModelSettings', 'to_json', 'from_json',
-           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
-           'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
-           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+__all__ = ['POOLINGS', 'LOSSES', 'ModelSettings', 'to_json', 'from_json', 'masked_mean', 'weighted_stats', 'attention',
+           'conv_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings', 'build_network',
+           'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER', 'after_wide', 'band_shares', 'check_onnx',
+           'import_keras', 'named_weights', 'onnx_model', 'weight_shapes', 'wide_bands']
 
 # %% ../nbs/03_model.ipynb #02d608b1
+POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
+
+
 def _refuse(bad, name, value, wanted):
-    if bad: raise ModelError(f"{name}={value!r}: must be {wanted}")
-
-BACKENDS = ("jax", "tensorflow", "torch")
-
-def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (jax by default: fastest on a CPU)
-    "Import keras on the chosen backend, with jax' compilation cache switched on."
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    name = os.environ["KERAS_BACKEND"]
-    if name not in BACKENDS: raise ModelError(f"KERAS_BACKEND={name!r}: must be one of {', '.join(BACKENDS)}")
-    try:
-        import keras
-    except ImportError as e:
-        extra = "train" if name == "jax" else name
-        raise ModelError(f"backend {name!r} cannot be imported ({e}): pip install \"ser_nb[{extra}]\","
-                         " or set KERAS_BACKEND=jax") from e
-    if keras.backend.backend() == "jax": _cache_compilations()
-    return keras
-
-def _cache_compilations():
-    "Let jax keep what it compiles in the cache, unless the user has chosen a place or nothing can be written there."
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
-        with suppress(OSError):
-            sweep(Path(cache_folder()) / "jax")
-            jax.config.update("jax_compilation_cache_dir", str(Path(cache_folder()) / "jax"))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # jax' own 1 s leaves many of ours out
-
-# %% ../nbs/03_model.ipynb #7d3f91ac
-def _is_whole(packed: bytes) -> bool:
-    "Whether a compressed entry has its end; one that isn't zlib's is believed."
-    if packed[:1] != b"\x78":
-        return bool(packed)
-    reader = zlib.decompressobj()
-    with suppress(zlib.error):
-        reader.decompress(packed)
-    return reader.eof
+    if bad:
+        raise ModelError(f"{name}={value!r}: must be {wanted}")
 
 
-def sweep(
-    folder: str | Path,  # of jax' compilation cache; made if need be
-) -> None:
-    "Remove entries that a killed program left half-written, among those written since the last sweep."
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    mark = Path(folder) / "swept"
-    last = mark.stat().st_mtime_ns if mark.exists() else 0
-    with replace_file(mark):
-        for entry in Path(folder).glob("*-cache"):
-            with suppress(FileNotFoundError):  # another program sweeps too
-                if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
-                    entry.unlink()
-
-# %% ../nbs/03_model.ipynb #91f47f28
 def _within(value, low, high=np.inf) -> bool:
     "Whether a value is a number from `low` to below `high`; NaN is in no range."
     return isinstance(value, (int, float, np.number)) and bool(low <= value < high)
+
 
 def _whole_numbers(name, values) -> tuple:
     try:
@@ -89,11 +41,28 @@ def _whole_numbers(name, values) -> tuple:
     except (TypeError, ValueError, OverflowError):
         raise ModelError(f"{name}={values!r}: must be whole numbers") from None
 
-# %% ../nbs/03_model.ipynb #cfadffa7
-POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
+# %% ../nbs/03_model.ipynb #91f47f28
+class _Checked:
+    def __post_init__(self):
+        "Raise `ModelError` where a setting makes no sense."
+        object.__setattr__(self, "units", _whole_numbers("units", self.units))
+        _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
+                "1 to 3 positive numbers")
+        for name, wanted in (("pooling", POOLINGS), ("loss", LOSSES)):
+            _refuse(getattr(self, name) not in wanted, name, getattr(self, name), f"one of {', '.join(wanted)}")
+        for name in ("dropout", "recurrent_dropout", "label_smoothing"):
+            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
+        odd = _within(self.conv_kernel, 1) and self.conv_kernel % 2
+        _refuse(not odd, "conv_kernel", self.conv_kernel, "odd, 1 or more")
+        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
+                self.speaker_epsilon, "above 0")
+        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
+        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
+            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
 
+# %% ../nbs/03_model.ipynb #cfadffa7
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(_Checked):
     "What the network looks like and what it minimises."
     wide: int = 0                   # wide bands that log-mel bands are summed to in front of it all, 0 for none
     n_mels: int = 0                 # columns in front that are log-mel bands, where there are wide ones
@@ -114,95 +83,49 @@ class ModelSettings:
     label_smoothing: float = 0.0    # share of each target spread over all classes
     focal_gamma: float = 2.0        # focusing parameter of the focal loss (Lin et al. 2017)
 
-    def __post_init__(self):
-        object.__setattr__(self, "units", _whole_numbers("units", self.units))
-        _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
-                "1 to 3 positive numbers")
-        _refuse(self.pooling not in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
-        _refuse(self.loss not in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
-        for name in ("dropout", "recurrent_dropout", "label_smoothing"):
-            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
-        _refuse(not _within(self.conv_kernel, 1) or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel,
-                "odd, 1 or more")
-        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
-                self.speaker_epsilon, "above 0")
-        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
-        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
-            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
-
 # %% ../nbs/03_model.ipynb #b2d854eb
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
     "Settings as json text."
     return json.dumps(asdict(settings), indent=1)
 
+
 def from_json(cls, text: str):  # an object of `cls`
     "Settings of class `cls` from json text."
     values = json.loads(text)
     unknown = set(values) - {f.name for f in fields(cls)}
-    if unknown: raise ModelError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
+    if unknown:
+        raise ModelError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 # %% ../nbs/03_model.ipynb #391301e0
-def _clean(frames, mask):
-    import keras.ops as K
-    return K.where(K.expand_dims(mask, -1), frames, K.zeros_like(frames))
-
 def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> [batch, units]
     "Mean over the frames that are real."
     import keras.ops as K
+
     m = K.expand_dims(K.cast(mask, h.dtype), -1)
     return K.sum(h * m, axis=1) / K.maximum(K.sum(m, axis=1), 1)
 
-def attention(h, mask, units: int = 64, deviation: bool = False):  # h [batch, time, u], mask bool [batch, time]
-    "Weighted sum over the frames, with learnt weights that are 0 in the padding; on demand the deviation beside it."
-    import keras
-    import keras.ops as K
-    score = keras.layers.Dense(1, use_bias=False, name="attention_score")(
-        keras.layers.Dense(units, activation="tanh", name="attention")(h))
-    score = K.where(K.expand_dims(mask, -1), score, K.full_like(score, -1e9))
-    return weighted_stats(h, K.softmax(score, axis=1), deviation)
 
 def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time, 1] -> [batch, u or 2 u]
     "Weighted mean of the frames, and on demand their weighted deviation."
     import keras.ops as K
+
     m = K.sum(h * a, axis=1)
-    if not deviation: return m
+    if not deviation:
+        return m
     spread = K.sum(a * K.square(h - K.expand_dims(m, 1)), axis=1)
     return K.concatenate([m, K.sqrt(K.maximum(spread, 1e-6))], axis=-1)
 
-# %% ../nbs/03_model.ipynb #adf70d90
-POWER = 3.5  # c
-
-def band_shares(
-    edges,        # [wide + 1], rising from 0 to n_mels; a fraction parts a band
-    n_mels: int,
-) -> np.ndarray:  # float32 [n_mels, wide + 1], columns sum to 1; the last one is of all bands
-    "How much each band has of each wide band."
-    low, high, j = np.append(edges[:-1], 0), np.append(edges[1:], n_mels), np.arange(n_mels)[:, None]
-    return (np.clip(np.minimum(j + 1, high) - np.maximum(j, low), 0, None) / (high - low)).astype(np.float32)
-
-# %% ../nbs/03_model.ipynb #9ecddff1
-def after_wide(settings: ModelSettings, n_features: int) -> int:  # columns there are before -> and behind
-    "How many columns the next layer gets."
-    s, n = settings, n_features
-    if not s.wide: return n
-    if not s.wide <= s.n_mels <= n: raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
-    return s.wide + 1 + n - s.n_mels
-
-def wide_bands(
-    h,         # [batch, time, n_features], scaled log-mel bands first
-    settings: ModelSettings,
-):  # [batch, time, wide + 1 + n_features - n_mels]
-    "Log-mel bands summed to wide ones, the other columns as they are."
+# %% ../nbs/03_model.ipynb #ba193544
+def attention(h, mask, units: int = 64, deviation: bool = False):  # h [batch, time, u], mask bool [batch, time]
+    "Weighted sum over the frames, with learnt weights that are 0 in the padding; on demand the deviation beside it."
     import keras
     import keras.ops as K
-    s, n = settings, h.shape[-1]
-    after_wide(s, n)
-    even = band_shares(np.linspace(0, s.n_mels, s.wide + 1), s.n_mels)
-    layer = keras.layers.Dense(s.wide + 1, use_bias=False, trainable=False, name="wide",
-                               kernel_initializer=lambda shape, dtype=None: K.convert_to_tensor(even, dtype))
-    w = K.log(layer(K.exp(h[..., :s.n_mels] * POWER)) + 1e-9) / POWER
-    return K.concatenate([w, h[..., s.n_mels:]], axis=-1) if s.n_mels < n else w
+
+    last = keras.layers.Dense(1, use_bias=False, name="attention_score")  # made first: first weights are drawn in turn
+    score = last(keras.layers.Dense(units, activation="tanh", name="attention")(h))
+    score = K.where(K.expand_dims(mask, -1), score, K.full_like(score, -1e9))
+    return weighted_stats(h, K.softmax(score, axis=1), deviation)
 
 # %% ../nbs/03_model.ipynb #5e665405
 def conv_front(
@@ -212,10 +135,43 @@ def conv_front(
 ):  # [batch, ceil(time / stride), conv], and its mask
     "A convolution over time, and the mask of its steps."
     import keras
+
     L, s = keras.layers, settings
     h = L.ZeroPadding1D(s.conv_kernel // 2, name="conv_pad")(h)
     h = L.Conv1D(s.conv, s.conv_kernel, strides=s.conv_stride, activation="relu", name="conv")(h)
     return L.Dropout(s.dropout, name="conv_dropout")(h), mask[:, :: s.conv_stride]
+
+# %% ../nbs/03_model.ipynb #f98611d4
+def _clean(frames, mask):
+    import keras.ops as K
+
+    return K.where(K.expand_dims(mask, -1), frames, K.zeros_like(frames))
+
+
+def _lstms(h, seen, s, l2):  # [batch, time, d], mask -> [batch, time, u], or [batch, u] where the last state is pooled
+    "The LSTM layers, each with its dropout."
+    import keras.layers as L
+
+    for i, units in enumerate(s.units):
+        seq = i < len(s.units) - 1 or s.pooling != "last"
+        lstm = L.LSTM(units, return_sequences=seq, recurrent_dropout=s.recurrent_dropout,
+                      kernel_regularizer=l2, name=f"lstm_{i}")
+        h = (L.Bidirectional(lstm, name=f"bilstm_{i}") if s.bidirectional else lstm)(h, mask=seen)
+        h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
+    return h
+
+# %% ../nbs/03_model.ipynb #cdd25f5c
+def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u or 2 u]
+    "One vector a clip."
+    import keras.layers as L
+
+    if s.pooling == "mean":
+        h = masked_mean(h, seen)
+    if s.pooling in ("attention", "deviation"):
+        h = attention(h, seen, deviation=s.pooling == "deviation")
+    if s.speaker_norm:
+        h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
+    return L.Dropout(s.dropout, name="pool_dropout")(h) if s.pooling == "deviation" else h
 
 # %% ../nbs/03_model.ipynb #64b23793
 def build_model(
@@ -230,72 +186,17 @@ def build_model(
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
     h, seen = _clean(frames, mask), mask
-    if s.wide: h = wide_bands(h, s)
-    if s.conv: h, seen = conv_front(h, mask, s)
-    for i, units in enumerate(s.units):
-        seq = i < len(s.units) - 1 or s.pooling != "last"
-        lstm = L.LSTM(units, return_sequences=seq, recurrent_dropout=s.recurrent_dropout,
-                      kernel_regularizer=l2, name=f"lstm_{i}")
-        h = (L.Bidirectional(lstm, name=f"bilstm_{i}") if s.bidirectional else lstm)(h, mask=seen)
-        h = L.Dropout(s.dropout, name=f"dropout_{i}")(h)
-    if s.pooling == "mean": h = masked_mean(h, seen)
-    if s.pooling in ("attention", "deviation"): h = attention(h, seen, deviation=s.pooling == "deviation")
-    if s.speaker_norm: h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
-    if s.pooling == "deviation": h = L.Dropout(s.dropout, name="pool_dropout")(h)
-    if s.dense: h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
-    if s.batch_norm: h = L.BatchNormalization(name="batch_norm")(h)
+    if s.wide:
+        h = wide_bands(h, s)
+    if s.conv:
+        h, seen = conv_front(h, mask, s)
+    h = _pooled(_lstms(h, seen, s, l2), seen, s)
+    if s.dense:
+        h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
+    if s.batch_norm:
+        h = L.BatchNormalization(name="batch_norm")(h)
     out = L.Dense(n_classes, activation="softmax", name="emotion")(h)
     return keras.Model({"frames": frames, "mask": mask}, out, name="ser_lstm")
-
-# %% ../nbs/03_model.ipynb #28db7ba6
-@dataclass(frozen=True)
-class Ensemble:
-    "Networks whose probabilities are averaged."
-    members: tuple  # of `ModelSettings`
-
-    def __post_init__(self):
-        _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
-        object.__setattr__(self, "members", tuple(
-            m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
-
-def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
-    "Settings of one network, or of several."
-    return from_json(Ensemble if "members" in values else ModelSettings, json.dumps(values))
-
-def build_network(
-    settings,         # `ModelSettings` or `Ensemble`
-    n_features: int,  # columns of a frame
-    n_classes: int,   # emotions
-):  # a keras model, with inputs and output as those of `build_model`
-    "Build one network, or several as one."
-    if isinstance(settings, ModelSettings): return build_model(settings, n_features, n_classes)
-    keras = import_keras()
-    inputs = {"frames": keras.Input((None, n_features), name="frames"),
-              "mask": keras.Input((None,), dtype="bool", name="mask")}
-    members = [build_model(s, n_features, n_classes) for s in settings.members]
-    for i, member in enumerate(members): member.name = f"member_{i}"
-    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
-                       name="ser_ensemble")
-
-# %% ../nbs/03_model.ipynb #ab61a2ba
-def n_weights(
-    settings,                 # `ModelSettings` or `Ensemble`
-    n_features: int,          # columns of a frame
-    n_classes: int,           # emotions
-) -> int:  # trainable weights
-    "Number of trainable weights by the formula."
-    if isinstance(settings, Ensemble): return sum(n_weights(s, n_features, n_classes) for s in settings.members)
-    total, d, both = 0, after_wide(settings, n_features), 1 + settings.bidirectional
-    if settings.conv: total, d = (settings.conv_kernel * d + 1) * settings.conv, settings.conv
-    for u in settings.units:
-        total += both * 4 * (d * u + u * u + u)
-        d = both * u
-    if settings.pooling in ("attention", "deviation"): total += d * 64 + 64 + 64
-    if settings.pooling == "deviation": d = 2 * d
-    if settings.speaker_norm: total += 2 * d
-    if settings.dense: total, d = total + (d + 1) * settings.dense, settings.dense
-    if settings.batch_norm: total += 2 * d
-    return total + (d + 1) * n_classes
 
 # %% ../nbs/03_model.ipynb #89518475
 def make_loss(settings: ModelSettings):  # a function of (one-hot targets, probabilities)
@@ -319,253 +220,62 @@ def compile_model(
     model.optimizer.build(model.trainable_variables)
     return model
 
-# %% ../nbs/03_model.ipynb #5e072df4
-def weight_shapes(
+# %% ../nbs/03_model.ipynb #28db7ba6
+@dataclass(frozen=True)
+class Ensemble:
+    "Networks whose probabilities are averaged."
+    members: tuple  # of `ModelSettings`
+
+    def __post_init__(self):
+        _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
+        object.__setattr__(self, "members", tuple(
+            m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
+
+
+def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
+    "Settings of one network, or of several."
+    return from_json(Ensemble if "members" in values else ModelSettings, json.dumps(values))
+
+# %% ../nbs/03_model.ipynb #96995b40
+def build_network(
     settings,         # `ModelSettings` or `Ensemble`
     n_features: int,  # columns of a frame
     n_classes: int,   # emotions
-) -> dict:  # layer (of an ensemble member_0/layer) -> shapes of its weights, as `layer.get_weights()` gives them
-    "The weights that a network of these settings has."
-    if isinstance(settings, Ensemble):
-        return {f"member_{i}/{name}": shapes for i, s in enumerate(settings.members)
-                for name, shapes in weight_shapes(s, n_features, n_classes).items()}
-    shapes, d, both = {}, after_wide(settings, n_features), 1 + settings.bidirectional
-    if settings.wide: shapes["wide"] = [(settings.n_mels, settings.wide + 1)]
-    if settings.conv:
-        shapes["conv"], d = [(settings.conv_kernel, d, settings.conv), (settings.conv,)], settings.conv
-    for i, u in enumerate(settings.units):
-        name = f"bilstm_{i}" if settings.bidirectional else f"lstm_{i}"
-        shapes[name], d = [(d, 4 * u), (u, 4 * u), (4 * u,)] * both, both * u
-    if settings.pooling in ("attention", "deviation"):
-        shapes |= {"attention": [(d, 64), (64,)], "attention_score": [(64, 1)]}
-    if settings.pooling == "deviation": d = 2 * d
-    if settings.speaker_norm: shapes["speaker_norm"] = [(d,)] * 4
-    if settings.dense: shapes["dense"], d = [(d, settings.dense), (settings.dense,)], settings.dense
-    if settings.batch_norm: shapes["batch_norm"] = [(d,)] * 4
-    return {**shapes, "emotion": [(d, n_classes), (n_classes,)]}
-
-def named_weights(model) -> dict:  # layer, of an ensemble member_0/layer -> its weights
-    "The weights of a keras network by layer."
-    found = {}
-    for layer in model.layers:
-        if isinstance(layer, type(model)):
-            found |= {f"{layer.name}/{name}": weights for name, weights in named_weights(layer).items()}
-        elif layer.get_weights(): found[layer.name] = layer.get_weights()
-    return found
-
-# %% ../nbs/03_model.ipynb #68c7623d
-class _Graph:
-    "Nodes and constants of an ONNX graph."
-    def __init__(self): self.nodes, self.constants, self.prefix = [], [], ""
-
-    def put(self, value, name=""):
-        "Add a constant; gives its name."
-        name = self.prefix + name if name else f"const_{len(self.constants)}"
-        self.constants.append(self.tensor(value, name))
-        return name
-
-    def tensor(self, value, name):
-        from onnx import numpy_helper
-        return numpy_helper.from_array(np.ascontiguousarray(value), name)
-
-    def add(self, op, *inputs, n_outputs=1, **attributes):
-        "Add a node; gives the name of its output, or a list of them."
-        from onnx import helper
-        out = [f"{op}_{len(self.nodes)}_{i}" for i in range(n_outputs)]
-        self.nodes.append(helper.make_node(op, list(inputs), out, **attributes))
-        return out[0] if n_outputs == 1 else out
-
-class _Blank(_Graph):
-    "The same with weights that have a size and hold no numbers."
-    def tensor(self, value, name):
-        from onnx import TensorProto
-        if name.startswith("const"):
-            return super().tensor(value, name)
-        return TensorProto(name=name, dims=np.shape(value), data_type=TensorProto.FLOAT)
-
-# %% ../nbs/03_model.ipynb #0cc09e1a
-def _onnx_gates(w):  # [.., 4 u] in keras' order -> [4 u, ..] in ONNX' order
-    i, f, c, o = np.split(np.asarray(w, np.float32), 4, axis=-1)
-    return np.concatenate([i, o, f, c], axis=-1).T
-
-def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] -> [time, batch, u] or [batch, u]
-    "An LSTM layer, in one direction or both."
-    both, units = len(weights) // 3, weights[1].shape[0]
-    parts = [np.stack([_onnx_gates(w) for w in weights[k::3]]) for k in range(3)]
-    parts[2] = np.concatenate([parts[2], np.zeros_like(parts[2])], axis=1)
-    names = [g.put(w, f"{name}.{part}") for w, part in zip(parts, "WRB")]
-    y, last, _ = g.add("LSTM", x, *names, lengths, n_outputs=3, hidden_size=units,
-                       direction="bidirectional" if both == 2 else "forward")
-    if sequence: return g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.put(np.array([0, 0, -1])))
-    return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.put(np.array([0, -1])))
-
-# %% ../nbs/03_model.ipynb #e1840ea1
-def _onnx_wide(g, x, n_features, settings, weights):  # x [batch, time, n_features]
-    "The wide bands in front of it all."
-    def columns(a, z): return g.add("Slice", x, *(g.put(np.array([v])) for v in (a, z, 2)))
-    c, n = g.put(np.float32(POWER)), settings.n_mels
-    p = g.add("MatMul", g.add("Exp", g.add("Mul", columns(0, n), c)), g.put(np.asarray(weights[0], np.float32), "wide"))
-    w = g.add("Div", g.add("Log", g.add("Add", p, g.put(np.float32(1e-9)))), c)
-    return g.add("Concat", w, columns(n, n_features), axis=-1) if n < n_features else w
-
-# %% ../nbs/03_model.ipynb #441cc189
-def _onnx_dense(g, x, weights, name, activation=""):
-    y = g.add("MatMul", x, g.put(np.asarray(weights[0], np.float32), f"{name}.kernel"))
-    if len(weights) > 1: y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
-    return g.add(activation, y) if activation else y
-
-def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [batch, time] -> [batch, u or 2 u]
-    "Mean, or attention with or without deviation, over the real frames."
-    real = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.put(np.array([2])))
-    first = g.put(np.array([0]))
-    if pooling == "mean":
-        m = g.add("Cast", real, to=1)
-        return g.add("Div", g.add("ReduceSum", g.add("Mul", h, m), first, keepdims=0),
-                     g.add("Max", g.add("ReduceSum", m, first, keepdims=0), g.put(np.float32(1))))
-    hidden = _onnx_dense(g, h, weights["attention"], "attention", "Tanh")
-    score = _onnx_dense(g, hidden, weights["attention_score"], "attention_score")
-    a = g.add("Softmax", g.add("Where", real, score, g.put(np.float32(-1e9))), axis=0)
-    m = g.add("ReduceSum", g.add("Mul", h, a), first, keepdims=0)
-    if pooling == "attention": return m
-    off = g.add("Sub", h, g.add("Unsqueeze", m, first))
-    spread = g.add("ReduceSum", g.add("Mul", a, g.add("Mul", off, off)), first, keepdims=0)
-    return g.add("Concat", m, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(1e-6)))), axis=1)
-
-def _onnx_conv(g, x, settings, weights):  # x [batch, time, d] -> [steps, batch, conv]
-    "The convolution in front."
-    kernel, bias = (np.asarray(w, np.float32) for w in weights)
-    half = settings.conv_kernel // 2
-    y = g.add("Conv", g.add("Transpose", x, perm=[0, 2, 1]), g.put(kernel.transpose(2, 1, 0), "conv.kernel"),
-              g.put(bias, "conv.bias"), pads=[half, half], strides=[settings.conv_stride])
-    return g.add("Transpose", g.add("Relu", y), perm=[2, 0, 1])
-
-def _onnx_batch_norm(g, x, weights, name, epsilon=1e-3):  # keras' epsilon
-    return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"{name}.{n}") for w, n in
-                                            zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=epsilon)
-
-# %% ../nbs/03_model.ipynb #a27e1ba5
-def _onnx_layers(g, settings, n_features, weights):
-    "All nodes from `frames` and `mask` to probabilities."
-    s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
-    x = g.add("Where", clean, "frames", g.put(np.float32(0)))
-    if s.wide: x = _onnx_wide(g, x, n_features, s, weights["wide"])
-    if s.conv:
-        x, every = _onnx_conv(g, x, s, weights["conv"]), g.put(np.array([s.conv_stride]))
-        seen = g.add("Slice", "mask", g.put(np.array([0])), g.put(np.array([2**31 - 1])), g.put(np.array([1])), every)
-    else: x = g.add("Transpose", x, perm=[1, 0, 2])
-    lengths = g.add("ReduceSum", g.add("Cast", seen, to=6), g.put(np.array([1])), keepdims=0)
-    for i in range(len(s.units)):
-        name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
-        x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")
-    if s.pooling != "last": x = _onnx_pool(g, x, seen, s.pooling, weights)
-    if s.speaker_norm: x = _onnx_batch_norm(g, x, weights["speaker_norm"], "speaker_norm", s.speaker_epsilon)
-    if s.dense: x = _onnx_dense(g, x, weights["dense"], "dense", "Relu")
-    if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"], "batch_norm")
-    return g.add("Softmax", _onnx_dense(g, x, weights["emotion"], "emotion"), axis=-1)
-
-# %% ../nbs/03_model.ipynb #04d349c4
-def _onnx_network(g, settings, n_features, weights):
-    "All nodes of one network, or of several and their mean."
+):  # a keras model, with inputs and output as those of `build_model`
+    "Build one network, or several as one."
     if isinstance(settings, ModelSettings):
-        return _onnx_layers(g, settings, n_features, weights)
-    said = []
-    for i, s in enumerate(settings.members):
-        g.prefix = f"member_{i}/"
-        own = {name.removeprefix(g.prefix): w for name, w in weights.items() if name.startswith(g.prefix)}
-        said.append(_onnx_layers(g, s, n_features, own))
-    return g.add("Mean", *said)
+        return build_model(settings, n_features, n_classes)
+    keras = import_keras()
+    inputs = {"frames": keras.Input((None, n_features), name="frames"),
+              "mask": keras.Input((None,), dtype="bool", name="mask")}
+    members = [build_model(s, n_features, n_classes) for s in settings.members]
+    for i, member in enumerate(members):
+        member.name = f"member_{i}"
+    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
+                       name="ser_ensemble")
 
-def onnx_model(
+# %% ../nbs/03_model.ipynb #ab61a2ba
+def n_weights(
     settings,         # `ModelSettings` or `Ensemble`
     n_features: int,  # columns of a frame
     n_classes: int,   # emotions
-    weights: dict,    # of `named_weights`
-):  # an onnx.ModelProto: frames [batch, time, n_features], mask [batch, time] -> probabilities [batch, n_classes]
-    "The network as an ONNX graph."
-    have = {name: [tuple(np.shape(w)) for w in ws] for name, ws in weights.items()}
-    wanted = weight_shapes(settings, n_features, n_classes)
-    odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
-    if odd:
-        raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
-    return _onnx_proto(_Graph(), settings, n_features, n_classes, weights)
+) -> int:  # trainable weights
+    "Number of trainable weights by the formula."
+    if isinstance(settings, Ensemble):
+        return sum(n_weights(s, n_features, n_classes) for s in settings.members)
+    s, total, d, both = settings, 0, after_wide(settings, n_features), 1 + settings.bidirectional
+    if s.conv:
+        total, d = (s.conv_kernel * d + 1) * s.conv, s.conv
+    for u in s.units:
+        total, d = total + both * 4 * (d * u + u * u + u), both * u
+    if s.pooling in ("attention", "deviation"):
+        total += d * 64 + 64 + 64
+    d *= 1 + (s.pooling == "deviation")
+    total += 2 * d * s.speaker_norm
+    if s.dense:
+        total, d = total + (d + 1) * s.dense, s.dense
+    return total + 2 * d * s.batch_norm + (d + 1) * n_classes
 
-def _onnx_proto(g, settings, n_features, n_classes, weights):
-    "The model whose nodes and constants a graph takes in."
-    from onnx import TensorProto as T, helper
-    g.nodes.append(helper.make_node("Identity", [_onnx_network(g, settings, n_features, weights)], ["probabilities"]))
-    sizes = {"frames": (T.FLOAT, ["batch", "time", n_features]), "mask": (T.BOOL, ["batch", "time"])}
-    graph = helper.make_graph(g.nodes, "ser_nb", [helper.make_tensor_value_info(n, *v) for n, v in sizes.items()],
-                              [helper.make_tensor_value_info("probabilities", T.FLOAT, ["batch", n_classes])],
-                              g.constants)
-    return helper.make_model(graph, producer_name="ser_nb", ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-
-# %% ../nbs/03_model.ipynb #7826aae6
-def _read_onnx(data):
-    "The model in some bytes, if it holds all of its numbers, and these are finite."
-    from google.protobuf.message import DecodeError
-    from onnx import ModelProto
-    try:
-        model = ModelProto.FromString(data)
-    except DecodeError:
-        raise ModelError("not an ONNX file, or a damaged one") from None
-    for w in model.graph.initializer:
-        if w.data_location or w.external_data:
-            raise ModelError("some of its weights are in another file")
-        if w.data_type == 1 and not np.isfinite(np.frombuffer(w.raw_data[: len(w.raw_data) // 4 * 4], "<f4")).all():
-            raise ModelError("some of its weights are not finite numbers")
-    return model
-
-def _emptied(model):
-    "The model without the numbers in its weights, each of which must have as many as its shape says."
-    for w in model.graph.initializer:
-        if w.data_type == 1 and not w.name.startswith("const"):
-            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)):
-                raise ModelError(f"{w.name} has another size")
-            w.ClearField("raw_data")
-    return model
-
-def check_onnx(
-    data: bytes,      # of an ONNX file
-    settings,         # `ModelSettings` or `Ensemble` that it must have
-    n_features: int,  # columns of a frame
-    n_classes: int,   # emotions
-) -> bytes:  # the same, if it is this network with finite weights
-    "Refuse an ONNX file that is anything but the network of these settings."
-    shapes = weight_shapes(settings, n_features, n_classes)
-    n_bytes = 4 * sum(int(np.prod(s, dtype=object)) for layer in shapes.values() for s in layer)
-    if not n_bytes <= len(data) <= 2 * n_bytes + 10**6:
-        raise ModelError(f"{len(data):,} bytes, the network of the settings has {n_bytes:,} bytes of weights")
-    model = _read_onnx(data)
-    zeros = {k: [np.broadcast_to(np.float32(0), s) for s in v] for k, v in shapes.items()}
-    if _emptied(model) != _onnx_proto(_Blank(), settings, n_features, n_classes, zeros):
-        raise ModelError("its graph is not the network of the settings")
-    return data
-
-# %% ../nbs/03_model.ipynb #b03ec351
-class OnnxNetwork:
-    "A network run by onnxruntime, to be used like the keras model."
-    def __init__(self, data: bytes, threads: int = 1):  # one thread: these networks are too small to be shared out
-        import onnxruntime as ort
-        _read_onnx(data)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        options.log_severity_level = 4  # what goes wrong is raised
-        try:
-            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as e:
-            raise ModelError(f"onnxruntime cannot run it ({str(e)[:99]}): export it again") from None
-        if {i.name for i in session.get_inputs()} != {"frames", "mask"}:
-            raise ModelError("its inputs are not frames and mask: give a network that ser_nb exported")
-        self.data, self.threads, self.session = bytes(data), threads, session
-
-    def __reduce__(self): return type(self), (self.data, self.threads)  # a copy is made from the bytes anew
-    def __repr__(self): return f"OnnxNetwork of {len(self.data):,} bytes"
-
-    def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}
-        "Probabilities [batch, n_classes]."
-        if not np.isfinite(batch["frames"][batch["mask"]]).all():  # onnxruntime would hide it in a gate
-            raise ModelError("the network's input is no number: the scale of the run is damaged, or its frames are")
-        p = self.session.run(None, batch)[0]
-        if not np.isfinite(p).all():
-            raise ModelError("the network's answer is no number: its weights are damaged")
-        return p
+# %% ../nbs/03_model.ipynb #3a0f7e01
+_all_ = ["BACKENDS", "ModelError", "OnnxNetwork", "POWER", "after_wide", "band_shares", "check_onnx", "import_keras",
+         "named_weights", "onnx_model", "weight_shapes", "wide_bands"]

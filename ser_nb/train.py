@@ -5,58 +5,217 @@
 # %% ../nbs/04_train.ipynb #8649ff1b
 from __future__ import annotations
 
-import io
 import json
-import math
-import os
-import platform
 import tempfile
-import threading
-import warnings
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
+from fastcore.basics import patch
 
-from .lib.artefact import RATIO, SLACK
+from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
+                                weights_bytes)
 from .lib.command import main_command, one_line, progress as told
+from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
+                                   pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
-from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
-from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
-                            check_normaliser, check_split, class_names, class_weights, cut_frames, eval_batches,
-                            label_ids, load_split, mask_frames, n_batches, part_rows, save_split,
-                            speakers_of, split_folders, split_hash, split_random, split_speakers, split_words,
-                            train_batches, verdict)
-from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
-                             pick_families)
-from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
-                          compile_model, import_keras, named_weights, network_settings, onnx_model)
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
 
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'MEMBERS', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
-           'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows',
-           'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands', 'draw_memory',
-           'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions', 'describe_run',
-           'weights_bytes', 'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated',
-           'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train',
-           'plot_curves', 'run_features', 'run_split', 'load_run', 'save_model_file', 'many_speakers',
-           'ensemble_members', 'even_odds', 'learnt_shares', 'make_split', 'command_settings', 'ser_train']
+__all__ = ['pd', 'LADDER', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
+           'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'change_clips', 'train_buckets', 'predict_rows', 'val_scores',
+           'score', 'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for',
+           'for_split', 'fit_readout', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features',
+           'run_split', 'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split',
+           'command_settings', 'ser_train', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated',
+           'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights',
+           'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line',
+           'outside', 'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights',
+           'seed_dropout', 'seed_everything', 'seen_by', 'versions']
+
+# %% ../nbs/04_train.ipynb #1778fd7a
+from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths, check_normaliser,
+                            check_split, class_names, class_weights, cut_frames, eval_batches, label_ids,
+                            load_split, mask_frames, n_batches, part_rows, save_split, speakers_of, split_folders,
+                            split_hash, split_random, split_speakers, split_words, train_batches, verdict)
+from .features import FeatureSettings, only_voice, open_features, pick_families
+from .lib.onnx import onnx_bytes
+from .lib.reference import MARGINS, clip_facts, make_reference, outside
+from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
+from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
+                                  fit_last, for_frames, seen_by)
+from .model import Ensemble, ModelSettings, build_model, build_network, compile_model, network_settings
+
+# %% ../nbs/04_train.ipynb #652ea5ed
+def train_epoch(
+    model,          # compiled
+    batches,        # of `train_batches`
+    n_classes: int,
+    tick=None,      # called after each batch, for a progress bar
+) -> dict:  # mean loss and accuracy
+    "Show the network each batch once."
+    total, seen, eye = {"loss": 0.0, "accuracy": 0.0}, 0.0, np.eye(n_classes, dtype=np.float32)
+    for b in ahead(batches):
+        model.reset_metrics()
+        logs = model.train_on_batch({"frames": b.frames, "mask": b.mask}, eye[b.label], sample_weight=b.weight,
+                                    return_dict=True)
+        n = float((b.row >= 0).sum())
+        seen += n
+        total["loss"] += float(logs["loss"]) * len(b.row)
+        total["accuracy"] += float(logs["accuracy"]) * n
+        if tick:
+            tick()
+    if not np.isfinite(total["loss"]):
+        raise TrainError("the loss is not a number any more: lower learning_rate")
+    return {k: v / seen for k, v in total.items()}
+
+# %% ../nbs/04_train.ipynb #657463c0
+def change_clips(
+    features,                 # `Features`
+    settings: TrainSettings,
+):  # (frames, rng) -> frames, or None
+    "What is done to a scaled clip each time it is shown."
+    s, change, families = settings, None, features.settings.families
+    if s.voices:
+        if list(families) not in (["logmel"], ["logmel", "pitch"]):
+            raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
+                             "alone (ser_features --new_voices), or take voices=0")
+        change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
+    elif s.time_masks or s.feature_masks:
+        change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
+    if not s.crop:
+        return change
+    return lambda x, rng: cut_frames(change(x, rng) if change else x, rng, s.crop)
+
+# %% ../nbs/04_train.ipynb #2bf2140e
+LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1000)  # frames
+
+
+def train_buckets(
+    features,                 # `Features`
+    rows: np.ndarray,         # of the training part
+    settings: TrainSettings,
+) -> tuple:  # lengths in frames
+    "The lengths that clips are padded to."
+    n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
+    if settings.voices:
+        rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
+    else:
+        rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
+    return tuple(sorted({*rungs, min(most, max(rungs))}))
+
+# %% ../nbs/04_train.ipynb #1eaa789b
+def predict_rows(
+    model,                  # of `build_model`
+    features,               # `Features`
+    rows: np.ndarray,       # int [n], of `features.index`
+    normaliser: Normaliser,
+    buckets=None,           # lengths to pad to; those of training save a compilation
+    batch_size: int = 64,
+) -> np.ndarray:  # float32 [n, n_classes], rows sum to 1
+    "Probabilities of each emotion for some clips, whatever their length."
+    rows, none = np.asarray(rows), np.zeros(len(rows), int)
+    total, weight, at = 0, np.zeros(len(rows)), {int(r): i for i, r in enumerate(rows)}
+    for b in eval_batches(features, rows, none, normaliser, batch_size=batch_size, buckets=buckets):
+        p = np.asarray(model.predict_on_batch({"frames": b.frames, "mask": b.mask}))
+        if weight.sum() == 0:
+            total = np.zeros((len(rows), p.shape[1]))
+        for q, i, n in zip(p, [at.get(int(r)) for r in b.row], b.mask.sum(1)):
+            if i is not None:
+                total[i] += q * n
+                weight[i] += n
+    p = (total / weight[:, None]).astype(np.float32)
+    if not np.isfinite(p).all():
+        raise TrainError("the network's answer is no number, as its weights are too large: train again, more slowly")
+    return p
+
+# %% ../nbs/04_train.ipynb #7597e448
+def val_scores(
+    p: np.ndarray,       # [n, n_classes]
+    labels: np.ndarray,  # int [n]
+) -> dict:  # val_loss, val_accuracy, val_uar
+    "Loss, accuracy and UAR of some probabilities."
+    right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
+    return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
+            "val_uar": float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))}
+
+# %% ../nbs/04_train.ipynb #051d9b9e
+def score(
+    history: pd.DataFrame,  # one row an epoch
+    monitor: str,           # val_uar, val_loss or last
+    digits: int = 12,       # decimals of the loss that count
+) -> list:  # one tuple an epoch, higher is better
+    "How good each epoch was."
+    if not len(history):
+        return []
+    if monitor == "last":
+        return [(e,) for e in range(len(history))]
+    loss = [-round(float(v), digits) for v in history["val_loss"]]
+    return list(zip(loss)) if monitor == "val_loss" else list(zip(map(float, history["val_uar"]), loss))
+
+# %% ../nbs/04_train.ipynb #6c258f7a
+def best_epoch(history: pd.DataFrame, monitor: str, digits: int = 12) -> int:  # row of the first best epoch, -1 of none
+    "The epoch whose weights are kept."
+    s = score(history, monitor, digits)
+    return s.index(max(s)) if s else -1
+
+
+def should_stop(history: pd.DataFrame, settings: TrainSettings) -> bool:
+    "Whether there is nothing more to hope for."
+    waited = len(history) - 1 - best_epoch(history, settings.monitor, digits=2)
+    most = 1 if settings.fit == "readout" else settings.epochs
+    return len(history) >= most or (len(history) > 0 and waited >= settings.patience)
+
+# %% ../nbs/04_train.ipynb #2baac686
+def learning_rate(
+    history: pd.DataFrame,    # of the epochs so far
+    settings: TrainSettings,
+) -> float:  # for the next epoch
+    "The learning rate of the next epoch."
+    s, epoch = settings, len(history)
+    if s.schedule == "cosine" and epoch < s.warmup:
+        return s.learning_rate * (epoch + 1) / (s.warmup + 1)
+    if s.schedule == "cosine":
+        return s.learning_rate * (1 + np.cos(np.pi * (epoch - s.warmup) / max(s.epochs - s.warmup, 1))) / 2
+    rate, best, waited = s.learning_rate, None, 0
+    for value in score(history, s.monitor, 2) if s.schedule == "plateau" else []:
+        better = best is None or value > best
+        best, waited = (value, 0) if better else (best, waited + 1)
+        if waited >= s.plateau:
+            rate, waited = rate / 2, 0
+    return max(rate, 1e-5)
 
 # %% ../nbs/04_train.ipynb #700b41c4
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
 SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
+_WORDS = {"monitor": MONITORS, "schedule": SCHEDULES, "sampling": SAMPLINGS, "normalise": MODES, "fit": FITS}
+_RANGES = (("epochs crop", lambda v: not v < 0, "0 or more"),
+           ("batch_size learning_rate plateau patience n_buckets", lambda v: v > 0, "above 0"),
+           ("members", lambda v: 1 <= v <= 50, "from 1 to 50"),
+           ("seed", lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1"),
+           ("voices", lambda v: 0 <= (v or 0) <= 1, "from 0 to 1"))
+
+# %% ../nbs/04_train.ipynb #7146e5f5
+class _Checked:
+    def __post_init__(self):
+        "Raise where a setting makes no sense."
+        for name, wanted in _WORDS.items():
+            if getattr(self, name) not in wanted:
+                raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
+        for names, allowed, wanted in _RANGES:
+            for name in names.split():
+                if not allowed(getattr(self, name)):
+                    raise TrainError(f"{name}={getattr(self, name)!r}: must be {wanted}")
+        if self.fit == "readout" and not self.epochs:
+            raise TrainError("fit='readout' needs a number of epochs")
 
 # %% ../nbs/04_train.ipynb #a553a978
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(_Checked):
     "How the network is trained."
     seed: int = 0                 # sets first weights, order of clips, dropout and masks
     epochs: int = 40              # at most; early stopping usually ends before; 0: by how many clips there are
@@ -78,21 +237,6 @@ class TrainSettings:
     fit: str = "all"              # weights that are learnt; readout: those of the last layer, from all epochs at once
     members: int = 1              # networks of an ensemble; of voices many and various as many untrained ones besides
 
-    def __post_init__(self):
-        for name, wanted in (("monitor", MONITORS), ("schedule", SCHEDULES), ("sampling", SAMPLINGS),
-                             ("normalise", MODES), ("fit", FITS)):
-            if getattr(self, name) not in wanted:
-                raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
-        if self.epochs < 0: raise TrainError(f"epochs={self.epochs!r}: must be 0 or more")
-        for name in ("batch_size", "learning_rate", "plateau", "patience", "n_buckets"):
-            if not getattr(self, name) > 0: raise TrainError(f"{name}={getattr(self, name)!r}: must be above 0")
-        if self.fit == "readout" and not self.epochs: raise TrainError("fit='readout' needs a number of epochs")
-        if not 1 <= self.members <= 50: raise TrainError(f"members={self.members!r}: must be from 1 to 50")
-        if not 0 <= self.seed < 2**32:
-            raise TrainError(f"seed={self.seed!r}: must be from 0 to 2**32 - 1")
-        if self.crop < 0: raise TrainError(f"crop={self.crop!r}: must be 0 or more")
-        if not 0 <= (self.voices or 0) <= 1: raise TrainError(f"voices={self.voices!r}: must be from 0 to 1")
-
 # %% ../nbs/04_train.ipynb #179657e7
 VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
                               label_smoothing=0.1)
@@ -102,6 +246,7 @@ READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, poolin
                                 speaker_epsilon=1e-5)
 READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
 
+# %% ../nbs/04_train.ipynb #f407bb1c
 def epochs_for(
     n_clips: int,         # of the training part
     shown: int = 20_000,  # clips in all, repetitions counted
@@ -110,6 +255,7 @@ def epochs_for(
     "How often each clip is shown, so that a small corpus gets as many steps as a large one."
     return max(least, round(shown / n_clips))
 
+
 def voices_for(
     speakers,  # one name a training clip
 ) -> float:  # from 0 to 1, for `TrainSettings.voices`
@@ -117,6 +263,7 @@ def voices_for(
     p = np.unique(one_spelling(speakers), return_counts=True)[1] / len(speakers)
     return float(np.exp((p * np.log(p)).sum() / 2))
 
+# %% ../nbs/04_train.ipynb #f1eb32c4
 def for_split(
     settings: TrainSettings,
     split: pd.DataFrame,
@@ -125,248 +272,6 @@ def for_split(
     speakers = split["speaker"][split["part"] == "train"]
     return replace(settings, epochs=settings.epochs or epochs_for(len(speakers)),
                    voices=voices_for(speakers) if settings.voices is None else settings.voices)
-
-# %% ../nbs/04_train.ipynb #fdf4c9d9
-def seed_everything(seed: int):  # any int from 0 to 2**32 - 1
-    "Seed Python, numpy and the backend of keras."
-    import_keras().utils.set_random_seed(seed)
-
-def seed_dropout(model, seed: int, epoch: int):
-    "Set every dropout mask from seed and epoch, so that an epoch is the same after a restart."
-    for i, layer in enumerate(_layers(model)):
-        for gen in getattr(layer, "_seed_generators", []):
-            gen.state.assign(np.array([(seed * 1000 + epoch) % 2**32, i], gen.state.dtype))
-
-def _layers(model):
-    return model._flatten_layers(include_self=False, recursive=True)
-
-# %% ../nbs/04_train.ipynb #051d9b9e
-def score(
-    history: pd.DataFrame,  # one row an epoch
-    monitor: str,           # val_uar, val_loss or last
-    digits: int = 12,       # decimals of the loss that count
-) -> list:  # one tuple an epoch, higher is better
-    "How good each epoch was."
-    if not len(history): return []
-    if monitor == "last": return [(e,) for e in range(len(history))]
-    loss = [-round(float(v), digits) for v in history["val_loss"]]
-    return list(zip(loss)) if monitor == "val_loss" else list(zip(map(float, history["val_uar"]), loss))
-
-def best_epoch(history: pd.DataFrame, monitor: str, digits: int = 12) -> int:  # row of the first best epoch, -1 of none
-    "The epoch whose weights are kept."
-    s = score(history, monitor, digits)
-    return s.index(max(s)) if s else -1
-
-def should_stop(history: pd.DataFrame, settings: TrainSettings) -> bool:
-    "Whether there is nothing more to hope for."
-    waited = len(history) - 1 - best_epoch(history, settings.monitor, digits=2)
-    most = 1 if settings.fit == "readout" else settings.epochs
-    return len(history) >= most or (len(history) > 0 and waited >= settings.patience)
-
-# %% ../nbs/04_train.ipynb #2baac686
-def learning_rate(
-    history: pd.DataFrame,    # of the epochs so far
-    settings: TrainSettings,
-) -> float:  # for the next epoch
-    "The learning rate of the next epoch."
-    s, epoch = settings, len(history)
-    if s.schedule == "cosine":
-        if epoch < s.warmup: return s.learning_rate * (epoch + 1) / (s.warmup + 1)
-        return s.learning_rate * (1 + np.cos(np.pi * (epoch - s.warmup) / max(s.epochs - s.warmup, 1))) / 2
-    rate, best, waited = s.learning_rate, None, 0
-    for value in score(history, s.monitor, 2) if s.schedule == "plateau" else []:
-        if best is None or value > best: best, waited = value, 0
-        else: waited += 1
-        if waited >= s.plateau: rate, waited = rate / 2, 0
-    return max(rate, 1e-5)
-
-# %% ../nbs/04_train.ipynb #1eaa789b
-def predict_rows(
-    model,                  # of `build_model`
-    features,               # `Features`
-    rows: np.ndarray,       # int [n], of `features.index`
-    normaliser: Normaliser,
-    buckets=None,           # lengths to pad to; those of training save a compilation
-    batch_size: int = 64,
-) -> np.ndarray:  # float32 [n, n_classes], rows sum to 1
-    "Probabilities of each emotion for some clips, whatever their length."
-    rows = np.asarray(rows)
-    total, weight, at = 0, np.zeros(len(rows)), {int(r): i for i, r in enumerate(rows)}
-    for b in eval_batches(features, rows, np.zeros(len(rows), int), normaliser, batch_size=batch_size, buckets=buckets):
-        p = model.predict_on_batch({"frames": b.frames, "mask": b.mask})
-        if weight.sum() == 0: total = np.zeros((len(rows), p.shape[1]))
-        for q, r, n in zip(np.asarray(p), b.row, b.mask.sum(1)):
-            if r >= 0: total[at[int(r)]] += q * n; weight[at[int(r)]] += n
-    p = (total / weight[:, None]).astype(np.float32)
-    if not np.isfinite(p).all():
-        raise TrainError("the network's answer is no number, as its weights are too large: train again, more slowly")
-    return p
-
-def val_scores(p: np.ndarray, labels: np.ndarray) -> dict:  # p [n, n_classes]; labels int [n]
-    "Loss, accuracy and UAR of some probabilities."
-    right = p.argmax(1) == labels
-    return {"val_loss": float(-np.log(np.maximum(p[np.arange(len(p)), labels], 1e-7)).mean()),
-            "val_accuracy": float(right.mean()), "val_uar": float(np.mean([right[labels == c].mean()
-                                                                           for c in np.unique(labels)]))}
-
-# %% ../nbs/04_train.ipynb #652ea5ed
-def train_epoch(
-    model,          # compiled
-    batches,        # of `train_batches`
-    n_classes: int,
-    tick=None,      # called after each batch, for a progress bar
-) -> dict:  # mean loss and accuracy
-    "Show the network each batch once."
-    total, seen, eye = {"loss": 0.0, "accuracy": 0.0}, 0.0, np.eye(n_classes, dtype=np.float32)
-    for b in ahead(batches):
-        model.reset_metrics()
-        logs = model.train_on_batch({"frames": b.frames, "mask": b.mask}, eye[b.label], sample_weight=b.weight,
-                                    return_dict=True)
-        n = float((b.row >= 0).sum())
-        seen += n
-        total["loss"] += float(logs["loss"]) * len(b.row)
-        total["accuracy"] += float(logs["accuracy"]) * n
-        if tick: tick()
-    if not np.isfinite(total["loss"]): raise TrainError("the loss is not a number any more: lower learning_rate")
-    return {k: v / seen for k, v in total.items()}
-
-# %% ../nbs/04_train.ipynb #657463c0
-def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames, or None
-    "What is done to a scaled clip each time it is shown."
-    s = settings
-    if s.voices:
-        families = features.settings.families
-        if list(families) not in (["logmel"], ["logmel", "pitch"]):
-            raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
-                             "alone (ser_features --new_voices), or take voices=0")
-        change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
-    elif s.time_masks or s.feature_masks:
-        change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
-    else: change = None
-    if not s.crop: return change
-    return lambda x, rng: cut_frames(change(x, rng) if change else x, rng, s.crop)
-
-LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1000)  # frames
-
-def train_buckets(features, rows: np.ndarray, settings: TrainSettings) -> tuple:  # lengths in frames
-    "The lengths that clips are padded to."
-    n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
-    if settings.voices: rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
-    else: rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
-    return tuple(sorted({*rungs, min(most, max(rungs))}))
-
-# %% ../nbs/04_train.ipynb #18fc3d37
-def for_frames(
-    model: ModelSettings,
-    frames,  # `FeatureSettings`
-    settings: TrainSettings,
-) -> ModelSettings:  # with `n_mels` as a number, where there are wide bands
-    "Settings in which what depends on the frames is filled in."
-    if not model.wide: return model
-    bands = frames.families.get("logmel", slice(None))
-    if bands.start != 0 or settings.normalise == "none":
-        raise TrainError(f"wide={model.wide}: wide bands are summed from scaled log-mel bands, the first columns: "
-                         "extract these, and pitch, alone, or take wide=0")
-    return replace(model, n_mels=bands.stop)
-
-# %% ../nbs/04_train.ipynb #33b90f20
-def draw_bands(
-    model,                   # just built
-    seed: int,
-    evenness: float = 40.0,  # of the Dirichlet distribution of the widths: these differ by a sixth
-):
-    "Give the wide bands widths of their own."
-    layer = next((layer for layer in model.layers if layer.name == "wide"), None)
-    if layer is None: return
-    n_mels, n = layer.get_weights()[0].shape
-    widths = np.random.default_rng([seed, n_mels]).dirichlet(np.full(n - 1, evenness))
-    layer.set_weights([band_shares(np.append(0, n_mels * np.cumsum(widths)), n_mels)])
-
-# %% ../nbs/04_train.ipynb #9d4d5712
-def draw_memory(
-    model,                # just built
-    seed: int,
-    spread: float = 2.0,  # deviation of the biases of the forget gates
-):
-    "Let untrained LSTM units forget at different speeds, and pool all frames alike."
-    rng = np.random.default_rng(seed)
-    for w in model.weights:
-        value = np.asarray(w).copy()
-        if "lstm_" in w.path and w.path.endswith("bias"):
-            value[len(value) // 4:len(value) // 2] = spread * rng.normal(size=len(value) // 4)  # i, f, c, o
-            w.assign(value)
-        elif "attention_score" in w.path: w.assign(0 * value)
-
-# %% ../nbs/04_train.ipynb #7f184351
-def even_weights(
-    speaker: np.ndarray,  # [n], names
-    labels: np.ndarray,   # int [n]
-) -> np.ndarray:  # [n], mean 1
-    "Weights by which each emotion of each speaker counts the same."
-    who = np.unique(speaker, return_inverse=True)[1]
-    _, group, count = np.unique(who * (labels.max() + 1) + labels, return_inverse=True, return_counts=True)
-    return len(labels) / (len(count) * count[group])
-
-def by_speaker(
-    e: np.ndarray,  # [n, d], pooled values
-    speaker,        # [n], whose clips they are
-    norm,           # the layer `speaker_norm`: its gamma, beta and epsilon are used
-) -> np.ndarray:    # [n, d]
-    "Normalise each speaker's values by themselves."
-    gamma, beta = (np.asarray(w) for w in (norm.gamma, norm.beta))
-    done = np.empty(e.shape, np.float32)
-    for s in np.unique(speaker):
-        own = speaker == s
-        done[own] = gamma * (e[own] - e[own].mean(0)) / np.sqrt(e[own].var(0) + norm.epsilon) + beta
-    return done
-
-def seen_by(
-    part,       # a keras model with the inputs of a network, such as all but its last layer
-    batches,    # of `train_batches`
-    tick=None,  # called after each batch, for a progress bar
-) -> tuple:  # values [n, d]; label, weight and row [n], filler left out
-    "What a part of a network makes of each clip that it is shown."
-    found = []
-    for b in ahead(batches):
-        value = np.asarray(part.predict_on_batch({"frames": b.frames, "mask": b.mask}))
-        found.append((value, b.label, b.weight, b.row))
-        if tick: tick()
-    together = [np.concatenate(x) for x in zip(*found)]
-    return tuple(x[together[3] >= 0] for x in together)
-
-# %% ../nbs/04_train.ipynb #9c651bec
-def discriminant(
-    e: np.ndarray,       # [n, d]
-    labels: np.ndarray,  # int [n]
-    weights: np.ndarray, # [n]
-    shrink: float = 0.2, # lambda; 0.1 and 0.3 did as well on EmoDB
-) -> tuple:  # emotions that there are [k], weights [d, k] and biases [k]; their softmax is the answer
-    "Linear discriminants of emotions that are equally frequent."
-    known, of = np.unique(labels, return_inverse=True)
-    e, w = np.asarray(e, np.float64), np.asarray(weights, np.float64)[:, None]
-    mu = np.stack([np.average(e[of == k], axis=0, weights=w[of == k, 0]) for k in range(len(known))])
-    off = e - mu[of]
-    within = (off * w).T @ off / w.sum()
-    ridge = shrink * np.trace(within) / len(within) + 1e-9
-    kernel = np.linalg.solve((1 - shrink) * within + ridge * np.eye(len(within)), mu.T)
-    return known, kernel, -0.5 * (mu.T * kernel).sum(0)
-
-# %% ../nbs/04_train.ipynb #a81c8ff0
-def _normed(shown, speakers, norm):
-    "Values of all epochs, label, weight and speaker; the running mean of `speaker_norm` is set to theirs."
-    e, y, w, row = (np.concatenate(x) for x in zip(*shown))
-    if norm is None: return e, y, w, speakers[row]
-    norm.moving_mean.assign(e.mean(0))
-    norm.moving_variance.assign(np.mean([e[speakers[row] == s].var(0) for s in np.unique(speakers[row])], 0))
-    return np.concatenate([by_speaker(x, speakers[r], norm) for x, _, _, r in shown]), y, w, speakers[row]
-
-def _set_readout(layer, readout, mean, std):
-    "Discriminants of scaled values as weights of the last layer."
-    kernel, bias = (np.zeros(w.shape, np.float32) for w in layer.get_weights())
-    bias -= 1e4  # a class that training has no clip of
-    known, w, b = readout
-    kernel[:, known], bias[known] = w / std[:, None], b - mean / std @ w
-    layer.set_weights([kernel, bias])
 
 # %% ../nbs/04_train.ipynb #c23fbf7a
 def fit_readout(
@@ -381,29 +286,15 @@ def fit_readout(
     tick=None,              # called after each batch
 ) -> dict:  # loss and accuracy
     "Fit the last layer to all epochs at once."
-    s, buckets, change = settings, train_buckets(features, rows, settings), change_clips(features, settings)
-    norm = next((layer for layer in model.layers if layer.name == "speaker_norm"), None)
-    part = import_keras().Model(model.input, (norm or model.get_layer("emotion")).input)
-    shown = [seen_by(part, train_batches(features, rows, labels, normaliser, batch_size=s.batch_size, buckets=buckets,
-                                         seed=s.seed, epoch=first + k, sampling=s.sampling, weights=weights,
-                                         augment=change), tick) for k in range(s.epochs)]
-    e, y, w, speaker = _normed(shown, speakers_of(features), norm)
-    mean, std = e.mean(0), e.std(0) + 1e-9
-    last = model.get_layer("emotion")
-    _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
-    found = val_scores(np.asarray(last(e)), y)
+    s, part = settings, before_readout(model)
+    how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
+               buckets=train_buckets(features, rows, s), augment=change_clips(features, s))
+    shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
+             for k in range(s.epochs)]
+    found = val_scores(*fit_last(model, shown, speakers_of(features)))
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #1be0739f
-def versions() -> dict:  # name -> version
-    "Versions of all that has a say in a figure."
-    found = {"python": platform.python_version(), "machine": platform.machine(),
-             "backend": import_keras().backend.backend()}
-    for name in ("ser_nb", "keras", "jax", "tensorflow", "torch", "numpy", "scipy", "soundfile", "soxr"):
-        try: found[name] = version(name)
-        except PackageNotFoundError: pass
-    return found
-
 def describe_run(
     features,                     # `Features`
     split: pd.DataFrame,
@@ -420,263 +311,75 @@ def describe_run(
             "model": asdict(model_settings), "train": asdict(train_settings),
             "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions()}
 
-# %% ../nbs/04_train.ipynb #3728bbb9
-def _same_run(old: dict, new: dict) -> list:  # names of what differs
-    skip = {"versions", "epochs_run", "best_epoch", "finished", "normaliser"}
-    new = json.loads(json.dumps(new))
-    return [k for k in new if k not in skip and old.get(k) != new[k]]
+# %% ../nbs/04_train.ipynb #0d51d57c
+@dataclass
+class _Lesson:
+    "Clips to learn from and to be judged on."
+    features: object            # `Features`
+    rows: dict                  # part -> rows of `features.index`
+    y: dict                     # part -> labels
+    settings: TrainSettings
+    normaliser: Normaliser
+    n_classes: int
 
-def _new_folder(out_dir, described, split) -> Run:
-    "Start a run folder, in place of what is there."
-    files = Run.clear(out_dir)
-    save_split(split, files.where("split.csv"))
-    files.adopt(["split.csv"])
-    files.write("audit.csv", table_text(audit(split)).encode())
-    files.begin(described)
-    return files
+    def show(self, model, epoch, tick) -> dict:  # loss, accuracy
+        "Show the training clips once, or fit the readout to all epochs."
+        s, f, rows, y = self.settings, self.features, self.rows["train"], self.y["train"]
+        weights = class_weights(y, self.n_classes)[y] if s.class_weights else None
+        if s.fit == "readout":
+            return fit_readout(model, f, rows, y, self.normaliser, s, weights, tick=tick)
+        batches = train_batches(f, rows, y, self.normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
+                                buckets=train_buckets(f, rows, s), sampling=s.sampling, weights=weights,
+                                augment=change_clips(f, s))
+        return train_epoch(model, batches, self.n_classes, tick)
 
-def _open_folder(out_dir, described, split, overwrite) -> tuple:  # `Run`, and whether it is finished
-    "Start a run folder, or look at every file of the run that is there."
-    clear_unfinished(out_dir)
-    if overwrite or not (out_dir / "run.json").exists():
-        return _new_folder(out_dir, described, split), False
-    old, files = read_run(out_dir), Run.open(out_dir)
-    other = _same_run(old, described)
-    if other:
-        raise TrainError(f"{out_dir} holds a run with other {', '.join(other)}: give another folder, or --overwrite")
-    finished = bool(old.get("finished"))
-    if finished:
-        files.verify()
-    elif files.hashes:
-        files.check()
-    else:
-        files.adopt([*SEALED, *files.epochs()])  # begun by a version that knew no hashes yet
-    files.settle(without=files.epochs() if finished else ())
-    return files, finished
+# %% ../nbs/04_train.ipynb #d021329e
+@patch
+def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
+    "What a network says of the clips that it is judged on."
+    buckets = train_buckets(self.features, self.rows["train"], self.settings)
+    return predict_rows(model, self.features, self.rows["val"], self.normaliser, buckets)
 
-# %% ../nbs/04_train.ipynb #7cb3bf93
-_MEMORY = threading.Lock()
 
-def weights_bytes(model) -> bytes:  # content of a .weights.h5 file
-    "A network's weights as hdf5, made in memory."
-    import h5py
-    name, real, image = Path(tempfile.gettempdir()) / f"ser_nb-{os.getpid()}.weights.h5", h5py.File, []
-    class InMemory(real):
-        "A file of that name in memory, any other as it is."
-        def __init__(self, path, mode="r", **more):
-            self.in_memory = str(path) == str(name)
-            more |= {"driver": "core", "backing_store": False} if self.in_memory else {}
-            super().__init__(path, mode, **more)
-        def close(self):
-            if self and self.in_memory:
-                self.flush()
-                image.append(self.id.get_file_image())
-            super().close()
-    with _MEMORY:
-        try:
-            h5py.File = InMemory
-            model.save_weights(name)
-        finally:
-            h5py.File = real
-    if not image:  # a keras that opens its files in another way
-        image.append(name.read_bytes())
-        name.unlink()
-    return image[-1]
+@patch
+def steps(self: _Lesson) -> int:  # batches
+    "How long an epoch is."
+    s, rows = self.settings, self.rows["train"]
+    return n_batches(self.features, rows, s.batch_size, train_buckets(self.features, rows, s), sampling=s.sampling)
 
-def save_weights(model, path):  # any file name
-    "Write a network's weights as hdf5, whole or not at all."
-    write_file(path, weights_bytes(model))
 
-# %% ../nbs/04_train.ipynb #436a6a59
-def _epoch_name(epoch): return f"epoch-{epoch:04d}.weights.h5"
+def _lesson(features, split, run, normaliser=None) -> _Lesson:
+    "The clips of a run; where no scale is given, one is fitted."
+    s, rows = TrainSettings(**run["train"]), {part: part_rows(features, split, part) for part in ("train", "val")}
+    y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
+    if normaliser is None:
+        normaliser = Normaliser.fit(features, rows["train"], s.normalise)
+        check_normaliser(normaliser, split)
+    return _Lesson(features, rows, y, s, normaliser, len(run["labels"]))
 
-def _save_epoch(model, files, history, monitor):
-    "Keep the last epoch, to go on from, and the best one."
-    last = len(history) - 1
-    files.write(_epoch_name(last), weights_bytes(model))
-    files.write("history.csv", history.to_csv(index=False).encode())
-    files.forget(files.epochs() - {_epoch_name(e) for e in (last, best_epoch(history, monitor))})
+# %% ../nbs/04_train.ipynb #dc8f1755
+def _one_epoch(model, lesson, history, tick) -> dict:  # a row of the history
+    "Show the clips once, and judge."
+    s, epoch = lesson.settings, len(history)
+    rate = learning_rate(history, s) if s.fit == "all" else np.nan
+    model.optimizer.learning_rate = rate
+    seed_dropout(model, s.seed, epoch)
+    logs = lesson.show(model, epoch, tick)
+    return {"epoch": epoch, "learning_rate": rate, **logs, **val_scores(lesson.answers(model), lesson.y["val"])}
 
-def _sizes(run):
-    return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
 
-def _best_bytes(model, run) -> bytes:  # content of best.weights.h5
-    "The weights of a trained network, without Adam's moments."
-    bare = build_network(network_settings(run["model"]), *_sizes(run))
-    bare.set_weights(model.get_weights())
-    return weights_bytes(bare)
-
-# %% ../nbs/04_train.ipynb #2fa05059
-class _Memory(io.BytesIO):
-    "A file in memory that keras takes for one of weights, by the end of its name."
-    def __str__(self): return "memory.weights.h5"
-
-def _hdf5(path) -> _Memory:
-    "The weights in a file ending in .weights.h5, .h5 or .keras."
-    data = path.read_bytes()
-    if path.suffix != ".keras":
-        return _Memory(data)
-    with zipfile.ZipFile(io.BytesIO(data)) as z:
-        if z.getinfo("model.weights.h5").file_size > RATIO * len(data) + SLACK:
-            raise ValueError("it is too large")
-        return _Memory(z.read("model.weights.h5"))
-
-def load_weights(model, path):  # a file ending in .weights.h5, .h5 or .keras
-    "Take weights, and nothing else, from a file, if names and shapes match."
-    path = Path(path)
-    if not path.is_file():
-        raise TrainError(f"{path}: no such file")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            model.set_weights([np.full(w.shape, np.nan) if "float" in str(w.dtype) else w for w in model.get_weights()])
-            model.load_weights(_hdf5(path))
-    except Exception as e:
-        why = (str(e).splitlines() or [type(e).__name__])[0][:120]
-        raise TrainError(f"{path}: its weights do not fit the network of the run ({why})") from e
-    lost = [w.path for w in model.weights if not np.isfinite(np.asarray(w)).all()]
-    if lost:
-        raise TrainError(f"{path}: its weights do not fit the network of the run ({lost[0]} is missing)")
-    return model
-
-# %% ../nbs/04_train.ipynb #e8770868
-def clip_facts(
-    frames: np.ndarray,         # [T, n_features], not normalised
-    settings: FeatureSettings,  # with which they were made
-    centre: np.ndarray,         # [2, n_features], mean and deviation of the mean frames of the training clips
-) -> dict:  # level (dB), bandwidth (Hz), duration (s), distance
-    "What is compared between a recording and the training clips."
-    columns, facts = settings.families, {}
-    if "rms" in columns:
-        power = (frames[:, columns["rms"]].astype(float) ** 2).mean()
-        facts["level"] = float(10 * np.log10(max(power, 1e-12)))
-    if "logmel" in columns:
-        power = (10.0 ** (frames[:, columns["logmel"]].astype(float) / 10)).mean(0)
-        facts.setdefault("level", float(10 * np.log10(power.sum())))
-        facts["bandwidth"] = _bandwidth(power, settings)
-    z = (frames.mean(0, dtype=float) - centre[0]) / centre[1]
-    return {**facts, "duration": len(frames) * settings.hop_length / settings.sr,
-            "distance": float(np.sqrt((z**2).mean()))}
-
-def _bandwidth(power, settings) -> float:  # power [n_mels]
-    "Middle in Hz of the highest mel band that is not much weaker than the strongest."
-    ends = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
-    middles = mel_to_hz(np.linspace(*ends, settings.n_mels + 2))[1:-1]
-    return float(middles[np.flatnonzero(power >= power.max() * 1e-6)[-1]])
-
-# %% ../nbs/04_train.ipynb #fcd034fb
-MARGINS = {"level": ("+", 6.0), "bandwidth": ("*", 1.25), "duration": ("*", 1.5), "distance": ("up to", 1.25)}
-
-def make_reference(
-    features,          # `Features`
-    rows: np.ndarray,  # of the training part
-    max_frames: int,   # longest piece that the network is given
-) -> dict:  # mean and deviation of the clips' mean frames; for each fact the range that counts as known
-    "What the training clips were like."
-    means = np.stack([features[i].mean(0, dtype=float) for i in rows])
-    deviation = means.std(0)
-    centre = np.stack([means.mean(0), np.where(deviation > 1e-9, deviation, 1.0)])
-    facts = [clip_facts(features[i], features.settings, centre) for i in rows]
-    known = {name: _widened(np.quantile([f[name] for f in facts], [0.01, 0.99]), *MARGINS[name]) for name in facts[0]}
-    return {"clips": len(rows), "max_frames": int(max_frames), "mean": centre[0].tolist(),
-            "deviation": centre[1].tolist(), "median_duration": float(np.median([f["duration"] for f in facts])),
-            "known": known}
-
-def outside(facts: dict, known: dict) -> list:  # both by name of the fact -> names
-    "Which facts of a recording lie outside what is known."
-    return [name for name, (low, high) in known.items() if not low <= facts[name] <= high]
-
-def _widened(ends, kind, margin) -> list:
-    low, high = map(float, ends)
-    if kind == "+": return [low - margin, high + margin]
-    return [low / margin if kind == "*" else 0.0, high * margin]
-
-# %% ../nbs/04_train.ipynb #066904bf
-def calibrated(
-    p: np.ndarray,       # probabilities [..., n_classes] of the network
-    temperature: float,  # above 1: less sure
-) -> np.ndarray:  # probabilities of the same shape
-    "Probabilities after temperature scaling."
-    z = np.log(np.maximum(p, 1e-12), dtype=float) / temperature
-    q = np.exp(z - z.max(-1, keepdims=True))
-    return q / q.sum(-1, keepdims=True)
-
-# %% ../nbs/04_train.ipynb #2ea8c50d
-def nll(
-    p: np.ndarray,  # float [n, K]
-    y: np.ndarray,  # int [n]
-) -> float:  # nats a clip
-    "Mean negative log-likelihood of the truth."
-    return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
-
-def fit_temperature(
-    p: np.ndarray,       # float [n, K], of the validation part
-    y: np.ndarray,       # int [n]
-    prior: float = 1.0,  # clips with a random label that are thought of; 0: plain maximum likelihood
-) -> float:  # T, 0.01 to 100
-    "The temperature at which the truth is most likely."
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-    z, e = np.log(np.maximum(p, 1e-12)), prior / (len(y) + prior)
-    wanted = (1 - e) * z[np.arange(len(y)), y] + e * z.mean(1)
-    def loss(log_t): return np.mean(logsumexp(z / np.exp(log_t), axis=1) - wanted / np.exp(log_t))
-    return float(np.exp(minimize_scalar(loss, bounds=(-math.log(100), math.log(100)), method="bounded",
-                                        options={"xatol": 1e-9}).x))
-
-# %% ../nbs/04_train.ipynb #0998ebc9
-def risk_coverage(
-    confidence: np.ndarray,  # float [n]
-    right: np.ndarray,       # bool [n]
-) -> pd.DataFrame:  # a row a threshold, from the surest clip on: threshold, coverage, risk
-    "How often answers are wrong, against how many are given."
-    order = np.argsort(-np.asarray(confidence), kind="stable")
-    c, wrong = np.asarray(confidence)[order], ~np.asarray(right, bool)[order]
-    last = np.flatnonzero(np.append(np.diff(c) < 0, True))
-    return pd.DataFrame({"threshold": c[last], "coverage": (last + 1) / len(c),
-                         "risk": wrong.cumsum()[last] / (last + 1)})
-
-def pick_threshold(
-    table: pd.DataFrame,            # of `risk_coverage`
-    coverage: float | None = None,  # share of clips that are answered, at least
-    risk: float | None = None,      # share of answers that are wrong, at most
-) -> float:  # answer where the confidence is this or more
-    "The confidence below which to stay silent."
-    if (coverage is None) == (risk is None): raise TrainError("give coverage or risk, one of the two")
-    name, wanted = ("coverage", coverage) if risk is None else ("risk", risk)
-    if not 0 <= wanted <= 1: raise TrainError(f"{name}={wanted!r}: must be from 0 to 1")
-    hit = np.flatnonzero(table["coverage"] >= coverage - 1e-12 if risk is None else table["risk"] <= risk)
-    if not len(hit): raise TrainError(f"risk={risk!r}: none reaches it; the lowest is {table['risk'].min():.3f}")
-    i = hit[0] if risk is None else hit[-1]
-    if i + 1 == len(table): return 0.0
-    return float(table["threshold"].iloc[i : i + 2].mean())
-
-# %% ../nbs/04_train.ipynb #9dc8c945
-def fit_calibration(
-    p: np.ndarray,              # [n, K], of the validation part
-    y: np.ndarray,              # int [n]
-    coverage: float = 0.9,      # share of validation clips that are to be answered
-    risk: float | None = None,  # or: share of wrong answers that is borne
-) -> dict:  # temperature, threshold, and what they do on these clips
-    "Temperature and threshold for some clips."
-    temperature = fit_temperature(p, y)
-    q = calibrated(p, temperature)
-    table = risk_coverage(q.max(1), q.argmax(1) == y)
-    wanted = {"coverage": coverage} if risk is None else {"risk": risk}
-    threshold = pick_threshold(table, **wanted)
-    answered = q.max(1) >= threshold
-    return {"temperature": temperature, "threshold": threshold, "wanted": wanted, "coverage": float(answered.mean()),
-            "risk": float((q.argmax(1) != y)[answered].mean()), "nll_before": nll(p, y), "nll_after": nll(q, y),
-            "n": len(y), "part": "val"}
+def _go_on(model, files, lesson, history, name, hidden) -> pd.DataFrame:
+    "Add epochs to a history until there is nothing more to hope for."
+    s, steps, note = lesson.settings, lesson.steps(), ""
+    with told(s.epochs * steps, name, "step", len(history) * steps, hidden) as bar:
+        while not should_stop(history, s):
+            row = _one_epoch(model, lesson, history, lambda: bar.update(1, note))
+            history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
+            files.keep_epoch(weights_bytes(model), history, best_epoch(history, s.monitor))
+            note = f"epoch {row['epoch'] + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
+    return history
 
 # %% ../nbs/04_train.ipynb #46495500
-def _onnx_bytes(model, run, features, rows, normaliser, buckets) -> bytes:
-    "The network for onnxruntime, having compared it with keras on the validation clips."
-    data = onnx_model(network_settings(run["model"]), *_sizes(run), named_weights(model)).SerializeToString()
-    p, q = (predict_rows(network, features, rows, normaliser, buckets) for network in (model, OnnxNetwork(data)))
-    worst = float(np.abs(p - q).max())
-    if not worst <= 1e-4:
-        raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
-    return data
-
 def seal_run(
     files: Run,              # with the weights of the best epoch, normaliser and history
     model,                   # the network with these weights
@@ -687,57 +390,44 @@ def seal_run(
     ends: dict,              # what run.json says besides: epochs_run, best_epoch, normaliser
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
-    rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    buckets = train_buckets(features, rows["train"], TrainSettings(**run["train"]))
-    files.write("model.onnx", _onnx_bytes(model, run, features, rows["val"], normaliser, buckets))
-    files.write("reference.json", json_bytes(make_reference(features, rows["train"], buckets[-1])))
-    found = fit_calibration(predict_rows(model, features, rows["val"], normaliser, buckets),
-                            label_ids(features.index["emotion"].iloc[rows["val"]], run["labels"]))
+    lesson = _lesson(features, split, run, normaliser)
+    longest = train_buckets(features, lesson.rows["train"], lesson.settings)[-1]
+    files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
+    files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], longest)))
+    found = fit_calibration(lesson.answers(model), lesson.y["val"])
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
     files.write("run.json", json_bytes({**run, "finished": True, **ends}))
     files.forget(files.epochs())
     return files.folder
 
-# %% ../nbs/04_train.ipynb #a307523c
-def _show_clips(model, features, rows, y, normaliser, s, weights, epoch, n_classes, tick) -> dict:  # loss, accuracy
-    "Show the training clips once, or fit the readout to all epochs."
+# %% ../nbs/04_train.ipynb #e4a872e8
+def _begin(split, files):
+    "What a run folder begins with."
+    save_split(split, files.where("split.csv"))
+    files.adopt(["split.csv"])
+    files.write("audit.csv", table_text(audit(split)).encode())
+
+# %% ../nbs/04_train.ipynb #36e1c849
+def _sizes(run):
+    return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
+
+
+def _first_weights(run, settings, s):
+    "The network before its first epoch."
+    seed_everything(s.seed)
+    model = compile_model(build_model(settings, *_sizes(run)), settings, s.learning_rate)
+    draw_bands(model, s.seed)
     if s.fit == "readout":
-        return fit_readout(model, features, rows, y, normaliser, s, weights, tick=tick)
-    batches = train_batches(features, rows, y, normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
-                            buckets=train_buckets(features, rows, s), sampling=s.sampling, weights=weights,
-                            augment=change_clips(features, s))
-    return train_epoch(model, batches, n_classes, tick)
+        draw_memory(model, s.seed)
+    return model
 
-def _fit_scale(features, split, rows, files, mode) -> Normaliser:
-    "The scale of the training clips, kept in the run."
-    normaliser = Normaliser.fit(features, rows, mode)
-    check_normaliser(normaliser, split)
-    files.write("normaliser.json", normaliser.to_json().encode())
-    return normaliser
 
-def _train_on(model, features, split, run, files, s, history, progress):
-    "Go on from `history` to the end."
-    rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
-    normaliser, n = _fit_scale(features, split, rows["train"], files, s.normalise), len(run["labels"])
-    buckets = train_buckets(features, rows["train"], s)
-    weights = class_weights(y["train"], n)[y["train"]] if s.class_weights else None
-    steps = n_batches(features, rows["train"], s.batch_size, buckets, sampling=s.sampling)
-    name, note = progress if isinstance(progress, str) else run["protocol"], ""
-    with told(s.epochs * steps, name, "step", len(history) * steps, None if progress else True) as bar:
-        while not should_stop(history, s):
-            epoch, rate = len(history), learning_rate(history, s) if s.fit == "all" else np.nan
-            model.optimizer.learning_rate = rate
-            seed_dropout(model, s.seed, epoch)
-            logs = _show_clips(model, features, rows["train"], y["train"], normaliser, s, weights, epoch, n,
-                               lambda: bar.update(1, note))
-            val = val_scores(predict_rows(model, features, rows["val"], normaliser, buckets), y["val"])
-            row = {"epoch": epoch, "learning_rate": rate, **logs, **val}
-            history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
-            _save_epoch(model, files, history, s.monitor)
-            note = f"epoch {epoch + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
-    return history, normaliser
+def _best_bytes(model, run) -> bytes:  # content of best.weights.h5
+    "The weights of a trained network, without Adam's moments."
+    bare = build_network(network_settings(run["model"]), *_sizes(run))
+    bare.set_weights(model.get_weights())
+    return weights_bytes(bare)
 
 # %% ../nbs/04_train.ipynb #b1e6e448
 def _train_one(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
@@ -745,23 +435,21 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress)
     model_settings = for_frames(model_settings, features.settings, s)
     run = describe_run(features, split, model_settings, s)
     with locked(out_dir):
-        files, finished = _open_folder(out_dir, run, split, overwrite)
+        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
         if finished:
             return out_dir
-        seed_everything(s.seed)
-        model = compile_model(build_model(model_settings, *_sizes(run)), model_settings, s.learning_rate)
-        draw_bands(model, s.seed)
-        if s.fit == "readout":
-            draw_memory(model, s.seed)
-        history = read_history(out_dir) if "history.csv" in files.hashes else pd.DataFrame()
+        model, lesson = _first_weights(run, model_settings, s), _lesson(features, split, run)
+        files.write("normaliser.json", lesson.normaliser.to_json().encode())
+        history = files.history if "history.csv" in files.hashes else pd.DataFrame()
         if len(history):
-            load_weights(model, files.checked(_epoch_name(len(history) - 1)))
-        history, normaliser = _train_on(model, features, split, run, files, s, history, progress)
+            load_weights(model, files.checked(epoch_name(len(history) - 1)))
+        name = progress if isinstance(progress, str) else run["protocol"]
+        history = _go_on(model, files, lesson, history, name, None if progress else True)
         best = best_epoch(history, s.monitor)
-        load_weights(model, files.checked(_epoch_name(best)))
+        load_weights(model, files.checked(epoch_name(best)))
         files.write("best.weights.h5", _best_bytes(model, run))
-        ends = {"epochs_run": len(history), "best_epoch": best, "normaliser": normaliser.note}
-        return seal_run(files, model, run, normaliser, features, split, ends)
+        ends = {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
+        return seal_run(files, model, run, lesson.normaliser, features, split, ends)
 
 # %% ../nbs/04_train.ipynb #7c95e9a9
 def train(
@@ -786,52 +474,89 @@ def train(
     return how(features, split, out_dir, model_settings, s, overwrite, progress)
 
 # %% ../nbs/04_train.ipynb #18fe454b
+def _draw_curve(axes, h, monitor, first, lw):
+    "The three panels of one history."
+    for ax, names in zip(axes, (("loss", "val_loss"), ("accuracy", "val_accuracy", "val_uar"))):
+        for k, name in enumerate(names):
+            label = {"loss": "training", "val_loss": "validation"}.get(name, name.replace("_", " "))
+            ax.plot(h["epoch"], h[name], f"C{k}", label=label if first else "", lw=lw)
+    axes[2].semilogy(h["epoch"], h["learning_rate"], color="gray")
+    for ax in axes:
+        ax.axvline(best_epoch(h, monitor), color="k", lw=0.6, ls=":")
+
+# %% ../nbs/04_train.ipynb #50c65716
 def plot_curves(
     run_dir: str | Path,  # a run folder
 ):  # the figure
     "Loss, accuracy, UAR and learning rate over the epochs of a run."
     import matplotlib.pyplot as plt
-    run = read_run(run_dir)
-    all_of = [read_history(f.parent) for f in sorted(Path(run_dir).glob("members/*/history.csv"))]
-    curves = [h for h in all_of if len(h) > 1] or [read_history(run_dir)]
-    fig, axes = plt.subplots(1, 3, figsize=(9, 2.8), dpi=80)
+
+    run, members = read_run(run_dir), sorted(Path(run_dir).glob("members/*/history.csv"))
+    curves = [h for h in (read_history(f.parent) for f in members) if len(h) > 1] or [read_history(run_dir)]
+    fig, axes = plt.subplots(1, 3, figsize=(9, 2.8), dpi=72, layout="constrained")
     for i, h in enumerate(curves):
-        for ax, names in zip(axes, (("loss", "val_loss"), ("accuracy", "val_accuracy", "val_uar"))):
-            for k, name in enumerate(names):
-                label = {"loss": "training", "val_loss": "validation"}.get(name, name.replace("_", " "))
-                ax.plot(h["epoch"], h[name], f"C{k}", label="" if i else label, lw=1.5 if len(curves) == 1 else 0.8)
-        axes[2].semilogy(h["epoch"], h["learning_rate"], color="gray")
-        for ax in axes: ax.axvline(best_epoch(h, run["train"]["monitor"]), color="k", lw=0.6, ls=":")
+        _draw_curve(axes, h, run["train"]["monitor"], i == 0, 1.5 if len(curves) == 1 else 0.8)
     for ax, title, y in zip(axes, ("Loss", "Share right", "Learning rate"), ("cross-entropy", "0 to 1", "Adam's rate")):
         ax.set(title=title, xlabel="epoch", ylabel=y)
-    for ax in axes[:2]: ax.legend(fontsize=8)
+    for ax in axes[:2]:
+        ax.legend(fontsize=8)
     many = f", {len(curves)} trained networks" if len(curves) > 1 else ""
     fig.suptitle(f"{', '.join(run['corpus'])}, {run['protocol']}{many}", fontsize=10)
-    fig.tight_layout()
     return fig
 
+# %% ../nbs/04_train.ipynb #5dbbc3d7
+@patch(as_prop=True)
+def frames(self: Run) -> FeatureSettings:
+    "What a run looks at."
+    with parsing(self.where("run.json"), COPY, TrainError):
+        return FeatureSettings.from_json(json.dumps(self.described["features"]))
+
+
+@patch(as_prop=True)
+def split(self: Run) -> pd.DataFrame:
+    "Who was learnt from."
+    with parsing(self.checked("split.csv"), COPY, TrainError):
+        return load_split(self.where("split.csv"))
+
+
+@patch(as_prop=True)
+def normaliser(self: Run) -> Normaliser:
+    "The scale of the training clips."
+    with parsing(self.where("normaliser.json"), COPY, TrainError):
+        return Normaliser.load(self.checked("normaliser.json"))
+
 # %% ../nbs/04_train.ipynb #6432904f
-def run_features(path: str | Path, folder: str | Path):  # a run folder or model file; a feature folder -> `Features`
-    "The families of a feature folder that a run looks at."
-    run = read_run(run_folder(path))
-    with parsing(run_folder(path) / "run.json", COPY, TrainError):
-        settings = FeatureSettings.from_json(json.dumps(run["features"]))
-    return pick_families(open_features(folder), settings)
-
-def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
-    "The split of a run."
-    file = Run.open(run_folder(path)).checked("split.csv")
-    with parsing(file, COPY, TrainError):
-        return load_split(file)
-
-def _network_of(run, folder):
+@patch
+def blank(self: Run):  # a keras model
     "The network that a run describes, without its weights."
-    with parsing(folder / "run.json", COPY, TrainError):
+    with parsing(self.where("run.json"), COPY, TrainError):
+        run = self.described
         TrainSettings(**run["train"])
-        if not 0 <= run["best_epoch"] < len(read_history(folder)):
+        if not 0 <= run["best_epoch"] < len(self.history):
             raise ValueError("best_epoch")
         return build_network(network_settings(run["model"]), *_sizes(run))
 
+
+@patch(as_prop=True)
+def network(self: Run):  # a keras model
+    "The network with the weights of the best epoch, read anew each time."
+    return load_weights(self.blank(), self.checked("best.weights.h5"))
+
+# %% ../nbs/04_train.ipynb #0d273534
+@patch
+def probabilities(
+    self: Run,
+    features,          # `Features`
+    rows: np.ndarray,  # int [n], of `features.index`
+) -> np.ndarray:  # [n, emotions], rows sum to 1
+    "What a run says of some clips."
+    if features.settings.hash != self.frames.hash:
+        raise TrainError(f"{self.folder}: features made with other settings than those of the run: extract again")
+    learnt = part_rows(features, self.split, "train")
+    buckets = train_buckets(features, learnt, TrainSettings(**self.described["train"]))
+    return predict_rows(self.network, features, rows, self.normaliser, buckets)
+
+# %% ../nbs/04_train.ipynb #4fa15edd
 def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file beside it -> (model, run, normaliser)
     "The trained network of a run, with its description and scale, each file as training left it."
     path, files = Path(path), Run.open(run_folder(path))
@@ -839,50 +564,50 @@ def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file besid
     beside = path.suffix if path != files.folder and path.is_file() else ""
     if beside in files.hashes:
         files.read(beside)
-    run = read_run(files.folder)
-    model = load_weights(_network_of(run, files.folder), files.where("best.weights.h5"))
+    model = files.network
     if beside and beside not in files.hashes:
-        _compare_weights(path, files, model, run)
-    with parsing(files.where("normaliser.json"), COPY, TrainError):
-        return model, run, Normaliser.load(files.where("normaliser.json"))
+        _compare_weights(path, files, model)
+    return model, files.described, files.normaliser
 
-# %% ../nbs/04_train.ipynb #4fa15edd
-def _compare_weights(path, files, model, run):
-    "Raise unless a model file has the weights of its run."
-    other = load_weights(_network_of(run, files.folder), path)
+
+def _compare_weights(path, files, model):
+    "Raise unless a model file, of an older version that knew no hash of it, has the weights of its run."
+    other = load_weights(files.blank(), path)
     if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights())):
         raise TrainError(f"{path}: its weights are not those of {files.folder}: remove it, or call ser_train again")
 
-def _model_bytes(run_dir, suffix) -> bytes:
+# %% ../nbs/04_train.ipynb #84e0d8cc
+def run_features(path: str | Path, folder: str | Path):  # a run folder or model file; a feature folder -> `Features`
+    "The families of a feature folder that a run looks at."
+    return pick_families(open_features(folder), Run.open(run_folder(path)).frames)
+
+
+def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
+    "The split of a run."
+    return Run.open(run_folder(path)).split
+
+
+def _model_bytes(model, kind) -> bytes:
     "The content of a .h5 or .keras file."
-    model = load_run(run_dir)[0]
-    if suffix != ".keras":
+    if kind != ".keras":
         return weights_bytes(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         return (Path(folder) / "model.keras").read_bytes()
 
+
 def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 or .keras
     "Write a run's network to a `.h5` or `.keras` file; of one beside its run folder, the run knows the hash."
-    folder, path = run_folder(run_dir), Path(path)
-    kind = path.suffix if path.suffix in BESIDE else ".h5"
-    if path.resolve() != Run(folder.resolve()).where(kind):
-        return write_file(path, _model_bytes(folder, kind))
-    with locked(folder, wait=10):
-        files = Run.open(folder)
-        if files.holds(kind):
-            return path
-        files.write(kind, _model_bytes(folder, kind))
-        files.store()
-    return path
+    return keep_model_file(run_folder(run_dir), path, lambda kind: _model_bytes(load_run(run_dir)[0], kind))
 
 # %% ../nbs/04_train.ipynb #f410b2c0
 def many_speakers(
-    speakers,  # one name a training clip
+    speakers,             # one name a training clip
     enough: float = 3.5,  # effective speakers, so that four are enough; TESS with EmoDB has 3, EmoDB 9
 ) -> bool:
     "Whether untrained networks shall join the trained ones."
     return voices_for(speakers) ** -2 >= enough
+
 
 def ensemble_members(
     model: ModelSettings,     # of the trained ones
@@ -894,31 +619,23 @@ def ensemble_members(
     s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
     found = {f"trained-{seed}": (model, replace(s, seed=seed, members=1)) for seed in seeds}
     heard = list(frames.families) in (["logmel"], ["logmel", "pitch"]) and s.normalise != "none"
-    if not (heard and s.fit == "all" and many_speakers(speakers)): return found
+    if not (heard and s.fit == "all" and many_speakers(speakers)):
+        return found
     other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm)
     how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,
                   sampling="speaker" if model.speaker_norm else "shuffle")
     return found | {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
 
 # %% ../nbs/04_train.ipynb #353f0035
-def _excess(shares): return np.where(shares > 0, shares * len(shares), 1)
-
-def even_odds(
-    p: np.ndarray,       # [n, emotions]
-    shares: np.ndarray,  # [emotions], of the training clips
-) -> np.ndarray:  # [n, emotions], rows sum to 1
-    "Probabilities as they would be if all emotions were as frequent."
-    q = p / _excess(shares)
-    return q / q.sum(1, keepdims=True)
-
 def learnt_shares(
     folder: str | Path,  # a run folder
 ) -> np.ndarray:  # [emotions], sum 1
     "The shares of the emotions that a network has learnt from."
-    run, split = read_run(folder), run_split(folder)
-    seen = split["emotion"][split["part"] == "train"].value_counts().reindex(run["labels"], fill_value=0)
-    s = TrainSettings(**run["train"])
-    if s.fit == "readout" or s.class_weights or s.sampling == "balanced": seen[:] = 1
+    run, table = Run.open(folder), run_split(folder)
+    seen = table["emotion"][table["part"] == "train"].value_counts().reindex(run.labels, fill_value=0)
+    s = TrainSettings(**run.described["train"])
+    if s.fit == "readout" or s.class_weights or s.sampling == "balanced":
+        seen[:] = 1
     return (seen / seen.sum()).to_numpy()
 
 # %% ../nbs/04_train.ipynb #07f965e7
@@ -928,8 +645,22 @@ def _joined(run, folders):
     for i, folder in enumerate(folders):
         part = load_weights(model.get_layer(f"member_{i}"), Run.open(folder).checked("best.weights.h5"))
         kernel, bias = part.get_layer("emotion").get_weights()
-        part.get_layer("emotion").set_weights([kernel, bias - np.log(_excess(learnt_shares(folder)))])
+        part.get_layer("emotion").set_weights([kernel, bias - np.log(excess(learnt_shares(folder)))])
     return model
+
+
+def _leave_mean(files, run, folders, features, split) -> Path:
+    "Make the mean of some runs a run of its own."
+    model, normaliser = _joined(run, folders), load_run(folders[0])[2]
+    lesson = _lesson(features, split, run, normaliser)
+    row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
+    history = pd.DataFrame([{**row, **val_scores(lesson.answers(model), lesson.y["val"])}])
+    files.write("best.weights.h5", weights_bytes(model))
+    files.write("normaliser.json", normaliser.to_json().encode())
+    files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
+    ends = {"best_epoch": 0, "normaliser": normaliser.note,
+            "epochs_run": max(read_run(f)["epochs_run"] for f in folders)}
+    return seal_run(files, model, run, normaliser, features, split, ends)
 
 # %% ../nbs/04_train.ipynb #9308f357
 def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
@@ -939,28 +670,13 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
-        files, finished = _open_folder(out_dir, run, split, overwrite)
+        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
         if finished:
             return out_dir
         names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
         folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
                    for name, (key, how) in zip(names, members.items())]
-        return _leave_mean(files, run, folders, features, split, s)
-
-def _leave_mean(files, run, folders, features, split, s) -> Path:
-    "Make the mean of some runs a run of its own."
-    rows = {part: part_rows(features, split, part) for part in ("train", "val")}
-    model, normaliser = _joined(run, folders), load_run(folders[0])[2]
-    val = predict_rows(model, features, rows["val"], normaliser, train_buckets(features, rows["train"], s))
-    labels = label_ids(features.index["emotion"].iloc[rows["val"]], run["labels"])
-    row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
-    history = pd.DataFrame([{**row, **val_scores(val, labels)}])
-    files.write("best.weights.h5", weights_bytes(model))
-    files.write("normaliser.json", normaliser.to_json().encode())
-    files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
-    ends = {"best_epoch": 0, "normaliser": normaliser.note,
-            "epochs_run": max(read_run(f)["epochs_run"] for f in folders)}
-    return seal_run(files, model, run, normaliser, features, split, ends)
+        return _leave_mean(files, run, folders, features, split)
 
 # %% ../nbs/04_train.ipynb #1f90e339
 def make_split(
@@ -972,9 +688,9 @@ def make_split(
     "A split by the name of its protocol."
     if test_speakers and protocol != "speakers":
         raise TrainError(f"test_speakers={test_speakers!r}: they judge where the split is speakers, not {protocol}")
-    if protocol == "random": return split_random(table, seed=seed)
-    if protocol == "words": return split_words(table, seed=seed)
-    if protocol == "folders": return split_folders(table, seed=seed)
+    simple = {"random": split_random, "words": split_words, "folders": split_folders}
+    if protocol in simple:
+        return simple[protocol](table, seed=seed)
     if protocol != "speakers":
         raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
     names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
@@ -983,18 +699,39 @@ def make_split(
 # %% ../nbs/04_train.ipynb #d6bc9c95
 MEMBERS = 3  # networks that a command trains; 07 was measured with so many
 
+
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
-    classic: bool,
+    classic: bool,            # or a folder without log-mel bands
     network: dict,            # `ModelSettings` of a command; None: not given
     training: dict,           # `TrainSettings` of a command; None: not given
 ) -> tuple:  # frames, network, training
     "What a command trains, and on which families of its frames."
-    new = frames.logmel and not classic
-    base = (only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)) if new else (
-        replace(frames, pitch=False), ModelSettings(), TrainSettings())
+    base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
+    if frames.logmel and not classic:
+        base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
     given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
+
+# %% ../nbs/04_train.ipynb #a8190bba
+def _train_asked(features, model_out, split, test_speakers, classic, units, bidirectional, overwrite, **asked):
+    "What `ser_train` does."
+    table = open_features(features)
+    if Path(model_out).suffix not in (".h5", ".keras", "") or not Path(model_out).name:
+        raise TrainError(f"model_out={model_out!r}: a file is needed whose name ends in .h5 or .keras")
+    seed = TrainSettings(seed=asked["seed"]).seed  # before anything is split by it
+    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
+    try:
+        sizes = tuple(int(u) for u in units.split(",")) if units else None
+    except ValueError:
+        raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
+    network = {name: asked.pop(name) for name in ("conv", "pooling", "dropout")}
+    network |= {"units": sizes, "bidirectional": bidirectional or None}
+    frames, *how = command_settings(table.settings, classic, network, asked)
+    folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
+    if Path(model_out).suffix:
+        save_model_file(folder, model_out)
+    print(_say_run(folder))
 
 # %% ../nbs/04_train.ipynb #fb3087b8
 def _say_run(folder) -> str:
@@ -1028,19 +765,12 @@ def ser_train(
     overwrite: bool = False,                     # replace another run of that name
 ):
     "Train the LSTM on a feature folder; called again after a kill, it goes on."
-    def work():
-        table = open_features(features)
-        if Path(model_out).suffix not in (".h5", ".keras", "") or not Path(model_out).name:
-            raise TrainError(f"model_out={model_out!r}: a file is needed whose name ends in .h5 or .keras")
-        TrainSettings(seed=seed)  # before anything is split by it
-        parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
-        try: sizes = tuple(int(u) for u in units.split(",")) if units else None
-        except ValueError: raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
-        network = dict(conv=conv, units=sizes, bidirectional=bidirectional or None, pooling=pooling, dropout=dropout)
-        training = dict(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                        normalise=normalise, voices=voices, members=members)
-        frames, *how = command_settings(table.settings, classic, network, training)
-        folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
-        if Path(model_out).suffix: save_model_file(folder, model_out)
-        print(_say_run(folder))
-    one_line(work, "ser_train")
+    asked = dict(locals())
+    one_line(lambda: _train_asked(**asked), "ser_train")
+
+# %% ../nbs/04_train.ipynb #3a0f7e03
+_all_ = ["MARGINS", "SEALED", "TrainError", "by_speaker", "calibrated", "clear_unfinished", "clip_facts",
+         "discriminant", "draw_bands", "draw_memory", "even_odds", "even_weights", "fit_calibration",
+         "fit_temperature", "for_frames", "load_weights", "make_reference", "nll", "one_line", "outside",
+         "pick_threshold", "read_history", "read_run", "risk_coverage", "run_folder", "save_weights", "seed_dropout",
+         "seed_everything", "seen_by", "versions"]

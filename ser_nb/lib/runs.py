@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'COPY', 'SEALED', 'BESIDE', 'TODO', 'EPOCHS', 'KINDS', 'AT_THE_END', 'parse_hashes', 'sha256', 'check_bytes',
-           'Sealed', 'Run', 'run_folder', 'read_run', 'read_history', 'Report']
+__all__ = ['pd', 'COPY', 'SEALED', 'BESIDE', 'TODO', 'EPOCHS', 'KINDS', 'AT_THE_END', 'MAY_DIFFER', 'parse_hashes', 'sha256',
+           'check_bytes', 'Sealed', 'Run', 'run_folder', 'read_run', 'read_history', 'keep_model_file',
+           'other_settings', 'epoch_name', 'Report']
 
 # %% ../../nbs/lib/runs.ipynb #aa852df0
 import hashlib
 import io
+import json
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from pathlib import Path
 import lazy_loader as lazy
 from fastcore.basics import patch
 
-from .files import TrainError, json_bytes, json_object, parsing, write_file
+from .files import TrainError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file
 
 pd = lazy.load("pandas")
 
@@ -196,7 +198,7 @@ EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
 
 class Run(Sealed):
-    "A run folder, as files."
+    "A run folder."
     names = "|".join([*map(re.escape, (*SEALED, "calibration.json", *BESIDE)), EPOCHS])
     loose = ("calibration.json", *BESIDE)
 
@@ -274,6 +276,24 @@ def read_run(
             raise TrainError(f"{mark}: damaged (no {name}): {COPY}")
     return run
 
+# %% ../../nbs/lib/runs.ipynb #bc41d6a2
+@patch(as_prop=True)
+def described(self: Run) -> dict:  # contents of run.json
+    "What a run is made of."
+    return read_run(self.folder)
+
+
+@patch(as_prop=True)
+def labels(self: Run) -> tuple:  # emotions, in the order of the network's outputs
+    "What a run tells apart."
+    return tuple(self.described["labels"])
+
+
+@patch(as_prop=True)
+def history(self: Run) -> pd.DataFrame:  # a row an epoch
+    "How training went."
+    return read_history(self.folder)
+
 # %% ../../nbs/lib/runs.ipynb #5a194b47
 def read_history(
     run_dir: str | Path,  # a run folder
@@ -312,6 +332,97 @@ def check(
     for name in self.hashes:
         if name not in but and name not in BESIDE:
             self.read(name)
+
+# %% ../../nbs/lib/runs.ipynb #796891c5
+def keep_model_file(
+    folder: str | Path,  # of a run
+    path: str | Path,    # ends in .h5 or .keras
+    content,             # function of the ending -> bytes
+) -> Path:  # the model file
+    "Write a model file; of one beside its run folder, the run knows the hash."
+    folder, path = Path(folder), Path(path)
+    kind = path.suffix if path.suffix in BESIDE else ".h5"
+    if path.resolve() != Run(folder.resolve()).where(kind):
+        write_file(path, content(kind))
+        return path
+    with locked(folder, wait=10):
+        files = Run.open(folder)
+        if not files.holds(kind):
+            files.write(kind, content(kind))
+            files.store()
+    return path
+
+# %% ../../nbs/lib/runs.ipynb #3e4aa854
+MAY_DIFFER = {"versions", "epochs_run", "best_epoch", "finished", "normaliser"}  # between two calls of one run
+
+
+def other_settings(
+    old: dict,  # what run.json says
+    new: dict,  # what it would say
+) -> list:  # names of what differs
+    "What makes one run another than the other."
+    new = json.loads(json.dumps(new))
+    return [k for k in new if k not in MAY_DIFFER and old.get(k) != new[k]]
+
+
+@patch(cls_method=True)
+def enter(
+    cls: Run,
+    folder: str | Path,
+    described: dict,         # what goes into run.json
+    start,                   # called with the new `Run`, to write what a run begins with
+    overwrite: bool = False, # remove another run that is there
+) -> tuple:  # the `Run`, and whether it is finished
+    "Start a run folder, or look at every file of the run that is there."
+    folder = Path(folder)
+    clear_unfinished(folder)
+    if overwrite or not (folder / "run.json").exists():
+        files = cls.clear(folder)
+        start(files)
+        files.begin(described)
+        return files, False
+    old, files = read_run(folder), cls.open(folder)
+    other = other_settings(old, described)
+    if other:
+        raise TrainError(f"{folder} holds a run with other {', '.join(other)}: give another folder, or --overwrite")
+    return files, files.take_up(bool(old.get("finished")))
+
+
+@patch
+def take_up(
+    self: Run,
+    finished: bool,  # as run.json says
+) -> bool:  # the same
+    "Look at every file of a run, and tidy up after a kill."
+    if finished:
+        self.verify()
+    elif self.hashes:
+        self.check()
+    else:
+        self.adopt([*SEALED, *self.epochs()])  # begun by a version that knew no hashes yet
+    self.settle(without=self.epochs() if finished else ())
+    return finished
+
+# %% ../../nbs/lib/runs.ipynb #4cb24059
+def epoch_name(
+    epoch: int,  # from 0 on
+) -> str:
+    "The file that holds the weights of an epoch."
+    return f"epoch-{epoch:04d}.weights.h5"
+
+
+@patch
+def keep_epoch(
+    self: Run,
+    weights: bytes,         # content of a .weights.h5 file
+    history: pd.DataFrame,  # a row an epoch, the last one done just now
+    best: int,              # the best of them
+):
+    "Keep the last epoch, to go on from, and the best one."
+    last = len(history) - 1
+    self.write(epoch_name(last), weights)
+    self.write("history.csv", history.to_csv(index=False).encode())
+    self.forget(self.epochs() - {epoch_name(e) for e in (last, best)})
 
 # %% ../../nbs/lib/runs.ipynb #4aae4dfb
 class Report(Sealed):
