@@ -7,9 +7,9 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'predictions', 'confusion', 'plot_confusion', 'per_class', 'scores', 'per_speaker', 'compare', 'most_confident',
-           'plot_spectrograms', 'report', 'EvaluateError', 'FEW', 'SYNTHETIC_NOTE', 'bootstrap', 'cluster_adds',
-           'cluster_by', 'cluster_counts', 'embedded', 'hear', 'html_page', 'interval', 'mcnemar', 'mean_recall',
-           'plain_text', 'plural', 'png_bytes', 'read_predictions', 'same_clips', 'say_interval', 'swap_test',
+           'report', 'EvaluateError', 'FEW', 'SYNTHETIC_NOTE', 'bootstrap', 'cluster_adds', 'cluster_by',
+           'cluster_counts', 'embedded', 'hear', 'html_page', 'interval', 'mcnemar', 'mean_recall', 'plain_text',
+           'plot_spectrograms', 'plural', 'png_bytes', 'read_predictions', 'same_clips', 'say_interval', 'swap_test',
            't_interval', 'uar']
 
 # %% ../nbs/05_evaluate.ipynb #ca342c9b
@@ -25,7 +25,7 @@ from .lib.command import plural
 from .lib.corpora import one_spelling
 from .lib.files import EvaluateError, TrainError, table_text
 from .lib.pages import (SYNTHETIC_NOTE, boxed, embedded, hear, html_page, plain_json, plain_text, players,
-                              png_bytes, read_predictions, write_report)
+                              plot_spectrograms, png_bytes, read_predictions, write_report)
 from .lib.runs import read_run, run_folder
 from .lib.stats import (FEW, bootstrap, cluster_adds, cluster_by, cluster_counts, interval, mcnemar, mean_recall,
                               same_clips, say_interval, swap_test, t_interval, uar)
@@ -170,7 +170,7 @@ def _says(c, names, sure) -> str:
         return f"{size}: the two differ in {plural(c['swaps']['clusters'], by)} only, too few to tell."
     return f"{size}: it may be chance, and means nothing yet."
 
-# %% ../nbs/05_evaluate.ipynb #1ac052ca
+# %% ../nbs/05_evaluate.ipynb #32b46c7e
 def most_confident(
     pred: pd.DataFrame,  # of `predictions`
     n: int = 3,          # of each kind
@@ -179,38 +179,6 @@ def most_confident(
     right = pred["emotion"] == pred["predicted"]
     return pd.concat([pred[mask].sort_values(["confidence", "clip"], ascending=[False, True]).head(n)
                       for mask in (right, ~right)])
-
-
-def _draw_clip(ax, row, sound):
-    "A spectrogram of at least one window, with what it is and what was said."
-    if isinstance(sound, str):
-        ax.text(0.5, 0.5, "no recording", ha="center", transform=ax.transAxes)
-    else:
-        y, sr = sound
-        with np.errstate(divide="ignore"):
-            ax.specgram(np.pad(y, (0, max(512 - len(y), 0))) + 1e-6, NFFT=512, noverlap=384, Fs=sr, vmin=-140, vmax=-30,
-                        cmap="magma")
-    ax.set_title(f"{row.emotion}\nsaid: {row.predicted} {row.confidence:.0%}", fontsize=8,
-                 color="black" if row.emotion == row.predicted else "firebrick")
-    ax.set(xlabel="time (s)", ylim=(0, 5000))
-
-# %% ../nbs/05_evaluate.ipynb #23bbdd57
-@plain_text()
-def plot_spectrograms(
-    table: pd.DataFrame,         # rows of `most_confident`
-    sounds: dict | None = None,  # of `hear`; None: they are read
-):  # the figure
-    "Spectrograms of some clips, with what they are and what was said."
-    import matplotlib.pyplot as plt
-
-    n = max(len(table), 1)
-    fig, axes = plt.subplots(1, n, figsize=(2.2 * n, 2.5), dpi=80, squeeze=False, sharey=True)
-    sounds = hear(table) if sounds is None else sounds
-    for ax, row in zip(axes[0], table.itertuples()):
-        _draw_clip(ax, row, sounds[row.clip])
-    axes[0, 0].set_ylabel("frequency (Hz)")
-    fig.tight_layout()
-    return fig
 
 # %% ../nbs/05_evaluate.ipynb #03ecd42d
 def report(
@@ -258,10 +226,10 @@ def _report_page(title, found, pred, pictures, surest, sounds) -> str:
         "<h2>What it was surest of</h2><p>Right ones first.</p>", img["surest"], players(surest, sounds),
         f"<h2>The run</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"])
 
-# %% ../nbs/05_evaluate.ipynb #060900a1
+# %% ../nbs/05_evaluate.ipynb #611c0e5c
 _all_ = ["EvaluateError", "FEW", "SYNTHETIC_NOTE", "bootstrap", "cluster_adds", "cluster_by", "cluster_counts",
-         "embedded", "hear", "html_page", "interval", "mcnemar", "mean_recall", "plain_text", "plural", "png_bytes",
-         "read_predictions", "same_clips", "say_interval", "swap_test", "t_interval", "uar"]
+         "embedded", "hear", "html_page", "interval", "mcnemar", "mean_recall", "plain_text", "plot_spectrograms",
+         "plural", "png_bytes", "read_predictions", "same_clips", "say_interval", "swap_test", "t_interval", "uar"]
 _MOVED = {
     "ser_nb.more.leaks": "RATE SPAN find_twins twins_across twins_apart check_run",
     "ser_nb.more.protocols": "PROTOCOLS LINES protocol_splits why_absent wanted_protocols check_counts can_be_judged "

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'STYLE', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'plain_text', 'png_bytes', 'embedded', 'hear', 'player',
-           'players', 'plain_json', 'write_report', 'read_predictions']
+           'players', 'plot_spectrograms', 'plain_json', 'write_report', 'read_predictions']
 
-# %% ../../nbs/lib/pages.ipynb #4e95f5cd
+# %% ../../nbs/lib/pages.ipynb #eeb7df4b
 import base64
 import html
 import io
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lazy_loader as lazy
+import numpy as np
 
 from .audio import load_audio
 from .files import (AudioError, EvaluateError, clear_unfinished, json_bytes, locked, parsing,
@@ -108,6 +109,38 @@ def players(table: pd.DataFrame, sounds: dict) -> str:  # rows of `predictions`,
         rows.append(f"<li>{html.escape(r.clip)}: {html.escape(r.emotion)}, said {html.escape(r.predicted)} "
                     f"({r.confidence:.0%})<br>{sound}</li>")
     return f"<ul>{''.join(rows)}</ul>"
+
+# %% ../../nbs/lib/pages.ipynb #6ac525d5
+def _draw_clip(ax, row, sound):
+    "A spectrogram of at least one window, with what it is and what was said."
+    if isinstance(sound, str):
+        ax.text(0.5, 0.5, "no recording", ha="center", transform=ax.transAxes)
+    else:
+        y, sr = sound
+        with np.errstate(divide="ignore"):
+            ax.specgram(np.pad(y, (0, max(512 - len(y), 0))) + 1e-6, NFFT=512, noverlap=384, Fs=sr, vmin=-140, vmax=-30,
+                        cmap="magma")
+    ax.set_title(f"{row.emotion}\nsaid: {row.predicted} {row.confidence:.0%}", fontsize=8,
+                 color="black" if row.emotion == row.predicted else "firebrick")
+    ax.set(xlabel="time (s)", ylim=(0, 5000))
+
+# %% ../../nbs/lib/pages.ipynb #23bbdd57
+@plain_text()
+def plot_spectrograms(
+    table: pd.DataFrame,         # rows of `most_confident`
+    sounds: dict | None = None,  # of `hear`; None: they are read
+):  # the figure
+    "Spectrograms of some clips, with what they are and what was said."
+    import matplotlib.pyplot as plt
+
+    n = max(len(table), 1)
+    fig, axes = plt.subplots(1, n, figsize=(2.2 * n, 2.5), dpi=80, squeeze=False, sharey=True)
+    sounds = hear(table) if sounds is None else sounds
+    for ax, row in zip(axes[0], table.itertuples()):
+        _draw_clip(ax, row, sounds[row.clip])
+    axes[0, 0].set_ylabel("frequency (Hz)")
+    fig.tight_layout()
+    return fig
 
 # %% ../../nbs/lib/pages.ipynb #4be250ef
 def plain_json(value) -> bytes:  # numbers, text, lists and dicts
