@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 import math
 import warnings
@@ -14,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import lazy_loader as lazy
 import numpy as np
@@ -24,6 +23,8 @@ from .lib.command import main_command, one_line, plural, progress
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
+from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do, gain, make_babble, mix, mp3,
+                              reverberate, room_response, shift_pitch, speed, stretch, telephone)
 from .lib.runs import Report, Run, read_run, run_folder
 from .data import say
 from .dataset import clip_table, draw_clips, label_ids, part_rows
@@ -36,15 +37,18 @@ from .train import (TrainSettings, calibrated, fit_calibration, load_run, predic
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MP3_RATES', 'DEGRADATIONS', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'reliability', 'ece',
-           'classwise_ece', 'plot_reliability', 'aurc', 'plot_risk_coverage', 'calibrate', 'read_calibration', 'mix',
-           'add_noise', 'make_babble', 'gain', 'telephone', 'mp3', 'room_response', 'reverberate', 'speed', 'stretch',
-           'shift_pitch', 'Degradation', 'Clips', 'in_memory', 'listener', 'draw_rows', 'uar', 'robustness',
-           'plot_robustness', 'level_free', 'wilson', 'with_sex', 'group_recall', 'group_uar', 'gap_test',
-           'gap_sentence', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude', 'plot_occlusion',
-           'licence_of', 'unseen_beside', 'protocol_note', 'calibration_facts', 'headline', 'can_do', 'gather',
+__all__ = ['pd', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'reliability', 'ece', 'classwise_ece', 'plot_reliability',
+           'aurc', 'plot_risk_coverage', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows',
+           'uar', 'robustness', 'plot_robustness', 'level_free', 'wilson', 'with_sex', 'group_recall', 'group_uar',
+           'gap_test', 'gap_sentence', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude',
+           'plot_occlusion', 'licence_of', 'unseen_beside', 'protocol_note', 'calibration_facts', 'headline', 'gather',
            'to_markdown', 'to_html', 'limits', 'card_sections', 'card_pictures', 'model_card', 'n_steps', 'moved_to',
-           'ser_card']
+           'ser_card', 'MP3_RATES', 'DEGRADATIONS', 'Degradation', 'add_noise', 'can_do', 'gain', 'make_babble', 'mix',
+           'mp3', 'reverberate', 'room_response', 'shift_pitch', 'speed', 'stretch', 'telephone']
+
+# %% ../nbs/08_trust.ipynb #c0ffee61
+_all_ = ["MP3_RATES", "DEGRADATIONS", "Degradation", "add_noise", "can_do", "gain", "make_babble", "mix", "mp3",
+         "reverberate", "room_response", "shift_pitch", "speed", "stretch", "telephone"]
 
 # %% ../nbs/08_trust.ipynb #4b3df487
 def answers(
@@ -190,144 +194,6 @@ def read_calibration(
     if files.hashes and found.get("weights") != files.hashes["best.weights.h5"]:
         raise TrustError(f"{path}: made for other weights than those of the run: {todo}")
     return found
-
-# %% ../nbs/08_trust.ipynb #d8497e21
-def mix(
-    y: np.ndarray,      # samples [n]
-    noise: np.ndarray,  # samples [n], of any level
-    snr: float,         # dB
-) -> np.ndarray:  # samples [n] float32
-    "Add noise at a signal-to-noise ratio."
-    power = np.mean(np.square(y, dtype=float)) / max(np.mean(np.square(noise, dtype=float)), 1e-30)
-    return (y + noise * math.sqrt(power) * 10 ** (-snr / 20)).astype(np.float32)
-
-def add_noise(y, snr: float, rng: np.random.Generator) -> np.ndarray:  # samples [n] float32
-    "Add white noise at a signal-to-noise ratio in dB."
-    return mix(y, rng.standard_normal(len(y)), snr)
-
-# %% ../nbs/08_trust.ipynb #f21bfdca
-def make_babble(
-    voices: list,               # of samples [n]
-    size: int,                  # samples
-    rng: np.random.Generator,
-    n_voices: int = 8,          # that speak at once; from about six on no single one is understood
-) -> np.ndarray:  # samples [size]
-    "Many voices at once."
-    total = np.zeros(size)
-    for i in rng.choice(len(voices), n_voices, replace=len(voices) < n_voices):
-        v = voices[i] / max(math.sqrt(np.mean(np.square(voices[i], dtype=float))), 1e-9)
-        total += np.resize(np.roll(v, rng.integers(len(v))), size)
-    return total / math.sqrt(n_voices)
-
-# %% ../nbs/08_trust.ipynb #a80a9664
-def gain(y: np.ndarray, db: float) -> np.ndarray:  # samples [n] float32
-    "Make a clip louder or quieter by some dB, without clipping."
-    return (y * 10 ** (db / 20)).astype(np.float32)
-
-def telephone(
-    y: np.ndarray,        # samples [n]
-    sr: int,              # Hz
-    low: float = 300.0,   # Hz
-    high: float = 3400.0, # Hz
-) -> np.ndarray:  # samples [n] float32
-    "Keep the band of a telephone."
-    from scipy.signal import butter, sosfiltfilt
-    band = (low, high) if high < 0.49 * sr else low
-    sos = butter(6, band, "bandpass" if high < 0.49 * sr else "highpass", fs=sr, output="sos")
-    return sosfiltfilt(sos, y, padlen=min(len(y) - 1, 600)).astype(np.float32)
-
-# %% ../nbs/08_trust.ipynb #af79d3e8
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
-
-def mp3(
-    y: np.ndarray,  # samples [n]
-    sr: int,        # Hz
-    kbps: float,    # thousand bits a second; 8 to 160 at 16 kHz, the nearest that MP3 has is taken
-) -> tuple:  # samples [n] float32, bytes of the file
-    "Encode as MP3 and decode again."
-    import soundfile as sf
-    import soxr
-    from scipy.signal import correlate
-    if sr not in MP3_RATES:
-        rate = min(MP3_RATES, key=lambda r: abs(r - sr))
-        z, size = mp3(soxr.resample(np.asarray(y, np.float32), sr, rate), rate, kbps)
-        return np.resize(np.pad(soxr.resample(z, rate, sr), (0, 8)), len(y)), size
-    low, high = (32, 320) if sr >= 32000 else (8, 160) if sr >= 16000 else (8, 64)
-    file = io.BytesIO()
-    try: sf.write(file, np.clip(y, -1, 1), sr, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="CONSTANT",
-                  compression_level=min(max((high - kbps) / (high - low), 0), 0.999))
-    except (sf.SoundFileError, ValueError) as e:
-        raise TrustError(f"MP3 can't be written here ({e}): leave mp3 out of the degradations") from e
-    size = file.tell()
-    file.seek(0)
-    z = sf.read(file, dtype="float32")[0]
-    delay = int(correlate(np.pad(z, (0, len(y))), y, mode="valid").argmax())
-    return np.pad(z, (0, len(y)))[delay : delay + len(y)], size
-
-# %% ../nbs/08_trust.ipynb #a2e5efbf
-def room_response(
-    sr: int,      # Hz
-    rt60: float,  # s in which the echoes fall by 60 dB
-    rng: np.random.Generator,
-    drr: float = 0.0,  # dB, direct sound over all echoes; 0 is a few steps away from the speaker
-) -> np.ndarray:  # samples [rt60 * sr], the direct sound first
-    "The answer of an invented room to a click."
-    h = rng.standard_normal(max(int(rt60 * sr), 2)) * 10 ** (-3 * np.arange(max(int(rt60 * sr), 2)) / (rt60 * sr))
-    h[0] = 0
-    return np.append(1, h[1:] * 10 ** (-drr / 20) / np.sqrt((h**2).sum()))
-
-def reverberate(y, sr: int, rt60: float, rng: np.random.Generator) -> np.ndarray:  # samples [n + rt60 * sr], as loud
-    "Say it in a room."
-    from scipy.signal import fftconvolve
-    z = fftconvolve(y, room_response(sr, rt60, rng))
-    return (z * math.sqrt(np.square(y, dtype=float).sum() / np.square(z).sum())).astype(np.float32)
-
-# %% ../nbs/08_trust.ipynb #beb9f4e6
-def speed(y: np.ndarray, sr: int, factor: float) -> np.ndarray:  # samples [n / factor] float32
-    "Play faster: above 1, shorter and higher."
-    import soxr
-    return soxr.resample(np.asarray(y, np.float32), sr * factor, sr)
-
-def stretch(
-    y: np.ndarray,      # samples [n]
-    factor: float,      # above 1: longer
-    n_fft: int = 1024,  # samples in a frame; 64 ms at 16 kHz
-) -> np.ndarray:  # samples, about factor * n
-    "Say it slower at the same pitch (phase vocoder)."
-    from scipy.signal import istft, stft
-    hop = n_fft // 4
-    X = stft(y, nperseg=n_fft, noverlap=n_fft - hop)[2]
-    at = np.arange(0, X.shape[1] - 1, 1 / factor)
-    i = at.astype(int)
-    size = np.abs(X[:, i]) * (1 - at % 1) + np.abs(X[:, i + 1]) * (at % 1)
-    turn = 2 * np.pi * hop * np.arange(len(X))[:, None] / n_fft
-    off = np.angle(X[:, i + 1]) - np.angle(X[:, i]) - turn
-    step = turn + off - 2 * np.pi * np.round(off / (2 * np.pi))
-    phase = np.angle(X[:, :1]) + np.cumsum(np.hstack([np.zeros_like(turn), step[:, :-1]]), axis=1)
-    return istft(size * np.exp(1j * phase), nperseg=n_fft, noverlap=n_fft - hop)[1].astype(np.float32)
-
-def shift_pitch(y: np.ndarray, sr: int, semitones: float) -> np.ndarray:  # samples, about n
-    "Say it higher or lower at the same tempo."
-    factor = 2 ** (semitones / 12)
-    return speed(stretch(y, factor), sr, factor)
-
-# %% ../nbs/08_trust.ipynb #25e40894
-class Degradation(NamedTuple):
-    "A way in which recordings are spoilt."
-    unit: str        # of the levels
-    levels: tuple    # from mild to strong, or from one side to the other
-    apply: Callable  # (samples, sr in Hz, level, rng, voices for babble) -> samples
-
-DEGRADATIONS = {
-    "white noise": Degradation("SNR (dB)", (30, 20, 10, 5, 0), lambda y, sr, v, rng, voices: add_noise(y, v, rng)),
-    "babble": Degradation("SNR (dB)", (30, 20, 10, 5, 0), lambda y, sr, v, rng, voices:
-                          mix(y, make_babble(voices, len(y), rng), v)),
-    "gain": Degradation("dB", (-20, -10, 10, 20), lambda y, sr, v, rng, voices: gain(y, v)),
-    "telephone": Degradation("band up to (Hz)", (3400,), lambda y, sr, v, rng, voices: telephone(y, sr, high=v)),
-    "mp3": Degradation("kbit/s", (64, 32, 16), lambda y, sr, v, rng, voices: mp3(y, sr, v)[0]),
-    "reverberation": Degradation("RT60 (s)", (0.3, 0.6, 1.2), lambda y, sr, v, rng, voices: reverberate(y, sr, v, rng)),
-    "speed": Degradation("factor", (0.8, 0.9, 1.1, 1.25), lambda y, sr, v, rng, voices: speed(y, sr, v)),
-    "pitch": Degradation("semitones", (-4, -2, 2, 4), lambda y, sr, v, rng, voices: shift_pitch(y, sr, v))}
 
 # %% ../nbs/08_trust.ipynb #58b27865
 @dataclass(frozen=True)
@@ -763,11 +629,6 @@ def headline(pred: pd.DataFrame) -> dict:  # UAR and accuracy as `interval` give
             "clips": len(pred), "speakers": int(pred.loc[pred["speaker"] != "", "speaker"].nunique())}
 
 # %% ../nbs/08_trust.ipynb #47a618dc
-def can_do() -> dict:  # name -> `Degradation`
-    "The degradations that can be made here: a libsndfile of the system may know no MP3."
-    import soundfile as sf
-    return {name: d for name, d in DEGRADATIONS.items() if name != "mp3" or "MP3" in sf.available_formats()}
-
 def gather(
     run_dir: str | Path,     # a run folder, or the model file beside it
     features,                # `Features`
