@@ -11,7 +11,6 @@ import math
 import warnings
 import zlib
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Callable
 
@@ -19,10 +18,12 @@ import lazy_loader as lazy
 import numpy as np
 
 from .lib.audio import load_audio
+from .lib.calibration import aurc, calibration_errors, classwise_ece, ece, plot_reliability, reliability
 from .lib.command import main_command, one_line, plural, progress
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
 from .lib.finding import load_corpus
+from .lib.gaps import gap_sentence, gap_test, uar, wilson
 from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do, gain, make_babble, mix, mp3,
                               reverberate, room_response, shift_pitch, speed, stretch, telephone)
 from .lib.runs import Report, Run, read_run, run_folder
@@ -37,18 +38,19 @@ from .train import (TrainSettings, calibrated, fit_calibration, load_run, predic
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'reliability', 'ece', 'classwise_ece', 'plot_reliability',
-           'aurc', 'plot_risk_coverage', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows',
-           'uar', 'robustness', 'plot_robustness', 'level_free', 'wilson', 'with_sex', 'group_recall', 'group_uar',
-           'gap_test', 'gap_sentence', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude',
+__all__ = ['pd', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'plot_risk_coverage', 'calibrate', 'read_calibration',
+           'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness', 'plot_robustness', 'level_free', 'with_sex',
+           'group_recall', 'group_uar', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude',
            'plot_occlusion', 'licence_of', 'unseen_beside', 'protocol_note', 'calibration_facts', 'headline', 'gather',
            'to_markdown', 'to_html', 'limits', 'card_sections', 'card_pictures', 'model_card', 'n_steps', 'moved_to',
-           'ser_card', 'MP3_RATES', 'DEGRADATIONS', 'Degradation', 'add_noise', 'can_do', 'gain', 'make_babble', 'mix',
-           'mp3', 'reverberate', 'room_response', 'shift_pitch', 'speed', 'stretch', 'telephone']
+           'ser_card', 'MP3_RATES', 'DEGRADATIONS', 'Degradation', 'add_noise', 'aurc', 'can_do', 'classwise_ece',
+           'ece', 'gain', 'gap_sentence', 'gap_test', 'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability',
+           'reverberate', 'room_response', 'shift_pitch', 'speed', 'stretch', 'telephone', 'uar', 'wilson']
 
 # %% ../nbs/08_trust.ipynb #c0ffee61
-_all_ = ["MP3_RATES", "DEGRADATIONS", "Degradation", "add_noise", "can_do", "gain", "make_babble", "mix", "mp3",
-         "reverberate", "room_response", "shift_pitch", "speed", "stretch", "telephone"]
+_all_ = ["MP3_RATES", "DEGRADATIONS", "Degradation", "add_noise", "aurc", "can_do", "classwise_ece", "ece", "gain",
+         "gap_sentence", "gap_test", "make_babble", "mix", "mp3", "plot_reliability", "reliability", "reverberate",
+         "room_response", "shift_pitch", "speed", "stretch", "telephone", "uar", "wilson"]
 
 # %% ../nbs/08_trust.ipynb #4b3df487
 def answers(
@@ -58,73 +60,6 @@ def answers(
     labels = [c[2:] for c in pred if c.startswith("p_")]
     p = pred[[f"p_{name}" for name in labels]].to_numpy(float)
     return labels, p / p.sum(1, keepdims=True), label_ids(pred["emotion"], labels)
-
-# %% ../nbs/08_trust.ipynb #61b64114
-def reliability(
-    confidence: np.ndarray,  # float [n], 0 to 1
-    right: np.ndarray,       # bool [n]
-    n_bins: int = 10,        # of equal width; netcal's default
-) -> pd.DataFrame:  # a row a bin: low, high, confidence, accuracy (NaN where empty), clips
-    "How often clips are right, by how sure the network was."
-    which = np.clip((np.asarray(confidence) * n_bins).astype(int), 0, n_bins - 1)
-    clips = np.bincount(which, minlength=n_bins)
-    with np.errstate(invalid="ignore"):
-        mean = [np.bincount(which, values, n_bins) / clips for values in (confidence, right)]
-    edges = np.arange(n_bins + 1) / n_bins
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "confidence": mean[0], "accuracy": mean[1],
-                         "clips": clips})
-
-def _gap(confidence, right, n_bins) -> float:
-    "Mean distance of confidence and accuracy over the bins, weighed by clips."
-    t = reliability(confidence, right, n_bins)
-    return float(((t["accuracy"] - t["confidence"]).abs() * t["clips"]).sum() / t["clips"].sum())
-
-def ece(
-    p: np.ndarray,     # float [n, K], rows sum to 1
-    y: np.ndarray,     # int [n], the true class
-    n_bins: int = 10,  # of equal width
-) -> float:  # 0 (calibrated) to 1
-    "Expected calibration error of the confidence."
-    return _gap(p.max(1), p.argmax(1) == y, n_bins)
-
-# %% ../nbs/08_trust.ipynb #44a194e7
-def classwise_ece(
-    p: np.ndarray,     # float [n, K], rows sum to 1
-    y: np.ndarray,     # int [n], the true class
-    n_bins: int = 10,  # of equal width
-) -> float:  # 0 (calibrated) to 1
-    "Calibration error of every class's probability, averaged over the classes."
-    return float(np.mean([_gap(p[:, k], y == k, n_bins) for k in range(p.shape[1])]))
-
-# %% ../nbs/08_trust.ipynb #0964b1e9
-def plot_reliability(
-    shown: dict,       # title -> (p, y)
-    n_bins: int = 10,  # of equal width
-):  # the figure
-    "Accuracy against confidence, and how many clips there are of each."
-    import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.6), dpi=80, squeeze=False, sharey=True)
-    for ax, (title, (p, y)) in zip(axes[0], shown.items()):
-        t = reliability(p.max(1), p.argmax(1) == y, n_bins)
-        ax.bar(t["low"], t["clips"] / t["clips"].sum(), 1 / n_bins, align="edge", color="#cfd8e3",
-               label="share of clips")
-        ax.plot([0, 1], [0, 1], color="k", lw=0.8, ls="--", label="calibrated")
-        some = t[t["clips"] > 0]
-        ax.plot(some["confidence"], some["accuracy"], marker="o", color="#c4622d", label="share right")
-        ax.set(title=f"{title}\nECE {ece(p, y, n_bins):.3f}, class-wise {classwise_ece(p, y, n_bins):.3f}",
-               xlabel="confidence", xlim=(0, 1), ylim=(0, 1.02))
-    axes[0, 0].set_ylabel("share right")
-    axes[0, 0].legend(fontsize=8, loc="upper left")
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
-
-# %% ../nbs/08_trust.ipynb #55c7f321
-def aurc(
-    table: pd.DataFrame,  # of `risk_coverage`
-) -> float:  # 0 to 1
-    "Area under risk against coverage."
-    return float((np.diff(table["coverage"], prepend=0) * table["risk"]).sum())
 
 # %% ../nbs/08_trust.ipynb #a84e75a7
 def plot_risk_coverage(
@@ -161,8 +96,8 @@ def calibrate(
     _, p, y = answers(predictions(folder, features, "val"))
     found = fit_calibration(p, y, coverage, risk)
     q = calibrated(p, found["temperature"])
-    found |= {**_errors(p, y, n_bins, "before"), **_errors(q, y, n_bins, "after"), "n_bins": n_bins,
-              "split_hash": read_run(folder)["split_hash"], "weights": weights}
+    found |= {**calibration_errors(p, y, n_bins, "before"), **calibration_errors(q, y, n_bins, "after"),
+              "n_bins": n_bins, "split_hash": read_run(folder)["split_hash"], "weights": weights}
     _replace_calibration(folder, found)
     return found
 
@@ -174,9 +109,6 @@ def _replace_calibration(folder, found):
             raise TrustError(f"{folder}: it was trained again meanwhile: run ser_card again")
         files.write("calibration.json", json_bytes(found))
         files.store()
-
-def _errors(p, y, n_bins, when) -> dict:
-    return {f"ece_{when}": ece(p, y, n_bins), f"classwise_ece_{when}": classwise_ece(p, y, n_bins)}
 
 # %% ../nbs/08_trust.ipynb #ad09d929
 def read_calibration(
@@ -236,11 +168,6 @@ def draw_rows(
     table = clip_table(features.index.iloc[rows])
     chosen = draw_clips(table, max_clips / len(rows), np.random.default_rng(seed))
     return rows[features.index["clip"].iloc[rows].isin(chosen).to_numpy()]
-
-def uar(right: np.ndarray, y: np.ndarray) -> float:  # right bool [n]; y int [n], the true class
-    "Mean recall of the classes that occur."
-    n = np.bincount(y)
-    return float((np.bincount(y, right) / np.maximum(n, 1))[n > 0].mean())
 
 # %% ../nbs/08_trust.ipynb #651e2ce9
 def robustness(
@@ -323,19 +250,6 @@ def level_free(
     plain, *moved = (normaliser.apply(clip_features(gain(y, g), settings), speaker) for g in (0, -20, 20))
     return all(m.shape == plain.shape and np.abs(m - plain).max() <= tolerance for m in moved)
 
-# %% ../nbs/08_trust.ipynb #c5eba567
-def wilson(
-    k: np.ndarray,        # number right
-    n: np.ndarray,        # of so many; NaN where 0
-    level: float = 0.95,  # of the interval
-) -> tuple:  # low, high
-    "Wilson's interval of a share."
-    from scipy.stats import norm
-    z, n = norm.ppf((1 + level) / 2), np.where(np.asarray(n) > 0, n, np.nan)
-    middle, half = k / n + z**2 / (2 * n), z * np.sqrt(k / n * (1 - k / n) / n + z**2 / (4 * n**2))
-    low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-    return np.where(np.equal(k, 0), 0 * low, low), np.where(np.equal(k, n), 1 + 0 * high, high)
-
 # %% ../nbs/08_trust.ipynb #d9ead1f7
 def with_sex(
     pred: pd.DataFrame,  # of `predictions`
@@ -370,70 +284,6 @@ def group_uar(
         rows.append({"group": group, "UAR": found["value"], "low": found["low"], "high": found["high"],
                      "over": found["by"], "speakers": part["speaker"].nunique(), "clips": len(part)})
     return pd.DataFrame(rows, columns=["group", "UAR", "low", "high", "over", "speakers", "clips"])
-
-# %% ../nbs/08_trust.ipynb #4acffb13
-def _gap_of(right, y, group) -> float:
-    "Largest less smallest UAR of the groups; group and y are ids."
-    shape = group.max() + 1, y.max() + 1
-    place = group * shape[1] + y
-    n = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
-    hit = np.bincount(place, right, shape[0] * shape[1]).reshape(shape)
-    of_group = (hit / np.maximum(n, 1)).sum(1) / np.maximum((n > 0).sum(1), 1)
-    return float(np.ptp(of_group[n.any(1)]))
-
-def _dealings(pred, by, group, y, n, rng):
-    "Group ids of every clip, dealt out anew; for sexes all ways, where there are at most n."
-    if by == "speaker":
-        for _ in range(n):
-            key = np.lexsort((rng.random(len(y)), y))
-            dealt = np.empty_like(group)
-            dealt[np.argsort(y, kind="stable")] = group[key]
-            yield dealt
-        return
-    names, who = np.unique(pred["speaker"], return_inverse=True)
-    own = np.array([group[who == i][0] for i in range(len(names))])
-    ones = int(own.sum())
-    if own.max() == 1 and math.comb(len(own), ones) <= n:
-        for chosen in combinations(range(len(own)), ones): yield np.isin(np.arange(len(own)), chosen).astype(int)[who]
-    else:
-        for _ in range(n): yield rng.permutation(own)[who]
-
-# %% ../nbs/08_trust.ipynb #7fe4019a
-def gap_test(
-    pred: pd.DataFrame,   # of `with_sex`
-    by: str = "speaker",  # or sex
-    n: int = 2000,        # dealings
-    seed: int = 0,
-) -> dict:  # by, gap, best, worst, p, least (the smallest p there can be), groups
-    "The gap between groups, and how often chance makes one as large."
-    pred = pred[pred[by] != ""]
-    names = sorted(set(pred[by]))
-    if len(names) < 2: return {"by": by, "gap": None, "groups": len(names)}
-    y, group = label_ids(pred["emotion"], sorted(set(pred["emotion"]))), label_ids(pred[by], names)
-    right = (pred["emotion"] == pred["predicted"]).to_numpy()
-    gap = _gap_of(right, y, group)
-    made = np.array([_gap_of(right, y, g) for g in _dealings(pred, by, group, y, n, np.random.default_rng(seed))])
-    exact = by != "speaker" and len(made) < n
-    hits = int((made >= gap - 1e-12).sum())
-    named = pd.Series({name: uar(right[group == i], y[group == i]) for i, name in enumerate(names)})
-    least = (made >= made.max() - 1e-12).mean() if exact else 1 / (n + 1)
-    return {"by": by, "gap": gap, "best": named.idxmax(), "worst": named.idxmin(), "groups": len(names),
-            "p": hits / len(made) if exact else (hits + 1) / (n + 1), "least": float(least)}
-
-def gap_sentence(
-    found: dict,         # of `gap_test`
-    level: float = 0.05, # p below which a gap is believed
-) -> str:
-    "Whether a gap means anything."
-    if found["gap"] is None:
-        return f"{'Only one' if found['groups'] else 'No'} {found['by']} is known: no gap can be judged."
-    if found["gap"] == 0: return f"No gap: the UAR of every {found['by']} is the same."
-    say = f"UAR is {found['gap']:.3f} higher for {found['best']} than for {found['worst']}"
-    if found["least"] > level:
-        return f"{say}, but with so few speakers chance can't be told from a real gap (p = {found['p']:.2f})."
-    p = "p < 0.001" if found["p"] < 0.001 else f"p = {found['p']:.3f}"
-    if found["p"] <= level: return f"{say}: more than chance makes ({p}), so the two do differ."
-    return f"{say}; chance alone makes as much ({p})."
 
 # %% ../nbs/08_trust.ipynb #8d4ed892
 def plot_fairness(
@@ -619,7 +469,8 @@ def calibration_facts(
     said, (_, p, y) = read_calibration(run_dir), answers(pred)
     q = calibrated(p, said["temperature"])
     answered, wrong = q.max(1) >= said["threshold"], q.argmax(1) != y
-    return {**_errors(p, y, said.get("n_bins", 10), "before"), **_errors(q, y, said.get("n_bins", 10), "after"),
+    n_bins = said.get("n_bins", 10)
+    return {**calibration_errors(p, y, n_bins, "before"), **calibration_errors(q, y, n_bins, "after"),
             "aurc": aurc(risk_coverage(q.max(1), ~wrong)), "coverage": float(answered.mean()),
             "risk": float(wrong[answered].mean()) if answered.any() else None, "risk_if_all": float(wrong.mean())}
 
