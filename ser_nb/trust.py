@@ -5,10 +5,8 @@
 # %% ../nbs/08_trust.ipynb #e1fdc2bb
 from __future__ import annotations
 
-import html
+import importlib
 import json
-import math
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +17,26 @@ import numpy as np
 
 from .lib.audio import load_audio
 from .lib.calibration import aurc, calibration_errors, classwise_ece, ece, plot_reliability, reliability
-from .lib.command import main_command, one_line, plural, progress
-from .lib.corpora import is_synthetic, one_spelling
-from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
-from .lib.finding import load_corpus
+from .lib.corpora import one_spelling
+from .lib.files import TrustError, json_bytes, json_object, locked, parsing
 from .lib.gaps import gap_sentence, gap_test, uar, wilson
 from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do, gain, make_babble, mix, mp3,
                               reverberate, room_response, shift_pitch, speed, stretch, telephone)
-from .lib.runs import Report, Run, read_run, run_folder
-from .data import say
+from .lib.runs import Run, read_run, run_folder
 from .dataset import clip_table, draw_clips, label_ids, part_rows
-from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
-                             predictions, say_interval, scores)
-from .features import FeatureSettings, clip_features, trim
-from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, risk_coverage,
-                          run_features, run_split, train_buckets)
+from .evaluate import interval, predictions
+from .features import FeatureSettings, clip_features
+from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, run_split,
+                          train_buckets)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'plot_risk_coverage', 'calibrate', 'read_calibration',
-           'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness', 'plot_robustness', 'level_free', 'with_sex',
-           'group_recall', 'group_uar', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude',
-           'plot_occlusion', 'licence_of', 'unseen_beside', 'protocol_note', 'calibration_facts', 'headline', 'gather',
-           'to_markdown', 'to_html', 'limits', 'card_sections', 'card_pictures', 'model_card', 'n_steps', 'moved_to',
-           'ser_card', 'MP3_RATES', 'DEGRADATIONS', 'Degradation', 'add_noise', 'aurc', 'can_do', 'classwise_ece',
-           'ece', 'gain', 'gap_sentence', 'gap_test', 'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability',
-           'reverberate', 'room_response', 'shift_pitch', 'speed', 'stretch', 'telephone', 'uar', 'wilson']
+__all__ = ['pd', 'answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness',
+           'with_sex', 'group_recall', 'group_uar', 'exchange', 'importance', 'occlude', 'MP3_RATES', 'DEGRADATIONS',
+           'Degradation', 'add_noise', 'aurc', 'can_do', 'classwise_ece', 'ece', 'gain', 'gap_sentence', 'gap_test',
+           'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability', 'reverberate', 'room_response',
+           'shift_pitch', 'speed', 'stretch', 'telephone', 'uar', 'wilson']
 
 # %% ../nbs/08_trust.ipynb #c0ffee61
 _all_ = ["MP3_RATES", "DEGRADATIONS", "Degradation", "add_noise", "aurc", "can_do", "classwise_ece", "ece", "gain",
@@ -60,27 +51,6 @@ def answers(
     labels = [c[2:] for c in pred if c.startswith("p_")]
     p = pred[[f"p_{name}" for name in labels]].to_numpy(float)
     return labels, p / p.sum(1, keepdims=True), label_ids(pred["emotion"], labels)
-
-# %% ../nbs/08_trust.ipynb #a84e75a7
-def plot_risk_coverage(
-    shown: dict,                      # label -> (p, y)
-    threshold: float | None = None,   # marked on each curve
-):  # the figure
-    "Risk against coverage, with the area under it."
-    import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(5.5, 3.4), dpi=80)
-    for (label, (p, y)), color in zip(shown.items(), ("#3b6ea5", "#c4622d", "#5b8c5a", "#777777")):
-        t = risk_coverage(p.max(1), p.argmax(1) == y)
-        ax.step(t["coverage"], t["risk"], where="post", color=color, label=f"{label}, AURC {aurc(t):.3f}")
-        if threshold is None or not (t["threshold"] >= threshold).any(): continue
-        at = t[t["threshold"] >= threshold].iloc[-1]
-        ax.plot(at["coverage"], at["risk"], "o", color=color, ms=8, mfc="white")
-    ax.set(xlabel="coverage (share of clips answered)", ylabel="risk (share of answers wrong)", xlim=(0, 1.01))
-    ax.set_ylim(bottom=0)
-    ax.legend(fontsize=8)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
 
 # %% ../nbs/08_trust.ipynb #e324040f
 def calibrate(
@@ -204,52 +174,6 @@ def _spoil(y, sr, name, level, d, seed, voices) -> np.ndarray:
     "A clip, spoilt; the same noise at every level."
     return y if d is None else d.apply(y, sr, level, np.random.default_rng([*seed, zlib.crc32(name.encode())]), voices)
 
-# %% ../nbs/08_trust.ipynb #dbdcecad
-def plot_robustness(
-    table: pd.DataFrame,  # of `robustness`; a column `run` draws several runs
-    n_classes: int,       # for the line of chance
-    title: str = "",
-):  # the figure
-    "UAR against every degradation, with the clean figure and chance."
-    import matplotlib.pyplot as plt
-    names = [n for n in dict.fromkeys(table["degradation"]) if n != "clean"]
-    fig, axes = plt.subplots(math.ceil(len(names) / 4), min(4, len(names)), dpi=80, sharey=True, squeeze=False,
-                             figsize=(2.6 * min(4, len(names)), 2.5 * math.ceil(len(names) / 4) + 0.3))
-    runs = [*table.groupby("run", sort=False)] if "run" in table else [("", table)]
-    for ax, name in zip(axes.flat, names):
-        for (run, t), color in zip(runs, ("#3b6ea5", "#c4622d", "#5b8c5a", "#777777")):
-            _robust_panel(ax, t[t["degradation"] == name], t[t["degradation"] == "clean"].iloc[0], color, run)
-        ax.axhline(1 / n_classes, color="k", lw=0.7, ls=":")
-        ax.set(title=name, xlabel=table["unit"][table["degradation"] == name].iloc[0], ylim=(0, 1.02))
-    for ax in axes.flat[len(names):]: ax.axis("off")
-    for row in axes: row[0].set_ylabel("UAR")
-    if len(runs) > 1: axes[0, 0].legend(fontsize=7)
-    fig.suptitle(f"{title}\ndashed: the clean clips; dotted: chance".strip(), fontsize=9)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
-
-def _robust_panel(ax, part, clean, color, label):
-    x = range(len(part))
-    ax.fill_between(x, part["low"], part["high"], color=color, alpha=0.2, lw=0)
-    error = np.maximum([part["UAR"] - part["low"], part["high"] - part["UAR"]], 0) if len(part) == 1 else None
-    ax.errorbar(x, part["UAR"], error, marker="o", ms=4, color=color, label=label)
-    ax.axhline(clean["UAR"], color=color, lw=0.9, ls="--")
-    ax.set_xticks(x, [f"{v:g}" for v in part["level"]])
-
-# %% ../nbs/08_trust.ipynb #5c1df3fd
-def level_free(
-    settings: FeatureSettings,  # of the run
-    normaliser,                 # of the run
-    speaker: str = "",          # only looked at where each speaker has a scale
-    tolerance: float = 0.01,    # of a scaled value
-) -> bool:
-    "Whether gain changes no frame, by settings and scale."
-    import soxr
-    y = soxr.resample(say("mess") / np.float32(32768), 16000, settings.sr).astype(np.float32)
-    plain, *moved = (normaliser.apply(clip_features(gain(y, g), settings), speaker) for g in (0, -20, 20))
-    return all(m.shape == plain.shape and np.abs(m - plain).max() <= tolerance for m in moved)
-
 # %% ../nbs/08_trust.ipynb #d9ead1f7
 def with_sex(
     pred: pd.DataFrame,  # of `predictions`
@@ -284,35 +208,6 @@ def group_uar(
         rows.append({"group": group, "UAR": found["value"], "low": found["low"], "high": found["high"],
                      "over": found["by"], "speakers": part["speaker"].nunique(), "clips": len(part)})
     return pd.DataFrame(rows, columns=["group", "UAR", "low", "high", "over", "speakers", "clips"])
-
-# %% ../nbs/08_trust.ipynb #8d4ed892
-def plot_fairness(
-    pred: pd.DataFrame,  # of `with_sex`
-    title: str = "",
-):  # the figure
-    "UAR of every speaker, and recall of every emotion by sex, with 95 % intervals."
-    import matplotlib.pyplot as plt
-    colors = {"female": "#c4622d", "male": "#3b6ea5", "": "#777777"}
-    t, sex_of = group_uar(pred), dict(zip(pred["speaker"], pred["sex"]))
-    fig, (a, b) = plt.subplots(1, 2, figsize=(9.5, max(3.6, 0.22 * len(t) + 1.4)), dpi=80)
-    for i, row in enumerate(t.itertuples()):
-        a.errorbar(row.UAR, i, xerr=[[max(row.UAR - row.low, 0)], [max(row.high - row.UAR, 0)]], fmt="o", ms=5,
-                   color=colors.get(sex_of[row.group], "#777777"))
-    a.set_yticks(range(len(t)), t["group"])
-    a.set(xlabel="UAR, with 95 % interval", ylabel="speaker", xlim=(0, 1.02), ylim=(len(t) - 0.5, -0.5))
-    a.axvline(t["UAR"].mean(), color="k", lw=0.7, ls=":")
-    named = group_recall(pred.assign(sex=pred["sex"].replace("", "unknown")), "sex")
-    for k, (sex, part) in enumerate(named.groupby("group")):
-        x = np.arange(len(part)) + 0.16 * k - 0.08
-        b.errorbar(x, part["recall"], [part["recall"] - part["low"], part["high"] - part["recall"]], fmt="o", ms=5,
-                   color=colors.get(sex, "#777777"), label=sex)
-        b.set_xticks(range(len(part)), part["emotion"], rotation=30)
-    b.set(ylabel="recall, with 95 % interval", ylim=(0, 1.02))
-    b.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
-    fig.suptitle(title, fontsize=10)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
 
 # %% ../nbs/08_trust.ipynb #ef628762
 def exchange(
@@ -352,28 +247,6 @@ def importance(
         if tick: tick()
     return pd.DataFrame(rows)
 
-# %% ../nbs/08_trust.ipynb #22beb384
-def plot_importance(
-    table: pd.DataFrame,  # of `importance`
-    title: str = "",
-):  # the figure
-    "UAR lost by exchanging each family, and by shuffling it in time."
-    import matplotlib.pyplot as plt
-    order = table[table["how"] == "clips"].sort_values("loss")["family"].tolist()
-    fig, ax = plt.subplots(figsize=(6, 0.4 * len(order) + 1.4), dpi=80)
-    for how, shift, color, label in (("clips", 0.2, "#3b6ea5", "taken from another clip"),
-                                     ("time", -0.2, "#c4622d", "frames in another order")):
-        t = table[table["how"] == how].set_index("family").loc[order]
-        ax.barh(np.arange(len(t)) + shift, t["loss"], 0.36, xerr=t["deviation"], color=color, label=label)
-    ax.set_yticks(range(len(order)), order)
-    ax.axvline(0, color="k", lw=0.7)
-    ax.set(xlabel="UAR lost (bar: deviation between shuffles)", ylabel="feature family")
-    ax.set_title(title, fontsize=10)
-    ax.legend(fontsize=8, loc="lower right")
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
-
 # %% ../nbs/08_trust.ipynb #e5d33957
 def occlude(
     listen: Callable,     # of `Clips` -> p [n, K]
@@ -391,324 +264,22 @@ def occlude(
     return pd.DataFrame({"start": starts, "stop": np.minimum(starts + width, len(frames)),
                          "loss": p[0, said] - p[1:, said]})
 
-# %% ../nbs/08_trust.ipynb #5c02316e
-def plot_occlusion(
-    y: np.ndarray,               # samples [n] of the clip
-    table: pd.DataFrame,         # of `occlude`
-    settings: FeatureSettings,
-    title: str = "",
-):  # the figure
-    "A clip's spectrogram, with what the answer loses where it is covered."
-    import matplotlib.pyplot as plt
-    y = trim(np.asarray(y, np.float32), settings)
-    step = settings.hop_length / settings.sr
-    fig, ax = plt.subplots(figsize=(8, 3.2), dpi=80)
-    ax.specgram(y + 1e-6, NFFT=512, noverlap=384, Fs=settings.sr, vmin=-140, vmax=-30, cmap="magma")
-    ax.set(xlabel="time (s), quiet ends cut off", ylabel="frequency (Hz)", ylim=(0, min(5000, settings.sr / 2)))
-    over = ax.twinx()
-    time = (table["start"] + table["stop"] - 1) / 2 * step
-    over.plot(time, table["loss"], color="cyan", lw=2)
-    over.fill_between(time, 0, table["loss"], color="cyan", alpha=0.25)
-    over.axhline(0, color="white", lw=0.6)
-    over.set(ylabel="probability lost if covered", xlim=(0, len(y) / settings.sr))
-    ax.set_title(title, fontsize=10)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
+# %% ../nbs/08_trust.ipynb #c0ffee62
+_MOVED = {
+    "ser_nb.more.trust_pictures": "plot_risk_coverage plot_robustness plot_fairness plot_importance plot_occlusion",
+    "ser_nb.more.model_card": "LICENCES INTENDED NOT_INTENDED licence_of unseen_beside protocol_note "
+                              "level_free calibration_facts headline gather to_markdown to_html limits card_sections "
+                              "card_pictures model_card n_steps moved_to ser_card",
+}
 
-# %% ../nbs/08_trust.ipynb #b03c8c2a
-LICENCES = {
-    "tess": "TESS: CC BY-NC-ND 4.0 (name the makers, no commercial use, pass on nothing changed)",
-    "ravdess": "RAVDESS: CC BY-NC-SA 4.0 (name the makers, no commercial use, share alike)",
-    "emodb": "EmoDB: free for research, as its publishers state; often given as CC BY 4.0",
-    "crema-d": "CREMA-D: Open Database License (ODbL) 1.0, contents under the Database Contents License",
-    "savee": "SAVEE: for research, on registration with the University of Surrey"}
 
-def licence_of(
-    corpus: str,  # its name in the corpus table
-) -> str:
-    "The licence of a corpus, as its publishers state it."
-    if is_synthetic(corpus): return f"{corpus}: made by ser_nb itself, Apache 2.0 like the program"
-    unknown = f"{corpus}: unknown; ask whoever recorded it before passing the model on"
-    return LICENCES.get(corpus.lower().strip(), unknown)
+def __getattr__(name: str):
+    "What stands in a room that is built upon this chapter, under its name here."
+    room = next((room for room, names in _MOVED.items() if name in names.split()), None)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(room), name)
 
-# %% ../nbs/08_trust.ipynb #9c816bf7
-def unseen_beside(
-    run_dir: str | Path,  # a run folder
-) -> list:  # of (name of the run, UAR), runs on unseen speakers of the same data in the same folder, judged on test
-    "Figures on unseen speakers that lie beside a run."
-    folder = run_folder(run_dir).resolve()
-    own, found = read_run(folder), []
-    for path in sorted(folder.parent.glob("*/report/report.json")):
-        files = Report.open(path.parent)
-        said = json_object(files.read("report.json"), path, files.todo("report.json"), TrustError)
-        with parsing(path, files.todo("report.json"), TrustError):
-            other, uar = said["run"], float(said["UAR"])
-            same = other.get("data_hash") == own["data_hash"] and other.get("protocol") == "unseen speakers"
-            if same and said["part"] == "test":
-                found.append((path.parent.parent.name, uar))
-    return found
 
-def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
-    "What the protocol of a run means for its figures."
-    apart = "No test clip shares its speaker with train."
-    if run["protocol"] == "unseen speakers" or apart in run["audit"]: return "No test voice was heard in training."
-    heard = ("Whether the test voices were heard in training is not known" if "Unknown speaker" in run["audit"]
-             else "The test voices were heard in training")
-    if not beside: return (f"{heard}, and no run on unseen speakers lies beside this one: what it does with a new "
-                           "voice is not known, and is usually far less.")
-    figures = ", ".join(f"{name}: {uar:.3f}" for name, uar in beside)
-    return f"{heard}. UAR on voices that were not, same data: {figures}."
-
-# %% ../nbs/08_trust.ipynb #8b5305dc
-def calibration_facts(
-    run_dir: str | Path,
-    pred: pd.DataFrame,  # of `predictions`, of the part that judges
-) -> dict:  # errors before and after, AURC, coverage and risk at the run's threshold
-    "How sure a run is on the clips that judge it."
-    said, (_, p, y) = read_calibration(run_dir), answers(pred)
-    q = calibrated(p, said["temperature"])
-    answered, wrong = q.max(1) >= said["threshold"], q.argmax(1) != y
-    n_bins = said.get("n_bins", 10)
-    return {**calibration_errors(p, y, n_bins, "before"), **calibration_errors(q, y, n_bins, "after"),
-            "aurc": aurc(risk_coverage(q.max(1), ~wrong)), "coverage": float(answered.mean()),
-            "risk": float(wrong[answered].mean()) if answered.any() else None, "risk_if_all": float(wrong.mean())}
-
-def headline(pred: pd.DataFrame) -> dict:  # UAR and accuracy as `interval` gives them, macro_f1, clips, speakers
-    "The figures of a run with their intervals."
-    return {"UAR": interval(pred), "accuracy": interval(pred, "accuracy"), "macro_f1": scores(pred)["macro_f1"],
-            "clips": len(pred), "speakers": int(pred.loc[pred["speaker"] != "", "speaker"].nunique())}
-
-# %% ../nbs/08_trust.ipynb #47a618dc
-def gather(
-    run_dir: str | Path,     # a run folder, or the model file beside it
-    features,                # `Features`
-    part: str = "test",      # that judges
-    max_clips: int = 200,    # for robustness and importance; 0: all
-    seed: int = 0,
-    tick: Callable | None = None,  # called as in `robustness` and `importance`
-) -> tuple:  # facts (for json), tables (name -> DataFrame), pred (of `with_sex`)
-    "Ask a run everything."
-    folder = run_folder(run_dir)
-    run, split = read_run(folder), run_split(folder)
-    pred = with_sex(predictions(folder, features, part), features)
-    rows = draw_rows(features, split, part, max_clips, seed)
-    clips = in_memory([features[i] for i in rows], features.index.iloc[rows])
-    y, listen = label_ids(clips.index["emotion"], run["labels"]), listener(folder, features)
-    tables = {"robustness": robustness(folder, features, can_do(), max_clips, seed, part, tick),
-              "speakers": group_uar(pred), "sexes": group_uar(pred, "sex"), "recall": group_recall(pred, "sex"),
-              "importance": importance(listen, clips, y, features.settings.families, 3, seed, tick)}
-    gaps = {by: gap_test(pred, by, seed=seed) for by in ("speaker", "sex")}
-    free = level_free(features.settings, load_run(folder)[2], clips.index["speaker"].iloc[0])
-    facts = {"run": run, "part": part, "seed": seed, "clips_drawn": len(rows), "figures": headline(pred),
-             "calibration": read_calibration(folder), "on_part": calibration_facts(folder, pred), "gaps": gaps,
-             "level_free": free, "unseen_beside": unseen_beside(folder),
-             "licences": [licence_of(name) for name in run["corpus"]]}
-    return facts, tables, pred
-
-# %% ../nbs/08_trust.ipynb #ed7a6b99
-def _cells(table) -> list:  # rows of text, the head first
-    rows = [["" if pd.isna(v) else f"{v:.3f}" if isinstance(v, (float, np.floating)) else str(v) for v in row]
-            for row in table.itertuples(index=False)]
-    return [[str(c) for c in table.columns], *rows]
-
-def to_markdown(
-    title: str,
-    sections: list,  # of (title, blocks); a block is text, a DataFrame, or a Path of a picture beside the page
-) -> str:
-    "A card as markdown."
-    lines = [f"# {title}", ""]
-    for name, blocks in sections:
-        lines += [f"## {name}", ""]
-        for block in blocks:
-            if isinstance(block, Path): lines.append(f"![{block.stem}]({block.name})")
-            elif isinstance(block, str): lines.append(block)
-            else:
-                head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(block)]
-                lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-            lines.append("")
-    return "\n".join(lines)
-
-def to_html(title: str, sections: list, pictures: dict) -> str:  # pictures: stem -> png bytes
-    "The same card as one html page, with the pictures inside."
-    def part(block):
-        if isinstance(block, Path):
-            return f"<img alt='{block.stem}' src='{embedded(pictures[block.stem], 'image/png')}'>"
-        if isinstance(block, str): return f"<p>{html.escape(block)}</p>"
-        head, *rows = _cells(block)
-        row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-        return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
-    return html_page(title, [f"<h2>{html.escape(name)}</h2>{''.join(map(part, blocks))}" for name, blocks in sections])
-
-# %% ../nbs/08_trust.ipynb #ab5fbb64
-INTENDED = ("Research and teaching on how acted emotions sound, and as a start for networks of one's own. It names "
-            "what a voice sounds like by the labels of its corpus, not what somebody feels.")
-NOT_INTENDED = ("Not for decisions about people: hiring, schooling, policing, insurance, health, lie detection. In the "
-                "European Union, inferring emotions at work and in education is prohibited but for medical and safety "
-                "reasons (Regulation 2024/1689, article 5). Not for languages, ages, rooms and microphones it was not "
-                "judged on.")
-
-def limits(facts: dict) -> list:  # facts: of `gather`
-    "What the figures of a run do not say."
-    run, c, n = facts["run"], facts["on_part"], facts["figures"]["speakers"]
-    acted = all(name.lower() in LICENCES for name in run["corpus"])
-    say = [SYNTHETIC_NOTE if run["synthetic"] else "Acted speech: spontaneous emotions are weaker and mixed." if acted
-           else "It is not known here whether the emotions were acted."]
-    over = facts["figures"]["UAR"]["by"]
-    if not n: say.append("It is not known who speaks in the test clips, so nothing is known about new voices.")
-    elif over == "speaker": say.append(f"Judged by {n} voices.")
-    else: say.append(f"Judged by so few voices ({n}) that the interval is over {over}s: it says nothing about others.")
-    say.append(protocol_note(run, facts["unseen_beside"]))
-    if c["ece_after"] > 2 * facts["calibration"].get("ece_after", 1) and c["ece_after"] > 0.05:
-        say.append("Its confidence is not to be trusted: calibration error "
-                   f"{c['ece_after']:.3f} on the {facts['part']} part, "
-                   f"{facts['calibration']['ece_after']:.3f} on validation.")
-    if c["coverage"] < facts["calibration"].get("coverage", 0) / 2:
-        say.append(f"Its threshold leaves it silent on most of the {facts['part']} part: it answers "
-                   f"{c['coverage']:.0%}, and {facts['calibration']['coverage']:.0%} on validation.")
-    say.append("Loudness changes nothing it says." if facts["level_free"] else
-               "What it says changes with the loudness of the recording.")
-    return say
-
-# %% ../nbs/08_trust.ipynb #9d379b41
-def _how_made(run: dict) -> list:  # of run.json -> pairs of a name and settings
-    "All settings of a run; of an ensemble those of each kind of network once."
-    networks, kinds = run["model"].get("members", [run["model"]]), []
-    for settings in networks:
-        if settings not in kinds: kinds.append(settings)
-    names = ["model"] if len(networks) == 1 else [plural(networks.count(s), "network") for s in kinds]
-    return [("features", run["features"]), *zip(names, kinds), *((k, run[k]) for k in ("train", "versions"))]
-
-# %% ../nbs/08_trust.ipynb #e5cd454d
-def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of `gather`
-    "What stands on a model card."
-    run, f, c, on = (facts[k] for k in ("run", "figures", "calibration", "on_part"))
-    data = pd.DataFrame({"corpus": ", ".join(run["corpus"]), "labels": ", ".join(run["labels"]),
-                         "clips": ", ".join(f"{k} {n:,}" for k, n in run["clips"].items()),
-                         "hash of the data": run["data_hash"], "hash of the split": run["split_hash"],
-                         "hash of the weights": c.get("weights", "")}.items(), columns=["what", "value"])
-    figures = pd.DataFrame([(k, f[k]["value"], f[k]["low"], f[k]["high"], f"{f[k]['clusters']} {f[k]['by']}s")
-                            for k in ("UAR", "accuracy")], columns=["figure", "value", "95 % from", "to", "over"])
-    named = {"ECE as trained": "ece_before", "ECE": "ece_after", "class-wise ECE": "classwise_ece_after",
-             "coverage at the threshold": "coverage", "risk at the threshold": "risk"}
-    sure = pd.DataFrame([(name, c[key], on[key]) for name, key in named.items()],
-                        columns=["", "validation", facts["part"]])
-    bears = tables["robustness"].drop(columns=["clips"]).assign(level=[f"{v:g}" for v in tables["robustness"]["level"]])
-    judged = f"{f['clips']} clips of the {facts['part']} part, chance {1 / len(run['labels']):.3f}. "
-    return [("Figures", [figures, judged + f"{run['audit'][0].upper()}{run['audit'][1:]} Scale: {run['normaliser']}.",
-                         protocol_note(run, facts["unseen_beside"]),
-                         per_class(pred).rename_axis("emotion").reset_index()]),
-            ("Intended use", [INTENDED]), ("Not intended", [NOT_INTENDED]), ("Limits", limits(facts)),
-            ("Data", [data, *facts["licences"]]),
-            ("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}, both from "
-                                f"{c['n']} validation clips.", sure, Path("reliability.png"), Path("risk.png")]),
-            ("What it bears", [f"{facts['clips_drawn']} clips, drawn and spoilt with seed {facts['seed']}; same: share "
-                               "of answers that stay as on the clean clip." + ("" if "mp3" in can_do() else
-                               " MP3 can't be written here and is left out."), Path("robustness.png"), bears]),
-            ("Whom it serves", [*map(gap_sentence, facts["gaps"].values()), Path("fairness.png"), tables["speakers"],
-                                tables["sexes"]]),
-            ("What it listens to", [Path("importance.png"), "Families that tell the same share the credit."]),
-            ("How it was made", [pd.DataFrame(
-                [(f"{k}.{name}", json.dumps(v)) for k, settings in _how_made(run) for name, v in settings.items()],
-                columns=["setting", "value"])])]
-
-# %% ../nbs/08_trust.ipynb #b3cc2f75
-@plain_text()
-def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> png bytes
-    "The pictures of a model card."
-    run, T, part = facts["run"], facts["calibration"]["temperature"], facts["part"]
-    title = f"{', '.join(run['corpus'])}: {run['protocol']}"
-    (_, pv, yv), (_, p, y) = (answers(t) for t in (predictions(run_folder(run_dir), features, "val"), pred))
-    after = {"validation": (calibrated(pv, T), yv), part: (calibrated(p, T), y)}
-    shown = {f"{part}, as trained": (p, y), **{f"{name}, T = {T:.2f}": v for name, v in after.items()}}
-    figures = {"reliability": plot_reliability(shown),
-               "risk": plot_risk_coverage(after, facts["calibration"]["threshold"]),
-               "robustness": plot_robustness(tables["robustness"], len(run["labels"]), title),
-               "fairness": plot_fairness(pred, title), "importance": plot_importance(tables["importance"], title)}
-    return {name: png_bytes(fig) for name, fig in figures.items()}
-
-# %% ../nbs/08_trust.ipynb #5ad6da68
-def model_card(
-    run_dir: str | Path,           # a run folder, or the model file beside it; calibrated before
-    features,                      # `Features`
-    out_dir: str | Path | None = None,  # None: `card` in the run folder
-    part: str = "test",            # that judges
-    max_clips: int = 200,          # for robustness and importance; 0: all
-    seed: int = 0,
-    tick: Callable | None = None,  # called after each of `n_steps` steps, for a progress bar
-) -> dict:  # what card.json holds
-    "Write card.html, card.md, card.json and their pictures."
-    out_dir = Path(out_dir or run_folder(run_dir) / "card")
-    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}:
-        calibrate(run_dir, features)
-    facts, tables, pred = gather(run_dir, features, part, max_clips, seed, tick)
-    sections, pictures = card_sections(facts, tables, pred), card_pictures(run_dir, features, facts, tables, pred)
-    title = f"Model card: {', '.join(facts['run']['corpus'])}, {facts['run']['protocol']}"
-    found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
-    files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
-             "card.html": to_html(title, sections, pictures)}
-    _write_card(out_dir, {**{f"{stem}.png": png for stem, png in pictures.items()},
-                          **{name: text.encode() for name, text in files.items()}})
-    return found
-
-def _write_card(out_dir, files: dict):  # name -> bytes
-    "Write the files of a card, while no other program writes there."
-    with locked(out_dir, wait=math.inf):
-        clear_unfinished(out_dir)
-        for name, data in files.items():
-            write_file(out_dir / name, data)
-
-def n_steps(settings: FeatureSettings) -> int:  # of the features
-    "Steps of `model_card` that call `tick`."
-    return 1 + sum(len(d.levels) for d in can_do().values()) + len(settings.families)
-
-# %% ../nbs/08_trust.ipynb #152d1cb9
-def moved_to(
-    features,                # `Features`
-    data_dir: str | Path,    # folder or csv of the same recordings
-):  # `Features` whose paths lie there
-    "Features whose recordings lie elsewhere now."
-    from dataclasses import replace
-    with warnings.catch_warnings(action="ignore", category=UserWarning): corpus = load_corpus(data_dir)
-    path = features.index["clip"].map(corpus.set_index("clip")["path"])
-    lost = features.index["clip"][path.isna()]
-    if len(lost): raise TrustError(f"{data_dir}: clip {lost.iloc[0]!r} is not there ({len(lost)} such clips): "
-                                   "give the folder that the features were made from")
-    return replace(features, index=features.index.assign(path=path.to_numpy()))
-
-# %% ../nbs/08_trust.ipynb #747ad09d
-@main_command
-def ser_card(
-    run: str = "checkpoints/ser_lstm.h5",  # run folder or model file, from ser_train or ser_run
-    features: str = "data/features",       # feature folder, from ser_features
-    data_dir: str = "",                    # the recordings, if they have moved since the features were made
-    out_dir: str = "",                     # where the card goes; by default `card` in the run folder
-    part: str = "test",                    # that judges: test, val or train
-    coverage: float = 0.9,                 # share of validation clips to be answered, which sets the threshold
-    risk: float = -1.0,                    # instead of coverage: share of wrong answers that is borne
-    max_clips: int = 200,                  # robustness and importance are measured on so many clips; 0: all
-    seed: int = 0,                         # of that draw, of noise and of shuffles
-):
-    "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
-    def work():
-        if seed < 0:
-            raise TrustError(f"--seed {seed}: give a whole number from 0 on")
-        table = run_features(run, features)
-        if data_dir: table = moved_to(table, data_dir)
-        lost = [path for path in table.index["path"] if not Path(path).is_file()]
-        if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
-        place = Path(out_dir or run_folder(run) / "card")
-        with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
-            found = calibrate(run, table, coverage, None if risk < 0 else risk)
-            card = model_card(run, table, place, part, max_clips, seed, bar.update)
-        f, on = card["figures"], card["on_part"]
-        if card["run"]["synthetic"]: print(SYNTHETIC_NOTE)
-        print(f"UAR {f['UAR']['value']:.3f} ({say_interval(f['UAR'])}) on {f['clips']} clips. "
-              f"{protocol_note(card['run'], card['unseen_beside'])}")
-        wrong = "" if on["risk"] is None else f", of which {on['risk']:.0%} are wrong"
-        print(f"Temperature {found['temperature']:.3f}: calibration error {on['ece_before']:.3f} -> "
-              f"{on['ece_after']:.3f} on {part}. Threshold {found['threshold']:.3f}: answers {on['coverage']:.0%}"
-              f"{wrong}.")
-        for gap in card["gaps"].values(): print(gap_sentence(gap))
-        print(f"Card: {place / 'card.html'}")
-    one_line(work, "ser_card")
+if __name__ == "__main__" and globals().get("__spec__"):
+    importlib.import_module("ser_nb.more.model_card").ser_card()

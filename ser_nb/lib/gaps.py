@@ -76,7 +76,7 @@ def _ids(names) -> tuple:  # the different names, sorted; int [n], which of them
 
 
 def gap_test(
-    pred: pd.DataFrame,   # a row a clip: emotion, predicted, speaker, and sex if that is asked for; "" is not known
+    pred: pd.DataFrame,   # a row a clip: emotion, predicted, speaker, sex if asked for; "" is not known
     by: str = "speaker",  # or sex
     n: int = 2000,        # dealings
     seed: int = 0,
@@ -87,7 +87,8 @@ def gap_test(
     if len(names) < 2:
         return {"by": by, "gap": None, "groups": len(names)}
     right, rng = (pred["emotion"] == pred["predicted"]).to_numpy(), np.random.default_rng(seed)
-    dealt = _among_speakers(y, group, n, rng) if by == "speaker" else _among_people(pred["speaker"], group, n, rng)
+    people = pred["speaker"]
+    dealt = _among_speakers(y, group, n, rng) if by == "speaker" else _among_people(people, group, n, rng)
     gap, made = _gap_of(right, y, group), np.array([_gap_of(right, y, g) for g in dealt])
     exact, hits = by != "speaker" and len(made) < n, int((made >= gap - 1e-12).sum())
     figures = {name: uar(right[group == i], y[group == i]) for i, name in enumerate(names)}
