@@ -33,15 +33,10 @@ pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness',
-           'with_sex', 'group_recall', 'group_uar', 'exchange', 'importance', 'occlude', 'MP3_RATES', 'DEGRADATIONS',
-           'Degradation', 'add_noise', 'aurc', 'can_do', 'classwise_ece', 'ece', 'gain', 'gap_sentence', 'gap_test',
-           'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability', 'reverberate', 'room_response',
+           'with_sex', 'group_recall', 'group_uar', 'exchange', 'importance', 'occlude', 'DEGRADATIONS', 'Degradation',
+           'MP3_RATES', 'TrustError', 'add_noise', 'aurc', 'can_do', 'classwise_ece', 'ece', 'gain', 'gap_sentence',
+           'gap_test', 'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability', 'reverberate', 'room_response',
            'shift_pitch', 'speed', 'stretch', 'telephone', 'uar', 'wilson']
-
-# %% ../nbs/08_trust.ipynb #c0ffee61
-_all_ = ["MP3_RATES", "DEGRADATIONS", "Degradation", "add_noise", "aurc", "can_do", "classwise_ece", "ece", "gain",
-         "gap_sentence", "gap_test", "make_babble", "mix", "mp3", "plot_reliability", "reliability", "reverberate",
-         "room_response", "shift_pitch", "speed", "stretch", "telephone", "uar", "wilson"]
 
 # %% ../nbs/08_trust.ipynb #4b3df487
 def answers(
@@ -71,6 +66,7 @@ def calibrate(
     _replace_calibration(folder, found)
     return found
 
+# %% ../nbs/08_trust.ipynb #84bdb2cf
 def _replace_calibration(folder, found):
     "Write calibration.json and its hash, unless the run was trained again meanwhile."
     with locked(folder, wait=60):
@@ -107,10 +103,12 @@ class Clips:
     def __len__(self): return len(self.frames)
     def __getitem__(self, i): return self.frames[i]
 
+
 def in_memory(frames: list, table: pd.DataFrame) -> Clips:  # table: a row of `features.index` for each
     "Frames with their rows."
     return Clips(frames, table.assign(n_frames=[len(f) for f in frames]).reset_index(drop=True))
 
+# %% ../nbs/08_trust.ipynb #32d00ad7
 def listener(
     run_dir: str | Path,  # a run folder, or the model file beside it
     features,             # `Features` with the training clips, whose lengths set the buckets
@@ -133,11 +131,29 @@ def draw_rows(
 ) -> np.ndarray:  # int64, rows of `features.index`, ascending
     "Some clips of a part, evenly from each emotion and speaker."
     rows = part_rows(features, split, part)
-    if not len(rows): raise TrustError(f"the split has no {part} part, so there is nothing to judge")
-    if not max_clips or len(rows) <= max_clips: return rows
+    if not len(rows):
+        raise TrustError(f"the split has no {part} part, so there is nothing to judge")
+    if not max_clips or len(rows) <= max_clips:
+        return rows
     table = clip_table(features.index.iloc[rows])
     chosen = draw_clips(table, max_clips / len(rows), np.random.default_rng(seed))
     return rows[features.index["clip"].iloc[rows].isin(chosen).to_numpy()]
+
+# %% ../nbs/08_trust.ipynb #c73c6f9c
+def _spoil(y, sr, name, level, d, seed, voices) -> np.ndarray:
+    "A clip, spoilt; the same noise at every level."
+    return y if d is None else d.apply(y, sr, level, np.random.default_rng([*seed, zlib.crc32(name.encode())]), voices)
+
+
+def _levels(degradations) -> list:  # of (name, level, Degradation or None), clean first
+    return [("clean", 0, None), *((name, v, d) for name, d in degradations.items() for v in d.levels)]
+
+
+def _bears(pred, clean, name, level, d) -> dict:
+    "One row: what is left of the figure."
+    found, same = interval(pred), float((pred["predicted"].to_numpy() == clean).mean())
+    return {"degradation": name, "unit": d.unit if d else "", "level": level, "UAR": found["value"],
+            "low": found["low"], "high": found["high"], "same": same, "clips": len(pred)}
 
 # %% ../nbs/08_trust.ipynb #651e2ce9
 def robustness(
@@ -150,29 +166,19 @@ def robustness(
     tick: Callable | None = None,       # called after each row, for a progress bar
 ) -> pd.DataFrame:  # a row a level, "clean" first: degradation, unit, level, UAR, low, high, same, clips
     "UAR of a run on recordings that are spoilt."
-    split, sr = run_split(run_dir), features.settings.sr
-    table = features.index.iloc[draw_rows(features, split, part, max_clips, seed)]
-    labels, listen = np.array(read_run(run_folder(run_dir))["labels"]), listener(run_dir, features)
+    split, sr, labels = run_split(run_dir), features.settings.sr, np.array(read_run(run_folder(run_dir))["labels"])
+    table, listen = features.index.iloc[draw_rows(features, split, part, max_clips, seed)], listener(run_dir, features)
     sound = [load_audio(path, sr)[0] for path in table["path"]]
-    others = draw_rows(features, split, "train", 40, seed)
-    voices = [load_audio(path, sr)[0] for path in features.index["path"].iloc[others]]
-    rows, clean = [], None
-    todo = [("clean", 0, None), *((name, v, d) for name, d in degradations.items() for v in d.levels)]
-    for name, level, d in todo:
+    others = features.index["path"].iloc[draw_rows(features, split, "train", 40, seed)]
+    voices, rows, clean = [load_audio(path, sr)[0] for path in others], [], None
+    for name, level, d in _levels(degradations):
         spoilt = [_spoil(x, sr, name, level, d, [seed, i], voices) for i, x in enumerate(sound)]
-        frames = [clip_features(x, features.settings) for x in spoilt]
-        said = labels[listen(in_memory(frames, table)).argmax(1)]
+        said = labels[listen(in_memory([clip_features(x, features.settings) for x in spoilt], table)).argmax(1)]
         clean = said if d is None else clean
-        found = interval(table.assign(predicted=said))
-        rows.append({"degradation": name, "unit": d.unit if d else "", "level": level, "UAR": found["value"],
-                     "low": found["low"], "high": found["high"], "same": float((said == clean).mean()),
-                     "clips": len(said)})
-        if tick: tick()
+        rows.append(_bears(table.assign(predicted=said), clean, name, level, d))
+        if tick:
+            tick()
     return pd.DataFrame(rows)
-
-def _spoil(y, sr, name, level, d, seed, voices) -> np.ndarray:
-    "A clip, spoilt; the same noise at every level."
-    return y if d is None else d.apply(y, sr, level, np.random.default_rng([*seed, zlib.crc32(name.encode())]), voices)
 
 # %% ../nbs/08_trust.ipynb #d9ead1f7
 def with_sex(
@@ -185,6 +191,7 @@ def with_sex(
     return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(),
                        speaker=one_spelling(pred["speaker"].fillna("")))
 
+# %% ../nbs/08_trust.ipynb #6f3cd1d6
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
     by: str = "speaker",  # or sex
@@ -197,6 +204,7 @@ def group_recall(
     return pd.DataFrame({"group": table[by], "emotion": table["emotion"], "recall": table["sum"] / table["size"],
                          "low": low, "high": high, "clips": table["size"]})
 
+# %% ../nbs/08_trust.ipynb #579aa3f5
 def group_uar(
     pred: pd.DataFrame,   # of `with_sex`
     by: str = "speaker",  # or sex
@@ -226,6 +234,7 @@ def exchange(
         out.append(new)
     return out
 
+# %% ../nbs/08_trust.ipynb #3cba040a
 def importance(
     listen: Callable,  # of `Clips` -> p [n, K], as `listener` makes it
     clips: Clips,
@@ -244,7 +253,8 @@ def importance(
                     for _ in range(repeats)]
             rows.append({"family": family, "how": how, "loss": whole - np.mean(left),
                          "deviation": np.std(left, ddof=1)})
-        if tick: tick()
+        if tick:
+            tick()
     return pd.DataFrame(rows)
 
 # %% ../nbs/08_trust.ipynb #e5d33957
@@ -258,11 +268,17 @@ def occlude(
     frames = clips[0]
     starts = np.arange(0, max(len(frames) - width, 0) + 1, hop)
     covered = [np.array(frames) for _ in starts]
-    for f, start in zip(covered, starts): f[start : start + width] = frames.mean(0)
+    for f, start in zip(covered, starts):
+        f[start : start + width] = frames.mean(0)
     p = listen(in_memory([frames, *covered], clips.index.iloc[np.zeros(len(starts) + 1, int)]))
     said = int(p[0].argmax())
     return pd.DataFrame({"start": starts, "stop": np.minimum(starts + width, len(frames)),
                          "loss": p[0, said] - p[1:, said]})
+
+# %% ../nbs/08_trust.ipynb #c0ffee61
+_all_ = ["DEGRADATIONS", "Degradation", "MP3_RATES", "TrustError", "add_noise", "aurc", "can_do", "classwise_ece",
+         "ece", "gain", "gap_sentence", "gap_test", "make_babble", "mix", "mp3", "plot_reliability", "reliability",
+         "reverberate", "room_response", "shift_pitch", "speed", "stretch", "telephone", "uar", "wilson"]
 
 # %% ../nbs/08_trust.ipynb #c0ffee62
 _MOVED = {
