@@ -5,46 +5,38 @@
 # %% ../nbs/08_trust.ipynb #e1fdc2bb
 from __future__ import annotations
 
-import html
-import io
+import importlib
 import json
-import math
-import warnings
 import zlib
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import lazy_loader as lazy
 import numpy as np
 
 from .lib.audio import load_audio
-from .lib.command import main_command, one_line, plural, progress
-from .lib.corpora import is_synthetic, one_spelling
-from .lib.files import (TrustError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file)
-from .lib.finding import load_corpus
-from .lib.runs import Report, Run, read_run, run_folder
-from .data import say
+from .lib.calibration import aurc, calibration_errors, classwise_ece, ece, plot_reliability, reliability
+from .lib.corpora import one_spelling
+from .lib.files import TrustError, json_bytes, json_object, locked, parsing
+from .lib.gaps import gap_sentence, gap_test, uar, wilson
+from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do, gain, make_babble, mix, mp3,
+                              reverberate, room_response, shift_pitch, speed, stretch, telephone)
+from .lib.runs import Run, read_run, run_folder
 from .dataset import clip_table, draw_clips, label_ids, part_rows
-from .evaluate import (SYNTHETIC_NOTE, embedded, html_page, png_bytes, interval, per_class, plain_text,
-                             predictions, say_interval, scores)
-from .features import FeatureSettings, clip_features, trim
-from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, risk_coverage,
-                          run_features, run_split, train_buckets)
+from .evaluate import interval, predictions
+from .features import FeatureSettings, clip_features
+from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, run_split,
+                          train_buckets)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'MP3_RATES', 'DEGRADATIONS', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'answers', 'reliability', 'ece',
-           'classwise_ece', 'plot_reliability', 'aurc', 'plot_risk_coverage', 'calibrate', 'read_calibration', 'mix',
-           'add_noise', 'make_babble', 'gain', 'telephone', 'mp3', 'room_response', 'reverberate', 'speed', 'stretch',
-           'shift_pitch', 'Degradation', 'Clips', 'in_memory', 'listener', 'draw_rows', 'uar', 'robustness',
-           'plot_robustness', 'level_free', 'wilson', 'with_sex', 'group_recall', 'group_uar', 'gap_test',
-           'gap_sentence', 'plot_fairness', 'exchange', 'importance', 'plot_importance', 'occlude', 'plot_occlusion',
-           'licence_of', 'unseen_beside', 'protocol_note', 'calibration_facts', 'headline', 'can_do', 'gather',
-           'to_markdown', 'to_html', 'limits', 'card_sections', 'card_pictures', 'model_card', 'n_steps', 'moved_to',
-           'ser_card']
+__all__ = ['pd', 'answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness',
+           'with_sex', 'group_recall', 'group_uar', 'exchange', 'importance', 'occlude', 'DEGRADATIONS', 'Degradation',
+           'MP3_RATES', 'TrustError', 'add_noise', 'aurc', 'can_do', 'classwise_ece', 'ece', 'gain', 'gap_sentence',
+           'gap_test', 'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability', 'reverberate', 'room_response',
+           'shift_pitch', 'speed', 'stretch', 'telephone', 'uar', 'wilson']
 
 # %% ../nbs/08_trust.ipynb #4b3df487
 def answers(
@@ -54,94 +46,6 @@ def answers(
     labels = [c[2:] for c in pred if c.startswith("p_")]
     p = pred[[f"p_{name}" for name in labels]].to_numpy(float)
     return labels, p / p.sum(1, keepdims=True), label_ids(pred["emotion"], labels)
-
-# %% ../nbs/08_trust.ipynb #61b64114
-def reliability(
-    confidence: np.ndarray,  # float [n], 0 to 1
-    right: np.ndarray,       # bool [n]
-    n_bins: int = 10,        # of equal width; netcal's default
-) -> pd.DataFrame:  # a row a bin: low, high, confidence, accuracy (NaN where empty), clips
-    "How often clips are right, by how sure the network was."
-    which = np.clip((np.asarray(confidence) * n_bins).astype(int), 0, n_bins - 1)
-    clips = np.bincount(which, minlength=n_bins)
-    with np.errstate(invalid="ignore"):
-        mean = [np.bincount(which, values, n_bins) / clips for values in (confidence, right)]
-    edges = np.arange(n_bins + 1) / n_bins
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "confidence": mean[0], "accuracy": mean[1],
-                         "clips": clips})
-
-def _gap(confidence, right, n_bins) -> float:
-    "Mean distance of confidence and accuracy over the bins, weighed by clips."
-    t = reliability(confidence, right, n_bins)
-    return float(((t["accuracy"] - t["confidence"]).abs() * t["clips"]).sum() / t["clips"].sum())
-
-def ece(
-    p: np.ndarray,     # float [n, K], rows sum to 1
-    y: np.ndarray,     # int [n], the true class
-    n_bins: int = 10,  # of equal width
-) -> float:  # 0 (calibrated) to 1
-    "Expected calibration error of the confidence."
-    return _gap(p.max(1), p.argmax(1) == y, n_bins)
-
-# %% ../nbs/08_trust.ipynb #44a194e7
-def classwise_ece(
-    p: np.ndarray,     # float [n, K], rows sum to 1
-    y: np.ndarray,     # int [n], the true class
-    n_bins: int = 10,  # of equal width
-) -> float:  # 0 (calibrated) to 1
-    "Calibration error of every class's probability, averaged over the classes."
-    return float(np.mean([_gap(p[:, k], y == k, n_bins) for k in range(p.shape[1])]))
-
-# %% ../nbs/08_trust.ipynb #0964b1e9
-def plot_reliability(
-    shown: dict,       # title -> (p, y)
-    n_bins: int = 10,  # of equal width
-):  # the figure
-    "Accuracy against confidence, and how many clips there are of each."
-    import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.6), dpi=80, squeeze=False, sharey=True)
-    for ax, (title, (p, y)) in zip(axes[0], shown.items()):
-        t = reliability(p.max(1), p.argmax(1) == y, n_bins)
-        ax.bar(t["low"], t["clips"] / t["clips"].sum(), 1 / n_bins, align="edge", color="#cfd8e3",
-               label="share of clips")
-        ax.plot([0, 1], [0, 1], color="k", lw=0.8, ls="--", label="calibrated")
-        some = t[t["clips"] > 0]
-        ax.plot(some["confidence"], some["accuracy"], marker="o", color="#c4622d", label="share right")
-        ax.set(title=f"{title}\nECE {ece(p, y, n_bins):.3f}, class-wise {classwise_ece(p, y, n_bins):.3f}",
-               xlabel="confidence", xlim=(0, 1), ylim=(0, 1.02))
-    axes[0, 0].set_ylabel("share right")
-    axes[0, 0].legend(fontsize=8, loc="upper left")
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
-
-# %% ../nbs/08_trust.ipynb #55c7f321
-def aurc(
-    table: pd.DataFrame,  # of `risk_coverage`
-) -> float:  # 0 to 1
-    "Area under risk against coverage."
-    return float((np.diff(table["coverage"], prepend=0) * table["risk"]).sum())
-
-# %% ../nbs/08_trust.ipynb #a84e75a7
-def plot_risk_coverage(
-    shown: dict,                      # label -> (p, y)
-    threshold: float | None = None,   # marked on each curve
-):  # the figure
-    "Risk against coverage, with the area under it."
-    import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(5.5, 3.4), dpi=80)
-    for (label, (p, y)), color in zip(shown.items(), ("#3b6ea5", "#c4622d", "#5b8c5a", "#777777")):
-        t = risk_coverage(p.max(1), p.argmax(1) == y)
-        ax.step(t["coverage"], t["risk"], where="post", color=color, label=f"{label}, AURC {aurc(t):.3f}")
-        if threshold is None or not (t["threshold"] >= threshold).any(): continue
-        at = t[t["threshold"] >= threshold].iloc[-1]
-        ax.plot(at["coverage"], at["risk"], "o", color=color, ms=8, mfc="white")
-    ax.set(xlabel="coverage (share of clips answered)", ylabel="risk (share of answers wrong)", xlim=(0, 1.01))
-    ax.set_ylim(bottom=0)
-    ax.legend(fontsize=8)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
 
 # %% ../nbs/08_trust.ipynb #e324040f
 def calibrate(
@@ -157,11 +61,12 @@ def calibrate(
     _, p, y = answers(predictions(folder, features, "val"))
     found = fit_calibration(p, y, coverage, risk)
     q = calibrated(p, found["temperature"])
-    found |= {**_errors(p, y, n_bins, "before"), **_errors(q, y, n_bins, "after"), "n_bins": n_bins,
-              "split_hash": read_run(folder)["split_hash"], "weights": weights}
+    found |= {**calibration_errors(p, y, n_bins, "before"), **calibration_errors(q, y, n_bins, "after"),
+              "n_bins": n_bins, "split_hash": read_run(folder)["split_hash"], "weights": weights}
     _replace_calibration(folder, found)
     return found
 
+# %% ../nbs/08_trust.ipynb #84bdb2cf
 def _replace_calibration(folder, found):
     "Write calibration.json and its hash, unless the run was trained again meanwhile."
     with locked(folder, wait=60):
@@ -170,9 +75,6 @@ def _replace_calibration(folder, found):
             raise TrustError(f"{folder}: it was trained again meanwhile: run ser_card again")
         files.write("calibration.json", json_bytes(found))
         files.store()
-
-def _errors(p, y, n_bins, when) -> dict:
-    return {f"ece_{when}": ece(p, y, n_bins), f"classwise_ece_{when}": classwise_ece(p, y, n_bins)}
 
 # %% ../nbs/08_trust.ipynb #ad09d929
 def read_calibration(
@@ -191,144 +93,6 @@ def read_calibration(
         raise TrustError(f"{path}: made for other weights than those of the run: {todo}")
     return found
 
-# %% ../nbs/08_trust.ipynb #d8497e21
-def mix(
-    y: np.ndarray,      # samples [n]
-    noise: np.ndarray,  # samples [n], of any level
-    snr: float,         # dB
-) -> np.ndarray:  # samples [n] float32
-    "Add noise at a signal-to-noise ratio."
-    power = np.mean(np.square(y, dtype=float)) / max(np.mean(np.square(noise, dtype=float)), 1e-30)
-    return (y + noise * math.sqrt(power) * 10 ** (-snr / 20)).astype(np.float32)
-
-def add_noise(y, snr: float, rng: np.random.Generator) -> np.ndarray:  # samples [n] float32
-    "Add white noise at a signal-to-noise ratio in dB."
-    return mix(y, rng.standard_normal(len(y)), snr)
-
-# %% ../nbs/08_trust.ipynb #f21bfdca
-def make_babble(
-    voices: list,               # of samples [n]
-    size: int,                  # samples
-    rng: np.random.Generator,
-    n_voices: int = 8,          # that speak at once; from about six on no single one is understood
-) -> np.ndarray:  # samples [size]
-    "Many voices at once."
-    total = np.zeros(size)
-    for i in rng.choice(len(voices), n_voices, replace=len(voices) < n_voices):
-        v = voices[i] / max(math.sqrt(np.mean(np.square(voices[i], dtype=float))), 1e-9)
-        total += np.resize(np.roll(v, rng.integers(len(v))), size)
-    return total / math.sqrt(n_voices)
-
-# %% ../nbs/08_trust.ipynb #a80a9664
-def gain(y: np.ndarray, db: float) -> np.ndarray:  # samples [n] float32
-    "Make a clip louder or quieter by some dB, without clipping."
-    return (y * 10 ** (db / 20)).astype(np.float32)
-
-def telephone(
-    y: np.ndarray,        # samples [n]
-    sr: int,              # Hz
-    low: float = 300.0,   # Hz
-    high: float = 3400.0, # Hz
-) -> np.ndarray:  # samples [n] float32
-    "Keep the band of a telephone."
-    from scipy.signal import butter, sosfiltfilt
-    band = (low, high) if high < 0.49 * sr else low
-    sos = butter(6, band, "bandpass" if high < 0.49 * sr else "highpass", fs=sr, output="sos")
-    return sosfiltfilt(sos, y, padlen=min(len(y) - 1, 600)).astype(np.float32)
-
-# %% ../nbs/08_trust.ipynb #af79d3e8
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
-
-def mp3(
-    y: np.ndarray,  # samples [n]
-    sr: int,        # Hz
-    kbps: float,    # thousand bits a second; 8 to 160 at 16 kHz, the nearest that MP3 has is taken
-) -> tuple:  # samples [n] float32, bytes of the file
-    "Encode as MP3 and decode again."
-    import soundfile as sf
-    import soxr
-    from scipy.signal import correlate
-    if sr not in MP3_RATES:
-        rate = min(MP3_RATES, key=lambda r: abs(r - sr))
-        z, size = mp3(soxr.resample(np.asarray(y, np.float32), sr, rate), rate, kbps)
-        return np.resize(np.pad(soxr.resample(z, rate, sr), (0, 8)), len(y)), size
-    low, high = (32, 320) if sr >= 32000 else (8, 160) if sr >= 16000 else (8, 64)
-    file = io.BytesIO()
-    try: sf.write(file, np.clip(y, -1, 1), sr, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="CONSTANT",
-                  compression_level=min(max((high - kbps) / (high - low), 0), 0.999))
-    except (sf.SoundFileError, ValueError) as e:
-        raise TrustError(f"MP3 can't be written here ({e}): leave mp3 out of the degradations") from e
-    size = file.tell()
-    file.seek(0)
-    z = sf.read(file, dtype="float32")[0]
-    delay = int(correlate(np.pad(z, (0, len(y))), y, mode="valid").argmax())
-    return np.pad(z, (0, len(y)))[delay : delay + len(y)], size
-
-# %% ../nbs/08_trust.ipynb #a2e5efbf
-def room_response(
-    sr: int,      # Hz
-    rt60: float,  # s in which the echoes fall by 60 dB
-    rng: np.random.Generator,
-    drr: float = 0.0,  # dB, direct sound over all echoes; 0 is a few steps away from the speaker
-) -> np.ndarray:  # samples [rt60 * sr], the direct sound first
-    "The answer of an invented room to a click."
-    h = rng.standard_normal(max(int(rt60 * sr), 2)) * 10 ** (-3 * np.arange(max(int(rt60 * sr), 2)) / (rt60 * sr))
-    h[0] = 0
-    return np.append(1, h[1:] * 10 ** (-drr / 20) / np.sqrt((h**2).sum()))
-
-def reverberate(y, sr: int, rt60: float, rng: np.random.Generator) -> np.ndarray:  # samples [n + rt60 * sr], as loud
-    "Say it in a room."
-    from scipy.signal import fftconvolve
-    z = fftconvolve(y, room_response(sr, rt60, rng))
-    return (z * math.sqrt(np.square(y, dtype=float).sum() / np.square(z).sum())).astype(np.float32)
-
-# %% ../nbs/08_trust.ipynb #beb9f4e6
-def speed(y: np.ndarray, sr: int, factor: float) -> np.ndarray:  # samples [n / factor] float32
-    "Play faster: above 1, shorter and higher."
-    import soxr
-    return soxr.resample(np.asarray(y, np.float32), sr * factor, sr)
-
-def stretch(
-    y: np.ndarray,      # samples [n]
-    factor: float,      # above 1: longer
-    n_fft: int = 1024,  # samples in a frame; 64 ms at 16 kHz
-) -> np.ndarray:  # samples, about factor * n
-    "Say it slower at the same pitch (phase vocoder)."
-    from scipy.signal import istft, stft
-    hop = n_fft // 4
-    X = stft(y, nperseg=n_fft, noverlap=n_fft - hop)[2]
-    at = np.arange(0, X.shape[1] - 1, 1 / factor)
-    i = at.astype(int)
-    size = np.abs(X[:, i]) * (1 - at % 1) + np.abs(X[:, i + 1]) * (at % 1)
-    turn = 2 * np.pi * hop * np.arange(len(X))[:, None] / n_fft
-    off = np.angle(X[:, i + 1]) - np.angle(X[:, i]) - turn
-    step = turn + off - 2 * np.pi * np.round(off / (2 * np.pi))
-    phase = np.angle(X[:, :1]) + np.cumsum(np.hstack([np.zeros_like(turn), step[:, :-1]]), axis=1)
-    return istft(size * np.exp(1j * phase), nperseg=n_fft, noverlap=n_fft - hop)[1].astype(np.float32)
-
-def shift_pitch(y: np.ndarray, sr: int, semitones: float) -> np.ndarray:  # samples, about n
-    "Say it higher or lower at the same tempo."
-    factor = 2 ** (semitones / 12)
-    return speed(stretch(y, factor), sr, factor)
-
-# %% ../nbs/08_trust.ipynb #25e40894
-class Degradation(NamedTuple):
-    "A way in which recordings are spoilt."
-    unit: str        # of the levels
-    levels: tuple    # from mild to strong, or from one side to the other
-    apply: Callable  # (samples, sr in Hz, level, rng, voices for babble) -> samples
-
-DEGRADATIONS = {
-    "white noise": Degradation("SNR (dB)", (30, 20, 10, 5, 0), lambda y, sr, v, rng, voices: add_noise(y, v, rng)),
-    "babble": Degradation("SNR (dB)", (30, 20, 10, 5, 0), lambda y, sr, v, rng, voices:
-                          mix(y, make_babble(voices, len(y), rng), v)),
-    "gain": Degradation("dB", (-20, -10, 10, 20), lambda y, sr, v, rng, voices: gain(y, v)),
-    "telephone": Degradation("band up to (Hz)", (3400,), lambda y, sr, v, rng, voices: telephone(y, sr, high=v)),
-    "mp3": Degradation("kbit/s", (64, 32, 16), lambda y, sr, v, rng, voices: mp3(y, sr, v)[0]),
-    "reverberation": Degradation("RT60 (s)", (0.3, 0.6, 1.2), lambda y, sr, v, rng, voices: reverberate(y, sr, v, rng)),
-    "speed": Degradation("factor", (0.8, 0.9, 1.1, 1.25), lambda y, sr, v, rng, voices: speed(y, sr, v)),
-    "pitch": Degradation("semitones", (-4, -2, 2, 4), lambda y, sr, v, rng, voices: shift_pitch(y, sr, v))}
-
 # %% ../nbs/08_trust.ipynb #58b27865
 @dataclass(frozen=True)
 class Clips:
@@ -339,10 +103,12 @@ class Clips:
     def __len__(self): return len(self.frames)
     def __getitem__(self, i): return self.frames[i]
 
+
 def in_memory(frames: list, table: pd.DataFrame) -> Clips:  # table: a row of `features.index` for each
     "Frames with their rows."
     return Clips(frames, table.assign(n_frames=[len(f) for f in frames]).reset_index(drop=True))
 
+# %% ../nbs/08_trust.ipynb #32d00ad7
 def listener(
     run_dir: str | Path,  # a run folder, or the model file beside it
     features,             # `Features` with the training clips, whose lengths set the buckets
@@ -365,16 +131,29 @@ def draw_rows(
 ) -> np.ndarray:  # int64, rows of `features.index`, ascending
     "Some clips of a part, evenly from each emotion and speaker."
     rows = part_rows(features, split, part)
-    if not len(rows): raise TrustError(f"the split has no {part} part, so there is nothing to judge")
-    if not max_clips or len(rows) <= max_clips: return rows
+    if not len(rows):
+        raise TrustError(f"the split has no {part} part, so there is nothing to judge")
+    if not max_clips or len(rows) <= max_clips:
+        return rows
     table = clip_table(features.index.iloc[rows])
     chosen = draw_clips(table, max_clips / len(rows), np.random.default_rng(seed))
     return rows[features.index["clip"].iloc[rows].isin(chosen).to_numpy()]
 
-def uar(right: np.ndarray, y: np.ndarray) -> float:  # right bool [n]; y int [n], the true class
-    "Mean recall of the classes that occur."
-    n = np.bincount(y)
-    return float((np.bincount(y, right) / np.maximum(n, 1))[n > 0].mean())
+# %% ../nbs/08_trust.ipynb #c73c6f9c
+def _spoil(y, sr, name, level, d, seed, voices) -> np.ndarray:
+    "A clip, spoilt; the same noise at every level."
+    return y if d is None else d.apply(y, sr, level, np.random.default_rng([*seed, zlib.crc32(name.encode())]), voices)
+
+
+def _levels(degradations) -> list:  # of (name, level, Degradation or None), clean first
+    return [("clean", 0, None), *((name, v, d) for name, d in degradations.items() for v in d.levels)]
+
+
+def _bears(pred, clean, name, level, d) -> dict:
+    "One row: what is left of the figure."
+    found, same = interval(pred), float((pred["predicted"].to_numpy() == clean).mean())
+    return {"degradation": name, "unit": d.unit if d else "", "level": level, "UAR": found["value"],
+            "low": found["low"], "high": found["high"], "same": same, "clips": len(pred)}
 
 # %% ../nbs/08_trust.ipynb #651e2ce9
 def robustness(
@@ -387,88 +166,19 @@ def robustness(
     tick: Callable | None = None,       # called after each row, for a progress bar
 ) -> pd.DataFrame:  # a row a level, "clean" first: degradation, unit, level, UAR, low, high, same, clips
     "UAR of a run on recordings that are spoilt."
-    split, sr = run_split(run_dir), features.settings.sr
-    table = features.index.iloc[draw_rows(features, split, part, max_clips, seed)]
-    labels, listen = np.array(read_run(run_folder(run_dir))["labels"]), listener(run_dir, features)
+    split, sr, labels = run_split(run_dir), features.settings.sr, np.array(read_run(run_folder(run_dir))["labels"])
+    table, listen = features.index.iloc[draw_rows(features, split, part, max_clips, seed)], listener(run_dir, features)
     sound = [load_audio(path, sr)[0] for path in table["path"]]
-    others = draw_rows(features, split, "train", 40, seed)
-    voices = [load_audio(path, sr)[0] for path in features.index["path"].iloc[others]]
-    rows, clean = [], None
-    todo = [("clean", 0, None), *((name, v, d) for name, d in degradations.items() for v in d.levels)]
-    for name, level, d in todo:
+    others = features.index["path"].iloc[draw_rows(features, split, "train", 40, seed)]
+    voices, rows, clean = [load_audio(path, sr)[0] for path in others], [], None
+    for name, level, d in _levels(degradations):
         spoilt = [_spoil(x, sr, name, level, d, [seed, i], voices) for i, x in enumerate(sound)]
-        frames = [clip_features(x, features.settings) for x in spoilt]
-        said = labels[listen(in_memory(frames, table)).argmax(1)]
+        said = labels[listen(in_memory([clip_features(x, features.settings) for x in spoilt], table)).argmax(1)]
         clean = said if d is None else clean
-        found = interval(table.assign(predicted=said))
-        rows.append({"degradation": name, "unit": d.unit if d else "", "level": level, "UAR": found["value"],
-                     "low": found["low"], "high": found["high"], "same": float((said == clean).mean()),
-                     "clips": len(said)})
-        if tick: tick()
+        rows.append(_bears(table.assign(predicted=said), clean, name, level, d))
+        if tick:
+            tick()
     return pd.DataFrame(rows)
-
-def _spoil(y, sr, name, level, d, seed, voices) -> np.ndarray:
-    "A clip, spoilt; the same noise at every level."
-    return y if d is None else d.apply(y, sr, level, np.random.default_rng([*seed, zlib.crc32(name.encode())]), voices)
-
-# %% ../nbs/08_trust.ipynb #dbdcecad
-def plot_robustness(
-    table: pd.DataFrame,  # of `robustness`; a column `run` draws several runs
-    n_classes: int,       # for the line of chance
-    title: str = "",
-):  # the figure
-    "UAR against every degradation, with the clean figure and chance."
-    import matplotlib.pyplot as plt
-    names = [n for n in dict.fromkeys(table["degradation"]) if n != "clean"]
-    fig, axes = plt.subplots(math.ceil(len(names) / 4), min(4, len(names)), dpi=80, sharey=True, squeeze=False,
-                             figsize=(2.6 * min(4, len(names)), 2.5 * math.ceil(len(names) / 4) + 0.3))
-    runs = [*table.groupby("run", sort=False)] if "run" in table else [("", table)]
-    for ax, name in zip(axes.flat, names):
-        for (run, t), color in zip(runs, ("#3b6ea5", "#c4622d", "#5b8c5a", "#777777")):
-            _robust_panel(ax, t[t["degradation"] == name], t[t["degradation"] == "clean"].iloc[0], color, run)
-        ax.axhline(1 / n_classes, color="k", lw=0.7, ls=":")
-        ax.set(title=name, xlabel=table["unit"][table["degradation"] == name].iloc[0], ylim=(0, 1.02))
-    for ax in axes.flat[len(names):]: ax.axis("off")
-    for row in axes: row[0].set_ylabel("UAR")
-    if len(runs) > 1: axes[0, 0].legend(fontsize=7)
-    fig.suptitle(f"{title}\ndashed: the clean clips; dotted: chance".strip(), fontsize=9)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
-
-def _robust_panel(ax, part, clean, color, label):
-    x = range(len(part))
-    ax.fill_between(x, part["low"], part["high"], color=color, alpha=0.2, lw=0)
-    error = np.maximum([part["UAR"] - part["low"], part["high"] - part["UAR"]], 0) if len(part) == 1 else None
-    ax.errorbar(x, part["UAR"], error, marker="o", ms=4, color=color, label=label)
-    ax.axhline(clean["UAR"], color=color, lw=0.9, ls="--")
-    ax.set_xticks(x, [f"{v:g}" for v in part["level"]])
-
-# %% ../nbs/08_trust.ipynb #5c1df3fd
-def level_free(
-    settings: FeatureSettings,  # of the run
-    normaliser,                 # of the run
-    speaker: str = "",          # only looked at where each speaker has a scale
-    tolerance: float = 0.01,    # of a scaled value
-) -> bool:
-    "Whether gain changes no frame, by settings and scale."
-    import soxr
-    y = soxr.resample(say("mess") / np.float32(32768), 16000, settings.sr).astype(np.float32)
-    plain, *moved = (normaliser.apply(clip_features(gain(y, g), settings), speaker) for g in (0, -20, 20))
-    return all(m.shape == plain.shape and np.abs(m - plain).max() <= tolerance for m in moved)
-
-# %% ../nbs/08_trust.ipynb #c5eba567
-def wilson(
-    k: np.ndarray,        # number right
-    n: np.ndarray,        # of so many; NaN where 0
-    level: float = 0.95,  # of the interval
-) -> tuple:  # low, high
-    "Wilson's interval of a share."
-    from scipy.stats import norm
-    z, n = norm.ppf((1 + level) / 2), np.where(np.asarray(n) > 0, n, np.nan)
-    middle, half = k / n + z**2 / (2 * n), z * np.sqrt(k / n * (1 - k / n) / n + z**2 / (4 * n**2))
-    low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-    return np.where(np.equal(k, 0), 0 * low, low), np.where(np.equal(k, n), 1 + 0 * high, high)
 
 # %% ../nbs/08_trust.ipynb #d9ead1f7
 def with_sex(
@@ -481,6 +191,7 @@ def with_sex(
     return pred.assign(sex=pred["clip"].map(sex).fillna("").to_numpy(),
                        speaker=one_spelling(pred["speaker"].fillna("")))
 
+# %% ../nbs/08_trust.ipynb #6f3cd1d6
 def group_recall(
     pred: pd.DataFrame,   # of `with_sex`
     by: str = "speaker",  # or sex
@@ -493,6 +204,7 @@ def group_recall(
     return pd.DataFrame({"group": table[by], "emotion": table["emotion"], "recall": table["sum"] / table["size"],
                          "low": low, "high": high, "clips": table["size"]})
 
+# %% ../nbs/08_trust.ipynb #579aa3f5
 def group_uar(
     pred: pd.DataFrame,   # of `with_sex`
     by: str = "speaker",  # or sex
@@ -504,99 +216,6 @@ def group_uar(
         rows.append({"group": group, "UAR": found["value"], "low": found["low"], "high": found["high"],
                      "over": found["by"], "speakers": part["speaker"].nunique(), "clips": len(part)})
     return pd.DataFrame(rows, columns=["group", "UAR", "low", "high", "over", "speakers", "clips"])
-
-# %% ../nbs/08_trust.ipynb #4acffb13
-def _gap_of(right, y, group) -> float:
-    "Largest less smallest UAR of the groups; group and y are ids."
-    shape = group.max() + 1, y.max() + 1
-    place = group * shape[1] + y
-    n = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
-    hit = np.bincount(place, right, shape[0] * shape[1]).reshape(shape)
-    of_group = (hit / np.maximum(n, 1)).sum(1) / np.maximum((n > 0).sum(1), 1)
-    return float(np.ptp(of_group[n.any(1)]))
-
-def _dealings(pred, by, group, y, n, rng):
-    "Group ids of every clip, dealt out anew; for sexes all ways, where there are at most n."
-    if by == "speaker":
-        for _ in range(n):
-            key = np.lexsort((rng.random(len(y)), y))
-            dealt = np.empty_like(group)
-            dealt[np.argsort(y, kind="stable")] = group[key]
-            yield dealt
-        return
-    names, who = np.unique(pred["speaker"], return_inverse=True)
-    own = np.array([group[who == i][0] for i in range(len(names))])
-    ones = int(own.sum())
-    if own.max() == 1 and math.comb(len(own), ones) <= n:
-        for chosen in combinations(range(len(own)), ones): yield np.isin(np.arange(len(own)), chosen).astype(int)[who]
-    else:
-        for _ in range(n): yield rng.permutation(own)[who]
-
-# %% ../nbs/08_trust.ipynb #7fe4019a
-def gap_test(
-    pred: pd.DataFrame,   # of `with_sex`
-    by: str = "speaker",  # or sex
-    n: int = 2000,        # dealings
-    seed: int = 0,
-) -> dict:  # by, gap, best, worst, p, least (the smallest p there can be), groups
-    "The gap between groups, and how often chance makes one as large."
-    pred = pred[pred[by] != ""]
-    names = sorted(set(pred[by]))
-    if len(names) < 2: return {"by": by, "gap": None, "groups": len(names)}
-    y, group = label_ids(pred["emotion"], sorted(set(pred["emotion"]))), label_ids(pred[by], names)
-    right = (pred["emotion"] == pred["predicted"]).to_numpy()
-    gap = _gap_of(right, y, group)
-    made = np.array([_gap_of(right, y, g) for g in _dealings(pred, by, group, y, n, np.random.default_rng(seed))])
-    exact = by != "speaker" and len(made) < n
-    hits = int((made >= gap - 1e-12).sum())
-    named = pd.Series({name: uar(right[group == i], y[group == i]) for i, name in enumerate(names)})
-    least = (made >= made.max() - 1e-12).mean() if exact else 1 / (n + 1)
-    return {"by": by, "gap": gap, "best": named.idxmax(), "worst": named.idxmin(), "groups": len(names),
-            "p": hits / len(made) if exact else (hits + 1) / (n + 1), "least": float(least)}
-
-def gap_sentence(
-    found: dict,         # of `gap_test`
-    level: float = 0.05, # p below which a gap is believed
-) -> str:
-    "Whether a gap means anything."
-    if found["gap"] is None:
-        return f"{'Only one' if found['groups'] else 'No'} {found['by']} is known: no gap can be judged."
-    if found["gap"] == 0: return f"No gap: the UAR of every {found['by']} is the same."
-    say = f"UAR is {found['gap']:.3f} higher for {found['best']} than for {found['worst']}"
-    if found["least"] > level:
-        return f"{say}, but with so few speakers chance can't be told from a real gap (p = {found['p']:.2f})."
-    p = "p < 0.001" if found["p"] < 0.001 else f"p = {found['p']:.3f}"
-    if found["p"] <= level: return f"{say}: more than chance makes ({p}), so the two do differ."
-    return f"{say}; chance alone makes as much ({p})."
-
-# %% ../nbs/08_trust.ipynb #8d4ed892
-def plot_fairness(
-    pred: pd.DataFrame,  # of `with_sex`
-    title: str = "",
-):  # the figure
-    "UAR of every speaker, and recall of every emotion by sex, with 95 % intervals."
-    import matplotlib.pyplot as plt
-    colors = {"female": "#c4622d", "male": "#3b6ea5", "": "#777777"}
-    t, sex_of = group_uar(pred), dict(zip(pred["speaker"], pred["sex"]))
-    fig, (a, b) = plt.subplots(1, 2, figsize=(9.5, max(3.6, 0.22 * len(t) + 1.4)), dpi=80)
-    for i, row in enumerate(t.itertuples()):
-        a.errorbar(row.UAR, i, xerr=[[max(row.UAR - row.low, 0)], [max(row.high - row.UAR, 0)]], fmt="o", ms=5,
-                   color=colors.get(sex_of[row.group], "#777777"))
-    a.set_yticks(range(len(t)), t["group"])
-    a.set(xlabel="UAR, with 95 % interval", ylabel="speaker", xlim=(0, 1.02), ylim=(len(t) - 0.5, -0.5))
-    a.axvline(t["UAR"].mean(), color="k", lw=0.7, ls=":")
-    named = group_recall(pred.assign(sex=pred["sex"].replace("", "unknown")), "sex")
-    for k, (sex, part) in enumerate(named.groupby("group")):
-        x = np.arange(len(part)) + 0.16 * k - 0.08
-        b.errorbar(x, part["recall"], [part["recall"] - part["low"], part["high"] - part["recall"]], fmt="o", ms=5,
-                   color=colors.get(sex, "#777777"), label=sex)
-        b.set_xticks(range(len(part)), part["emotion"], rotation=30)
-    b.set(ylabel="recall, with 95 % interval", ylim=(0, 1.02))
-    b.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
-    fig.suptitle(title, fontsize=10)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
 
 # %% ../nbs/08_trust.ipynb #ef628762
 def exchange(
@@ -615,6 +234,7 @@ def exchange(
         out.append(new)
     return out
 
+# %% ../nbs/08_trust.ipynb #3cba040a
 def importance(
     listen: Callable,  # of `Clips` -> p [n, K], as `listener` makes it
     clips: Clips,
@@ -633,30 +253,9 @@ def importance(
                     for _ in range(repeats)]
             rows.append({"family": family, "how": how, "loss": whole - np.mean(left),
                          "deviation": np.std(left, ddof=1)})
-        if tick: tick()
+        if tick:
+            tick()
     return pd.DataFrame(rows)
-
-# %% ../nbs/08_trust.ipynb #22beb384
-def plot_importance(
-    table: pd.DataFrame,  # of `importance`
-    title: str = "",
-):  # the figure
-    "UAR lost by exchanging each family, and by shuffling it in time."
-    import matplotlib.pyplot as plt
-    order = table[table["how"] == "clips"].sort_values("loss")["family"].tolist()
-    fig, ax = plt.subplots(figsize=(6, 0.4 * len(order) + 1.4), dpi=80)
-    for how, shift, color, label in (("clips", 0.2, "#3b6ea5", "taken from another clip"),
-                                     ("time", -0.2, "#c4622d", "frames in another order")):
-        t = table[table["how"] == how].set_index("family").loc[order]
-        ax.barh(np.arange(len(t)) + shift, t["loss"], 0.36, xerr=t["deviation"], color=color, label=label)
-    ax.set_yticks(range(len(order)), order)
-    ax.axvline(0, color="k", lw=0.7)
-    ax.set(xlabel="UAR lost (bar: deviation between shuffles)", ylabel="feature family")
-    ax.set_title(title, fontsize=10)
-    ax.legend(fontsize=8, loc="lower right")
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
 
 # %% ../nbs/08_trust.ipynb #e5d33957
 def occlude(
@@ -669,334 +268,34 @@ def occlude(
     frames = clips[0]
     starts = np.arange(0, max(len(frames) - width, 0) + 1, hop)
     covered = [np.array(frames) for _ in starts]
-    for f, start in zip(covered, starts): f[start : start + width] = frames.mean(0)
+    for f, start in zip(covered, starts):
+        f[start : start + width] = frames.mean(0)
     p = listen(in_memory([frames, *covered], clips.index.iloc[np.zeros(len(starts) + 1, int)]))
     said = int(p[0].argmax())
     return pd.DataFrame({"start": starts, "stop": np.minimum(starts + width, len(frames)),
                          "loss": p[0, said] - p[1:, said]})
 
-# %% ../nbs/08_trust.ipynb #5c02316e
-def plot_occlusion(
-    y: np.ndarray,               # samples [n] of the clip
-    table: pd.DataFrame,         # of `occlude`
-    settings: FeatureSettings,
-    title: str = "",
-):  # the figure
-    "A clip's spectrogram, with what the answer loses where it is covered."
-    import matplotlib.pyplot as plt
-    y = trim(np.asarray(y, np.float32), settings)
-    step = settings.hop_length / settings.sr
-    fig, ax = plt.subplots(figsize=(8, 3.2), dpi=80)
-    ax.specgram(y + 1e-6, NFFT=512, noverlap=384, Fs=settings.sr, vmin=-140, vmax=-30, cmap="magma")
-    ax.set(xlabel="time (s), quiet ends cut off", ylabel="frequency (Hz)", ylim=(0, min(5000, settings.sr / 2)))
-    over = ax.twinx()
-    time = (table["start"] + table["stop"] - 1) / 2 * step
-    over.plot(time, table["loss"], color="cyan", lw=2)
-    over.fill_between(time, 0, table["loss"], color="cyan", alpha=0.25)
-    over.axhline(0, color="white", lw=0.6)
-    over.set(ylabel="probability lost if covered", xlim=(0, len(y) / settings.sr))
-    ax.set_title(title, fontsize=10)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
+# %% ../nbs/08_trust.ipynb #c0ffee61
+_all_ = ["DEGRADATIONS", "Degradation", "MP3_RATES", "TrustError", "add_noise", "aurc", "can_do", "classwise_ece",
+         "ece", "gain", "gap_sentence", "gap_test", "make_babble", "mix", "mp3", "plot_reliability", "reliability",
+         "reverberate", "room_response", "shift_pitch", "speed", "stretch", "telephone", "uar", "wilson"]
 
-# %% ../nbs/08_trust.ipynb #b03c8c2a
-LICENCES = {
-    "tess": "TESS: CC BY-NC-ND 4.0 (name the makers, no commercial use, pass on nothing changed)",
-    "ravdess": "RAVDESS: CC BY-NC-SA 4.0 (name the makers, no commercial use, share alike)",
-    "emodb": "EmoDB: free for research, as its publishers state; often given as CC BY 4.0",
-    "crema-d": "CREMA-D: Open Database License (ODbL) 1.0, contents under the Database Contents License",
-    "savee": "SAVEE: for research, on registration with the University of Surrey"}
+# %% ../nbs/08_trust.ipynb #c0ffee62
+_MOVED = {
+    "ser_nb.more.trust_pictures": "plot_risk_coverage plot_robustness plot_fairness plot_importance plot_occlusion",
+    "ser_nb.more.model_card": "LICENCES INTENDED NOT_INTENDED licence_of unseen_beside protocol_note "
+                              "level_free calibration_facts headline gather to_markdown to_html limits card_sections "
+                              "card_pictures model_card n_steps moved_to ser_card",
+}
 
-def licence_of(
-    corpus: str,  # its name in the corpus table
-) -> str:
-    "The licence of a corpus, as its publishers state it."
-    if is_synthetic(corpus): return f"{corpus}: made by ser_nb itself, Apache 2.0 like the program"
-    unknown = f"{corpus}: unknown; ask whoever recorded it before passing the model on"
-    return LICENCES.get(corpus.lower().strip(), unknown)
 
-# %% ../nbs/08_trust.ipynb #9c816bf7
-def unseen_beside(
-    run_dir: str | Path,  # a run folder
-) -> list:  # of (name of the run, UAR), runs on unseen speakers of the same data in the same folder, judged on test
-    "Figures on unseen speakers that lie beside a run."
-    folder = run_folder(run_dir).resolve()
-    own, found = read_run(folder), []
-    for path in sorted(folder.parent.glob("*/report/report.json")):
-        files = Report.open(path.parent)
-        said = json_object(files.read("report.json"), path, files.todo("report.json"), TrustError)
-        with parsing(path, files.todo("report.json"), TrustError):
-            other, uar = said["run"], float(said["UAR"])
-            same = other.get("data_hash") == own["data_hash"] and other.get("protocol") == "unseen speakers"
-            if same and said["part"] == "test":
-                found.append((path.parent.parent.name, uar))
-    return found
+def __getattr__(name: str):
+    "What stands in a room that is built upon this chapter, under its name here."
+    room = next((room for room, names in _MOVED.items() if name in names.split()), None)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(room), name)
 
-def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
-    "What the protocol of a run means for its figures."
-    apart = "No test clip shares its speaker with train."
-    if run["protocol"] == "unseen speakers" or apart in run["audit"]: return "No test voice was heard in training."
-    heard = ("Whether the test voices were heard in training is not known" if "Unknown speaker" in run["audit"]
-             else "The test voices were heard in training")
-    if not beside: return (f"{heard}, and no run on unseen speakers lies beside this one: what it does with a new "
-                           "voice is not known, and is usually far less.")
-    figures = ", ".join(f"{name}: {uar:.3f}" for name, uar in beside)
-    return f"{heard}. UAR on voices that were not, same data: {figures}."
 
-# %% ../nbs/08_trust.ipynb #8b5305dc
-def calibration_facts(
-    run_dir: str | Path,
-    pred: pd.DataFrame,  # of `predictions`, of the part that judges
-) -> dict:  # errors before and after, AURC, coverage and risk at the run's threshold
-    "How sure a run is on the clips that judge it."
-    said, (_, p, y) = read_calibration(run_dir), answers(pred)
-    q = calibrated(p, said["temperature"])
-    answered, wrong = q.max(1) >= said["threshold"], q.argmax(1) != y
-    return {**_errors(p, y, said.get("n_bins", 10), "before"), **_errors(q, y, said.get("n_bins", 10), "after"),
-            "aurc": aurc(risk_coverage(q.max(1), ~wrong)), "coverage": float(answered.mean()),
-            "risk": float(wrong[answered].mean()) if answered.any() else None, "risk_if_all": float(wrong.mean())}
-
-def headline(pred: pd.DataFrame) -> dict:  # UAR and accuracy as `interval` gives them, macro_f1, clips, speakers
-    "The figures of a run with their intervals."
-    return {"UAR": interval(pred), "accuracy": interval(pred, "accuracy"), "macro_f1": scores(pred)["macro_f1"],
-            "clips": len(pred), "speakers": int(pred.loc[pred["speaker"] != "", "speaker"].nunique())}
-
-# %% ../nbs/08_trust.ipynb #47a618dc
-def can_do() -> dict:  # name -> `Degradation`
-    "The degradations that can be made here: a libsndfile of the system may know no MP3."
-    import soundfile as sf
-    return {name: d for name, d in DEGRADATIONS.items() if name != "mp3" or "MP3" in sf.available_formats()}
-
-def gather(
-    run_dir: str | Path,     # a run folder, or the model file beside it
-    features,                # `Features`
-    part: str = "test",      # that judges
-    max_clips: int = 200,    # for robustness and importance; 0: all
-    seed: int = 0,
-    tick: Callable | None = None,  # called as in `robustness` and `importance`
-) -> tuple:  # facts (for json), tables (name -> DataFrame), pred (of `with_sex`)
-    "Ask a run everything."
-    folder = run_folder(run_dir)
-    run, split = read_run(folder), run_split(folder)
-    pred = with_sex(predictions(folder, features, part), features)
-    rows = draw_rows(features, split, part, max_clips, seed)
-    clips = in_memory([features[i] for i in rows], features.index.iloc[rows])
-    y, listen = label_ids(clips.index["emotion"], run["labels"]), listener(folder, features)
-    tables = {"robustness": robustness(folder, features, can_do(), max_clips, seed, part, tick),
-              "speakers": group_uar(pred), "sexes": group_uar(pred, "sex"), "recall": group_recall(pred, "sex"),
-              "importance": importance(listen, clips, y, features.settings.families, 3, seed, tick)}
-    gaps = {by: gap_test(pred, by, seed=seed) for by in ("speaker", "sex")}
-    free = level_free(features.settings, load_run(folder)[2], clips.index["speaker"].iloc[0])
-    facts = {"run": run, "part": part, "seed": seed, "clips_drawn": len(rows), "figures": headline(pred),
-             "calibration": read_calibration(folder), "on_part": calibration_facts(folder, pred), "gaps": gaps,
-             "level_free": free, "unseen_beside": unseen_beside(folder),
-             "licences": [licence_of(name) for name in run["corpus"]]}
-    return facts, tables, pred
-
-# %% ../nbs/08_trust.ipynb #ed7a6b99
-def _cells(table) -> list:  # rows of text, the head first
-    rows = [["" if pd.isna(v) else f"{v:.3f}" if isinstance(v, (float, np.floating)) else str(v) for v in row]
-            for row in table.itertuples(index=False)]
-    return [[str(c) for c in table.columns], *rows]
-
-def to_markdown(
-    title: str,
-    sections: list,  # of (title, blocks); a block is text, a DataFrame, or a Path of a picture beside the page
-) -> str:
-    "A card as markdown."
-    lines = [f"# {title}", ""]
-    for name, blocks in sections:
-        lines += [f"## {name}", ""]
-        for block in blocks:
-            if isinstance(block, Path): lines.append(f"![{block.stem}]({block.name})")
-            elif isinstance(block, str): lines.append(block)
-            else:
-                head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(block)]
-                lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-            lines.append("")
-    return "\n".join(lines)
-
-def to_html(title: str, sections: list, pictures: dict) -> str:  # pictures: stem -> png bytes
-    "The same card as one html page, with the pictures inside."
-    def part(block):
-        if isinstance(block, Path):
-            return f"<img alt='{block.stem}' src='{embedded(pictures[block.stem], 'image/png')}'>"
-        if isinstance(block, str): return f"<p>{html.escape(block)}</p>"
-        head, *rows = _cells(block)
-        row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-        return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
-    return html_page(title, [f"<h2>{html.escape(name)}</h2>{''.join(map(part, blocks))}" for name, blocks in sections])
-
-# %% ../nbs/08_trust.ipynb #ab5fbb64
-INTENDED = ("Research and teaching on how acted emotions sound, and as a start for networks of one's own. It names "
-            "what a voice sounds like by the labels of its corpus, not what somebody feels.")
-NOT_INTENDED = ("Not for decisions about people: hiring, schooling, policing, insurance, health, lie detection. In the "
-                "European Union, inferring emotions at work and in education is prohibited but for medical and safety "
-                "reasons (Regulation 2024/1689, article 5). Not for languages, ages, rooms and microphones it was not "
-                "judged on.")
-
-def limits(facts: dict) -> list:  # facts: of `gather`
-    "What the figures of a run do not say."
-    run, c, n = facts["run"], facts["on_part"], facts["figures"]["speakers"]
-    acted = all(name.lower() in LICENCES for name in run["corpus"])
-    say = [SYNTHETIC_NOTE if run["synthetic"] else "Acted speech: spontaneous emotions are weaker and mixed." if acted
-           else "It is not known here whether the emotions were acted."]
-    over = facts["figures"]["UAR"]["by"]
-    if not n: say.append("It is not known who speaks in the test clips, so nothing is known about new voices.")
-    elif over == "speaker": say.append(f"Judged by {n} voices.")
-    else: say.append(f"Judged by so few voices ({n}) that the interval is over {over}s: it says nothing about others.")
-    say.append(protocol_note(run, facts["unseen_beside"]))
-    if c["ece_after"] > 2 * facts["calibration"].get("ece_after", 1) and c["ece_after"] > 0.05:
-        say.append("Its confidence is not to be trusted: calibration error "
-                   f"{c['ece_after']:.3f} on the {facts['part']} part, "
-                   f"{facts['calibration']['ece_after']:.3f} on validation.")
-    if c["coverage"] < facts["calibration"].get("coverage", 0) / 2:
-        say.append(f"Its threshold leaves it silent on most of the {facts['part']} part: it answers "
-                   f"{c['coverage']:.0%}, and {facts['calibration']['coverage']:.0%} on validation.")
-    say.append("Loudness changes nothing it says." if facts["level_free"] else
-               "What it says changes with the loudness of the recording.")
-    return say
-
-# %% ../nbs/08_trust.ipynb #9d379b41
-def _how_made(run: dict) -> list:  # of run.json -> pairs of a name and settings
-    "All settings of a run; of an ensemble those of each kind of network once."
-    networks, kinds = run["model"].get("members", [run["model"]]), []
-    for settings in networks:
-        if settings not in kinds: kinds.append(settings)
-    names = ["model"] if len(networks) == 1 else [plural(networks.count(s), "network") for s in kinds]
-    return [("features", run["features"]), *zip(names, kinds), *((k, run[k]) for k in ("train", "versions"))]
-
-# %% ../nbs/08_trust.ipynb #e5cd454d
-def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of `gather`
-    "What stands on a model card."
-    run, f, c, on = (facts[k] for k in ("run", "figures", "calibration", "on_part"))
-    data = pd.DataFrame({"corpus": ", ".join(run["corpus"]), "labels": ", ".join(run["labels"]),
-                         "clips": ", ".join(f"{k} {n:,}" for k, n in run["clips"].items()),
-                         "hash of the data": run["data_hash"], "hash of the split": run["split_hash"],
-                         "hash of the weights": c.get("weights", "")}.items(), columns=["what", "value"])
-    figures = pd.DataFrame([(k, f[k]["value"], f[k]["low"], f[k]["high"], f"{f[k]['clusters']} {f[k]['by']}s")
-                            for k in ("UAR", "accuracy")], columns=["figure", "value", "95 % from", "to", "over"])
-    named = {"ECE as trained": "ece_before", "ECE": "ece_after", "class-wise ECE": "classwise_ece_after",
-             "coverage at the threshold": "coverage", "risk at the threshold": "risk"}
-    sure = pd.DataFrame([(name, c[key], on[key]) for name, key in named.items()],
-                        columns=["", "validation", facts["part"]])
-    bears = tables["robustness"].drop(columns=["clips"]).assign(level=[f"{v:g}" for v in tables["robustness"]["level"]])
-    judged = f"{f['clips']} clips of the {facts['part']} part, chance {1 / len(run['labels']):.3f}. "
-    return [("Figures", [figures, judged + f"{run['audit'][0].upper()}{run['audit'][1:]} Scale: {run['normaliser']}.",
-                         protocol_note(run, facts["unseen_beside"]),
-                         per_class(pred).rename_axis("emotion").reset_index()]),
-            ("Intended use", [INTENDED]), ("Not intended", [NOT_INTENDED]), ("Limits", limits(facts)),
-            ("Data", [data, *facts["licences"]]),
-            ("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}, both from "
-                                f"{c['n']} validation clips.", sure, Path("reliability.png"), Path("risk.png")]),
-            ("What it bears", [f"{facts['clips_drawn']} clips, drawn and spoilt with seed {facts['seed']}; same: share "
-                               "of answers that stay as on the clean clip." + ("" if "mp3" in can_do() else
-                               " MP3 can't be written here and is left out."), Path("robustness.png"), bears]),
-            ("Whom it serves", [*map(gap_sentence, facts["gaps"].values()), Path("fairness.png"), tables["speakers"],
-                                tables["sexes"]]),
-            ("What it listens to", [Path("importance.png"), "Families that tell the same share the credit."]),
-            ("How it was made", [pd.DataFrame(
-                [(f"{k}.{name}", json.dumps(v)) for k, settings in _how_made(run) for name, v in settings.items()],
-                columns=["setting", "value"])])]
-
-# %% ../nbs/08_trust.ipynb #b3cc2f75
-@plain_text()
-def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> png bytes
-    "The pictures of a model card."
-    run, T, part = facts["run"], facts["calibration"]["temperature"], facts["part"]
-    title = f"{', '.join(run['corpus'])}: {run['protocol']}"
-    (_, pv, yv), (_, p, y) = (answers(t) for t in (predictions(run_folder(run_dir), features, "val"), pred))
-    after = {"validation": (calibrated(pv, T), yv), part: (calibrated(p, T), y)}
-    shown = {f"{part}, as trained": (p, y), **{f"{name}, T = {T:.2f}": v for name, v in after.items()}}
-    figures = {"reliability": plot_reliability(shown),
-               "risk": plot_risk_coverage(after, facts["calibration"]["threshold"]),
-               "robustness": plot_robustness(tables["robustness"], len(run["labels"]), title),
-               "fairness": plot_fairness(pred, title), "importance": plot_importance(tables["importance"], title)}
-    return {name: png_bytes(fig) for name, fig in figures.items()}
-
-# %% ../nbs/08_trust.ipynb #5ad6da68
-def model_card(
-    run_dir: str | Path,           # a run folder, or the model file beside it; calibrated before
-    features,                      # `Features`
-    out_dir: str | Path | None = None,  # None: `card` in the run folder
-    part: str = "test",            # that judges
-    max_clips: int = 200,          # for robustness and importance; 0: all
-    seed: int = 0,
-    tick: Callable | None = None,  # called after each of `n_steps` steps, for a progress bar
-) -> dict:  # what card.json holds
-    "Write card.html, card.md, card.json and their pictures."
-    out_dir = Path(out_dir or run_folder(run_dir) / "card")
-    if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}:
-        calibrate(run_dir, features)
-    facts, tables, pred = gather(run_dir, features, part, max_clips, seed, tick)
-    sections, pictures = card_sections(facts, tables, pred), card_pictures(run_dir, features, facts, tables, pred)
-    title = f"Model card: {', '.join(facts['run']['corpus'])}, {facts['run']['protocol']}"
-    found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
-    files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
-             "card.html": to_html(title, sections, pictures)}
-    _write_card(out_dir, {**{f"{stem}.png": png for stem, png in pictures.items()},
-                          **{name: text.encode() for name, text in files.items()}})
-    return found
-
-def _write_card(out_dir, files: dict):  # name -> bytes
-    "Write the files of a card, while no other program writes there."
-    with locked(out_dir, wait=math.inf):
-        clear_unfinished(out_dir)
-        for name, data in files.items():
-            write_file(out_dir / name, data)
-
-def n_steps(settings: FeatureSettings) -> int:  # of the features
-    "Steps of `model_card` that call `tick`."
-    return 1 + sum(len(d.levels) for d in can_do().values()) + len(settings.families)
-
-# %% ../nbs/08_trust.ipynb #152d1cb9
-def moved_to(
-    features,                # `Features`
-    data_dir: str | Path,    # folder or csv of the same recordings
-):  # `Features` whose paths lie there
-    "Features whose recordings lie elsewhere now."
-    from dataclasses import replace
-    with warnings.catch_warnings(action="ignore", category=UserWarning): corpus = load_corpus(data_dir)
-    path = features.index["clip"].map(corpus.set_index("clip")["path"])
-    lost = features.index["clip"][path.isna()]
-    if len(lost): raise TrustError(f"{data_dir}: clip {lost.iloc[0]!r} is not there ({len(lost)} such clips): "
-                                   "give the folder that the features were made from")
-    return replace(features, index=features.index.assign(path=path.to_numpy()))
-
-# %% ../nbs/08_trust.ipynb #747ad09d
-@main_command
-def ser_card(
-    run: str = "checkpoints/ser_lstm.h5",  # run folder or model file, from ser_train or ser_run
-    features: str = "data/features",       # feature folder, from ser_features
-    data_dir: str = "",                    # the recordings, if they have moved since the features were made
-    out_dir: str = "",                     # where the card goes; by default `card` in the run folder
-    part: str = "test",                    # that judges: test, val or train
-    coverage: float = 0.9,                 # share of validation clips to be answered, which sets the threshold
-    risk: float = -1.0,                    # instead of coverage: share of wrong answers that is borne
-    max_clips: int = 200,                  # robustness and importance are measured on so many clips; 0: all
-    seed: int = 0,                         # of that draw, of noise and of shuffles
-):
-    "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
-    def work():
-        if seed < 0:
-            raise TrustError(f"--seed {seed}: give a whole number from 0 on")
-        table = run_features(run, features)
-        if data_dir: table = moved_to(table, data_dir)
-        lost = [path for path in table.index["path"] if not Path(path).is_file()]
-        if lost: raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
-        place = Path(out_dir or run_folder(run) / "card")
-        with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
-            found = calibrate(run, table, coverage, None if risk < 0 else risk)
-            card = model_card(run, table, place, part, max_clips, seed, bar.update)
-        f, on = card["figures"], card["on_part"]
-        if card["run"]["synthetic"]: print(SYNTHETIC_NOTE)
-        print(f"UAR {f['UAR']['value']:.3f} ({say_interval(f['UAR'])}) on {f['clips']} clips. "
-              f"{protocol_note(card['run'], card['unseen_beside'])}")
-        wrong = "" if on["risk"] is None else f", of which {on['risk']:.0%} are wrong"
-        print(f"Temperature {found['temperature']:.3f}: calibration error {on['ece_before']:.3f} -> "
-              f"{on['ece_after']:.3f} on {part}. Threshold {found['threshold']:.3f}: answers {on['coverage']:.0%}"
-              f"{wrong}.")
-        for gap in card["gaps"].values(): print(gap_sentence(gap))
-        print(f"Card: {place / 'card.html'}")
-    one_line(work, "ser_card")
+if __name__ == "__main__" and globals().get("__spec__"):
+    importlib.import_module("ser_nb.more.model_card").ser_card()

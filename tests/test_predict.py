@@ -447,7 +447,7 @@ def test_tensorflow_takes_every_setting(tmp_path):
     code = """if True:
         import sys, numpy as np
         from ser_nb.model import ModelSettings, OnnxNetwork, build_model, named_weights, onnx_model
-        from ser_nb.predict import _litert, _samples, _saved_model
+        from ser_nb.more.export import _litert, _samples, _saved_model
         for i, s in enumerate([ModelSettings(units=(7, 5), bidirectional=True, pooling="deviation", batch_norm=True, conv=6),
                                ModelSettings(units=(6, 5, 4), pooling="mean", dense=0), ModelSettings(units=(8,), pooling="attention")]):
             model, batch = build_model(s, 11, 4), _samples(11, [1, 2, 3, 7, 40])

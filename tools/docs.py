@@ -288,7 +288,6 @@ def build(out):
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(result.out, out)
-        shutil.copytree(ROOT / "nbs" / "images", out / "images", dirs_exist_ok=True)  # those that html names, too
     return sorted(out.rglob("*.html"))
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['NEEDED', 'LIMITS', 'AT_ONCE', 'MEMBERS', 'RATIO', 'SLACK', 'BRACKETS', 'COMMAS', 'read_folder', 'read_zip',
-           'check_json', 'parse_object', 'numbers']
+__all__ = ['NEEDED', 'LIMITS', 'AT_ONCE', 'MEMBERS', 'RATIO', 'SLACK', 'BRACKETS', 'COMMAS', 'LEAST', 'read_folder', 'read_zip',
+           'check_json', 'parse_object', 'numbers', 'check_files', 'check_labels', 'check_scale', 'check_reference',
+           'check_calibration']
 
 # %% ../../nbs/lib/artefact.ipynb #a17e0004
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import PredictError
+from .runs import COPY, TODO, Run, check_bytes, parse_hashes
 
 # %% ../../nbs/lib/artefact.ipynb #a17e0007
 NEEDED = {"run.json": 2**23, "normaliser.json": 2**27, "reference.json": 2**23, "hashes.json": 2**20,
@@ -177,3 +179,87 @@ def numbers(
     if not (np.isfinite(x) & (x >= low) & (x <= high)).all():
         raise ValueError("a number is out of range")
     return x.astype(float)
+
+# %% ../../nbs/lib/artefact.ipynb #e0aa2d6a
+def check_files(
+    files: dict,  # of `read_folder` or `read_zip`
+) -> tuple:  # what run.json holds, hashes by name
+    "Raise where a file of the run is missing, or is not as training left it."
+    if "run.json" not in files:
+        raise PredictError("no run folder (run.json is missing): make one with ser_train")
+    run = parse_object(files["run.json"], "run.json")
+    if not {"labels", "features", "model"} <= set(run):
+        raise PredictError("run.json is not one of ser_nb")
+    if not run.get("finished"):
+        raise PredictError("training is not finished: call ser_train again to go on")
+    lacking = [name for name in NEEDED if name not in files]
+    if lacking:
+        raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
+    hashes = parse_hashes(files["hashes.json"], "hashes.json", Run.names)
+    if "calibration.json" in hashes and "calibration.json" not in files:
+        raise PredictError("calibration.json is missing: copy the whole folder, or run ser_card again")
+    for name in LIMITS:
+        if name in files and name != "hashes.json" and (name in NEEDED or name in hashes):
+            check_bytes(files[name], name, hashes, name, TODO.get(name, COPY))
+    return run, hashes
+
+# %% ../../nbs/lib/artefact.ipynb #10ded334
+LEAST = 1e-10  # below any deviation that training writes, and above what float32 takes for zero
+
+
+def check_labels(
+    labels: list,  # of run.json
+) -> tuple:
+    "The emotions of a run, or ValueError."
+    if not (isinstance(labels, list) and 2 <= len(labels) <= 1000 and len(set(labels)) == len(labels)
+            and all(isinstance(name, str) and 0 < len(name) < 100 for name in labels)):
+        raise ValueError("labels")
+    return tuple(labels)
+
+
+def check_scale(
+    stats: dict,      # speaker -> mean and deviation
+    mode: str,        # of the normaliser
+    n_features: int,
+):
+    "Raise ValueError where a scale does not fit the frames."
+    for mean, deviation in stats.values():
+        numbers(mean, (n_features,))
+        numbers(deviation, (n_features,), LEAST)
+    if mode in ("train", "level") and "" not in stats:
+        raise ValueError("stats")
+
+# %% ../../nbs/lib/artefact.ipynb #d01de2c2
+def check_reference(
+    reference: dict,  # of reference.json
+    n: int,           # features
+    families: set,    # names of them
+) -> dict:  # the same
+    "Raise ValueError where what is said of the training clips cannot be."
+    numbers(reference["mean"], (n,))
+    numbers(reference["deviation"], (n,), LEAST)
+    numbers(reference["median_duration"], (), 0, 1e6)
+    longest = reference["max_frames"]
+    if not (isinstance(longest, int) and 0 < longest <= 2**17):
+        raise ValueError("max_frames")
+    facts = {"duration": True, "distance": True, "level": families & {"rms", "logmel"},
+             "bandwidth": families & {"logmel"}}
+    for name, ends in reference["known"].items():
+        if not facts.get(name):
+            raise ValueError("known")
+        numbers(ends, (2,))
+    return reference
+
+# %% ../../nbs/lib/artefact.ipynb #dba9a431
+def check_calibration(
+    files: dict,   # name -> bytes
+    hashes: dict,  # of hashes.json
+) -> tuple:  # temperature, threshold; 1 and 0 where there is none
+    "The calibration of a run, for its own weights only."
+    if "calibration.json" not in files:
+        return 1.0, 0.0
+    found = parse_object(files["calibration.json"], "calibration.json")
+    if found["weights"] != hashes.get("best.weights.h5"):
+        raise PredictError("calibration.json belongs to another training: run ser_card again, or delete it")
+    return tuple(float(numbers(found[name], (), low, high))
+                 for name, low, high in (("temperature", 1e-3, 1e3), ("threshold", 0, 1)))
