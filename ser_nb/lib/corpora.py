@@ -31,8 +31,8 @@ from .files import CorpusError, parsing
 pd = lazy.load("pandas")
 
 # %% ../../nbs/lib/corpora.ipynb #1feb8659
-INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-                       "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]")  # copied names hold them
+INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+                       "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]")
 
 
 def identity(
@@ -126,8 +126,9 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
         english german deutsch french francais italian italiano spanish espanol portuguese dutch polish russian chinese
         mandarin cantonese japanese korean arabic persian farsi turkish hindi urdu tamil telugu bengali greek hebrew
         swedish danish norwegian finnish czech hungarian romanian ukrainian vietnamese thai indonesian malay swahili
+        erste zweite dritte
         lang langs language languages gender age region accent dialect of the and in on at with without from by
-        erste zweite dritte neu neuer neue ordner aufnahme aufnahmen sitzung sprache dossier nouveau enregistrement carpeta nueva cartella
+        neu neuer neue ordner aufnahme aufnahmen sitzung sprache dossier nouveau enregistrement carpeta nueva cartella
         rus fra fre ita spa por nld dut pol tur zho chi jpn kor ara urd us gb au
         amharic estonian latvian lithuanian american british eng ger deu
         en de fr it es pt nl pl ru zh ja jp ko kr ar fa tr hi ur ta te bn el he sv da no fi cs hu ro uk vi th id"""},

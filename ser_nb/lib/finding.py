@@ -433,7 +433,7 @@ def _once(rows: list[Row], names: list[str], left_out: dict[str, str]) -> list[R
 def _list_parts(
     rows: list[Row],
     names: list[str],  # of columns; a column of another name and content is no part, and gets its name back
-    called: str,  # name of the column in the list
+    called: str,  # name of the column in the list; where it isn't part, half of what it has must be parts
     left_out: dict[str, str],  # gets rows whose part is none
 ) -> tuple[list[Row], dict[str, str]]:
     "The other rows, and what each of their parts means."
@@ -442,7 +442,7 @@ def _list_parts(
     at = names.index("part")
     meant = {value: {"part": read_part(value)} for value in {fields[at] for _, _, fields in rows}}
     strange = {value for value, part in meant.items() if part["part"] is None}
-    if strange and identity(called) != "part":
+    if 2 * len(strange) > len({*meant} - {""}) and identity(called) != "part":
         names[at] = called
         return rows, {}
     for line, _, fields in rows:
