@@ -213,6 +213,25 @@ def test_odd_headers():
         assert np.array_equal(load_audio(io.BytesIO(head + as_file(tone())[44:]))[0], load_audio(io.BytesIO(as_file(tone())))[0])
 
 
+@pytest.mark.parametrize("rate, channels", [(16000, 1), (44100, 2), (8000, 2), (48000, 1)])
+def test_mp3_without_a_tag(tmp_path, rate, channels):
+    "libsndfile knows an mp3 without a tag by its suffix alone, and not from an open file."
+    y = np.stack([tone(rate, rate)] * channels, axis=1)
+    data = as_file(y, rate, "MP3", "MPEG_LAYER_III")
+    (tmp_path / "x.mp3").write_bytes(data)
+    for recording in (tmp_path / "x.mp3", io.BytesIO(data), io.BytesIO(b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + data)):
+        heard, sr = load_audio(recording, sr=None)
+        assert sr == rate and abs(len(heard) - rate) < 0.1 * rate
+        assert np.abs(heard[len(heard) // 4 : -len(heard) // 4]).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("format, subtype", [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("WAV", "PCM_16")])
+def test_one_behind_another(format, subtype):
+    "A second recording behind the first is not left out in silence."
+    one, two = as_file(tone(), format=format, subtype=subtype), as_file(tone(hz=330), format=format, subtype=subtype)
+    assert not problem(io.BytesIO(one)) and problem(io.BytesIO(one + two))
+
+
 def seeds():
     y = tone(4000) * np.linspace(0, 1, 4000, dtype="float32")
     kinds = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"), ("FLAC", "PCM_16"),

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['KEPT', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE', 'UNLIKE',
-           'ACTIVE', 'one_channel', 'Heard', 'check_heard', 'check_sound', 'resampled', 'load_audio', 'head_of',
-           'why_left_out', 'find_sounds', 'audio_files', 'mono', 'array_samples', 'cut', 'file_blocks', 'likeness',
-           'channels_differ', 'unlike_channels', 'MAX_RATE', 'MIN_RATE', 'STREAMED', 'as_file', 'check_rate', 'decoder',
-           'open_sound', 'read_bytes', 'tone', 'tone_files']
+__all__ = ['KEPT', 'MOST', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE',
+           'UNLIKE', 'ACTIVE', 'one_channel', 'Heard', 'check_heard', 'check_sound', 'resampled', 'load_audio',
+           'head_of', 'why_left_out', 'find_sounds', 'audio_files', 'mono', 'array_samples', 'cut', 'file_blocks',
+           'likeness', 'channels_differ', 'unlike_channels', 'MAX_RATE', 'MIN_RATE', 'STREAMED', 'as_file',
+           'check_rate', 'decoder', 'open_sound', 'read_bytes', 'tone', 'tone_files']
 
 # %% ../../nbs/lib/audio.ipynb #1950e40c
 import io
@@ -58,6 +58,9 @@ class _Mix:
             raise AudioError(self.name, "opposite channels", detail)
 
 # %% ../../nbs/lib/audio.ipynb #e3e6af6e
+MOST = 32  # channels of which a mean is taken; to compare a thousand with one another takes minutes
+
+
 def one_channel(
     sound: Sound,
     size: int,            # samples of a block
@@ -68,6 +71,9 @@ def one_channel(
     if channel is not None and channel not in range(sound.channels):
         there = f"it has {plural(sound.channels, 'channel')}, counted from 0"
         raise AudioError(name, "no such channel", f"{channel}: {there}; take another one, or none for their mean")
+    if channel is None and sound.channels > MOST:
+        detail = f"it has {sound.channels:,}; pick one of 0 to {sound.channels - 1} with channel (--channel)"
+        raise AudioError(name, "many channels", detail)
     if sound.channels == 1 or channel is not None:
         yield from (np.ascontiguousarray(block[:, channel or 0]) for block in sound.blocks(size))
         return

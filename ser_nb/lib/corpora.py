@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'FOLDER_WORD', 'RATE_OR_DATE', 'NUMBERED', 'BIDI',
-           'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'CORPORA', 'NAMINGS', 'OWN_NAMES', 'emotion_of', 'identity',
-           'one_spelling', 'folder_says', 'is_word', 'odd_character', 'is_synthetic', 'Naming', 'match_name',
-           'read_name', 'recording_key', 'Corpus', 'read_corpus', 'why_not_own', 'listed_sexes', 'hash_index',
-           'index_key']
+__all__ = ['pd', 'INVISIBLE', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'SURNAMES', 'FOLDER_WORD', 'RATE_OR_DATE',
+           'YEAR', 'SHORT', 'NUMBERED', 'BIDI', 'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'CORPORA', 'NAMINGS',
+           'OWN_NAMES', 'identity', 'one_spelling', 'emotion_of', 'folder_says', 'is_word', 'odd_character',
+           'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key', 'Corpus', 'read_corpus', 'why_not_own',
+           'listed_sexes', 'hash_index', 'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
 import functools
@@ -31,6 +31,34 @@ import numpy as np
 from .files import CorpusError, parsing
 
 pd = lazy.load("pandas")
+
+# %% ../../nbs/lib/corpora.ipynb #1feb8659
+INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+                       "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]")
+
+
+def identity(
+    name: str,  # of a speaker, or a text that is spoken
+) -> str:  # equal for all spellings of one name
+    "A name without what spelling adds: case, spaces, composed or decomposed accents, wide or invisible characters."
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", INVISIBLE.sub("", name)).casefold())
+        name = name.replace("i\u0307", "i").replace("\u0131", "i")  # Turkish has two letters i
+    return " ".join(name.casefold().split())
+
+# %% ../../nbs/lib/corpora.ipynb #72466d97
+def one_spelling(
+    names: Iterable[str],  # of speakers, one a clip
+) -> np.ndarray:  # of text [n]: each name in its most frequent spelling, "" where there is none
+    "Names of which no two differ in spelling alone."
+    names = [str(name) for name in names]
+    count, best = Counter(names), {}
+    for name in sorted(count):
+        held = best.setdefault(identity(name), name)
+        if count[name] > count[held]:
+            best[identity(name)] = name
+    shown = {name: best[identity(name)] if identity(name) else "" for name in count}
+    return np.array([shown[name] for name in names], str)
 
 # %% ../../nbs/lib/corpora.ipynb #c0936ec2
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # those of TESS
@@ -53,37 +81,21 @@ def emotion_of(
     label: str,  # a corpus' own label
 ) -> str:  # the word that this project uses, or the label itself where it has none
     "The vocabulary's word for a label."
-    return EMOTION_OF.get(re.sub(r"[\s-]+", "_", label.strip().lower()), label.strip())
-
-# %% ../../nbs/lib/corpora.ipynb #1feb8659
-def identity(
-    name: str,  # of a speaker, or a text that is spoken
-) -> str:  # equal for all spellings of one name
-    "A name without what spelling adds: case, spaces, composed or decomposed accents."
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", " ".join(name.split())).casefold())
-
-# %% ../../nbs/lib/corpora.ipynb #72466d97
-def one_spelling(
-    names: Iterable[str],  # of speakers, one a clip
-) -> np.ndarray:  # of text [n]: each name in its most frequent spelling, "" where there is none
-    "Names of which no two differ in spelling alone."
-    names = [str(name) for name in names]
-    count, best = Counter(names), {}
-    for name in sorted(count):
-        held = best.setdefault(identity(name), name)
-        if count[name] > count[held]:
-            best[identity(name)] = name
-    shown = {name: best[identity(name)] if identity(name) else "" for name in count}
-    return np.array([shown[name] for name in names], str)
+    return EMOTION_OF.get(re.sub(r"[\s-]+", "_", identity(label)), label.strip())
 
 # %% ../../nbs/lib/corpora.ipynb #dbb8d986
 FOLDER_WORDS = {  # column -> what it gets -> the words for it
     "part": {"train": "train training trn", "val": "val valid validation dev devel development",
              "test": "test testing tst", "eval": "eval evaluation"},
-    "sex": {"female": "f female females woman women girl girls", "male": "m male males man men boy boys"},
+    "sex": {"female": "f female females woman women girl girls weiblich frau frauen femme femmes donna donne femmina "
+                      "femmine mujer mujeres femenino",
+            "male": "m male males man men boy boys männlich mann männer homme hommes uomo uomini maschio maschi hombre "
+                    "hombres masculino"},
     "intensity": {"low": "low lo weak mild", "medium": "medium moderate", "normal": "normal",
                   "high": "high hi", "strong": "strong intense"},
     "": {"": """
+        segments segment segs seg full whole complete partial crop crops cropped slice slices sliced snippet snippets
+        fragment fragments excerpt excerpts piece pieces pass passes episode episodes ep series scenes
         original originals orig augmented augmentation augment aug noisy noise noised clean cleaned denoised enhanced
         raw processed preprocessed normalized normalised resampled trimmed filtered generated synthetic copy copies
         duplicate duplicates backup old new final temp tmp misc other others unknown unsorted all sample samples example
@@ -93,6 +105,15 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
         recording recordings record records rec clip clips take takes file files folder track tracks utterance
         utterances utt sentence sentences word words phrase phrases text texts mono stereo left right channel ch mic
         microphone phone telephone laptop headset studio lab home office room kitchen indoor outdoor outside
+        field indoors outdoors quiet loud whisper whispered shout shouted silent silence background dry wet anechoic
+        online offline web website internet app youtube radio television tv podcast podcasts movie movies film films
+        video videos interview interviews show shows news drama call calls callcenter mixed mixture separated
+        compressed lossy lossless correct incorrect wrong valid invalid accepted rejected verified collected
+        recorded downloaded uploaded download downloads scraped extracted unzipped public private seen balanced
+        vocal vocals instrumental music singing sung synth synthesized tts human machine ai natural deepfake spoof
+        bonafide genuine spectrogram spectrograms feature features source sources target targets input inputs output
+        outputs result results list lists untitled document documents windows linux mac narrow wide codec
+        morning afternoon evening night winter summer spring autumn fall cv v front back top bottom rear side
         inside street car place location site condition environment device iphone android pc zoom close far near
         l r k khz hz bit
         data dataset datasets database db corpus corpora collection set subset split splits part parts fold folds
@@ -107,30 +128,45 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
         english german deutsch french francais italian italiano spanish espanol portuguese dutch polish russian chinese
         mandarin cantonese japanese korean arabic persian farsi turkish hindi urdu tamil telugu bengali greek hebrew
         swedish danish norwegian finnish czech hungarian romanian ukrainian vietnamese thai indonesian malay swahili
+        erste zweite dritte
+        lang langs language languages gender age region accent dialect of the and in on at with without from by
+        neu neuer neue ordner aufnahme aufnahmen sitzung sprache dossier nouveau enregistrement carpeta nueva cartella
+        rus fra fre ita spa por nld dut pol tur zho chi jpn kor ara urd us gb au
         amharic estonian latvian lithuanian american british eng ger deu
         en de fr it es pt nl pl ru zh ja jp ko kr ar fa tr hi ur ta te bn el he sv da no fi cs hu ro uk vi th id"""},
 }
+SURNAMES = set("""young long short day good bad winter summer spring autumn fall field mac street night kor pol ita
+               ara por tur human sung""".split())  # words that somebody may be called, too
 FOLDER_WORD = {word: (column, value) for column, values in FOLDER_WORDS.items()
                for value, words in values.items() for word in words.split()}
 RATE_OR_DATE = (r"\d+([.,]\d+)?\s*k(hz)?|-?\d+\s*(hz|db)|8000|11025|16000|22050|24000|32000|44100|48000|96000|"
                 r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?[0-3]\d|(19|20)\d\d[-_.](0\d|1[0-2])")
+YEAR = r"(199|20[0-3])\d"
+SHORT = {"ch", "cv", "cd", "ep", "v", "db"}  # words of one or two letters that are none of people with a number
 NUMBERED = re.compile("speaker|spk|actor|actress|subject|participant|person|voice|user|talker|child|kid|adult")
 
 # %% ../../nbs/lib/corpora.ipynb #3327936f
+def _told_by_word(word: str) -> tuple[str, str] | None:
+    "Column and value of a word, of one like `testset` or `unlabelled`, too."
+    more = re.fullmatch(r"(?:un|non|pre|post|re)(\w{4,})|(\w+?)(?:set|sets|data|dir|folder|files?|clips?|wavs?)", word)
+    return FOLDER_WORD.get(word) or (FOLDER_WORD.get(more[1] or more[2]) if more else None)
+
+
 @functools.lru_cache(4096)
 def folder_says(
     name: str,  # of a folder, or a word in a file's name
 ) -> dict[str, str] | None:  # what it tells by column, often nothing; None: it is not made of such words
     "What a name says that is neither an emotion's nor a speaker's."
-    name, told = identity(name), {}
-    if re.fullmatch(RATE_OR_DATE, name):
+    if re.fullmatch(f"{RATE_OR_DATE}|{YEAR}", identity(name)):
         return {}
+    name, told = identity(re.sub("(?<=[a-z]{3})(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)), {}  # setA, XTrain
     words = re.findall(r"[^\W\d_]+", name)
     lettered = len(words) > 1 and min(map(len, words)) == 1  # set_a counts like set1
     numbered, words = lettered or any(c.isdigit() for c in name), [word for word in words if len(word) > lettered]
-    found = [FOLDER_WORD.get(name) or FOLDER_WORD.get(word) for word in words]
+    found = [FOLDER_WORD.get(name) or _told_by_word(word) for word in words]
     people = any(NUMBERED.match(word) or FOLDER_WORD.get(word, "")[:1] == ("sex",) for word in words)
-    if not found or None in found or numbered and (people or max(map(len, words)) <= 2) and name not in FOLDER_WORD:
+    initials = bool(words) and max(map(len, words)) <= 2 and not SHORT & {*words}
+    if not found or None in found or numbered and (people or initials) and name not in FOLDER_WORD:
         return None
     for column, value in found:
         told.setdefault(column, set()).add(value)
@@ -139,10 +175,11 @@ def folder_says(
 
 def is_word(
     name: str,
-    initials: bool = True,  # whether one or two letters may be a word
+    initials: bool = True,  # whether what may be a name as well counts: one or two letters, a surname, a year
 ) -> bool:
     "Whether a name is one that no speaker is called by."
-    return folder_says(name) is not None and (initials or len(name.strip()) > 2)
+    maybe = len(name.strip()) <= 2 or identity(name) in SURNAMES or re.fullmatch(YEAR, name.strip())
+    return folder_says(name) is not None and (initials or not maybe)
 
 # %% ../../nbs/lib/corpora.ipynb #132702d2
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they change the order of what stands beside them

@@ -26,7 +26,7 @@ from .audio import ENCODED, find_sounds, load_audio
 from .command import plural, printable
 from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, emotion_of, folder_says,
                                 hash_index, identity, index_key, is_word, listed_sexes, match_name, odd_character,
-                                read_name, recording_key, why_not_own)
+                                one_spelling, read_name, recording_key, why_not_own)
 from .files import AudioError, CorpusError, file_sha256
 from .lists import (SEXES, Columns, find_file, list_rows, list_text, name_columns, read_part, read_row,
                               why_no_file)
@@ -45,7 +45,8 @@ def _is_marked(folder: Path) -> bool:
 def _say_left_out(root: Path, left_out: dict) -> None:
     "Warn of files that are left out, with the reason for the first."
     for clip, reason in [*left_out.items()][:1]:
-        said = f"{root}: {len(left_out):,} files are left out; the first, {clip}: {reason}"
+        are = "are" if len(left_out) > 1 else "is"
+        said = f"{root}: {plural(len(left_out), 'file')} {are} left out; the first, {clip}: {reason}"
         warnings.warn(printable(said), stacklevel=4)
 
 
@@ -75,6 +76,7 @@ def _corpus(
     folders = [sys.intern(os.path.dirname(path)) for path in corpus["path"]]
     marked = {folder: _is_marked(Path(folder)) for folder in set(folders)}
     corpus["corpus"] = [SYNTHETIC if marked[folder] else name for folder, name in zip(folders, corpus["corpus"])]
+    corpus["emotion"] = one_spelling(corpus["emotion"])
     corpus = corpus.sort_values("clip", ignore_index=True)
     corpus.attrs |= {"left_out": left_out, "told": {name: told for name in corpus["corpus"].unique()}}
     corpus.attrs["roles"] = say_roles(corpus)
@@ -431,7 +433,7 @@ def _once(rows: list[Row], names: list[str], left_out: dict[str, str]) -> list[R
 def _list_parts(
     rows: list[Row],
     names: list[str],  # of columns; a column of another name and content is no part, and gets its name back
-    called: str,  # name of the column in the list
+    called: str,  # name of the column in the list; where it isn't part, half of what it has must be parts
     left_out: dict[str, str],  # gets rows whose part is none
 ) -> tuple[list[Row], dict[str, str]]:
     "The other rows, and what each of their parts means."
@@ -440,7 +442,7 @@ def _list_parts(
     at = names.index("part")
     meant = {value: {"part": read_part(value)} for value in {fields[at] for _, _, fields in rows}}
     strange = {value for value, part in meant.items() if part["part"] is None}
-    if strange and identity(called) != "part":
+    if 2 * len(strange) > len({*meant} - {""}) and identity(called) != "part":
         names[at] = called
         return rows, {}
     for line, _, fields in rows:
@@ -547,11 +549,19 @@ def _kept_emotions(corpora: list[pd.DataFrame], emotions: str | list[str]) -> se
     return wanted
 
 # %% ../../nbs/lib/finding.ipynb #c6cb9c73
+def _one_spelling_each(corpora: tuple[pd.DataFrame, ...]) -> list[pd.DataFrame]:
+    "Corpora in which no two emotions differ in spelling alone."
+    names = [name for corpus in corpora for name in corpus["emotion"]]
+    shown = dict(zip(names, one_spelling(names).tolist()))
+    return [corpus.assign(emotion=corpus["emotion"].map(shown)) for corpus in corpora]
+
+
 def join_corpora(
     *corpora: pd.DataFrame,
     emotions: str | list[str] = "all",  # all; shared: what every corpus has; or names, with commas between
 ) -> pd.DataFrame:  # a corpus; one alone keeps its names
     "Make one corpus of several."
+    corpora = _one_spelling_each(corpora)
     parts = [(name, part) for corpus in corpora for name, part in corpus.groupby("corpus", sort=False)]
     names, kept = [name for name, _ in parts], _kept_emotions([part for _, part in parts], emotions)
     if twice := {name for name in names if names.count(name) > 1}:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['NO_TEXT', 'HEADERS', 'SEXES', 'list_text', 'list_rows', 'Columns', 'name_columns', 'find_file', 'why_no_file',
-           'read_row', 'read_part']
+__all__ = ['NO_TEXT', 'HEADERS', 'SEXES', 'NO_VALUE', 'NO_NAME', 'list_text', 'list_rows', 'Columns', 'name_columns', 'find_file',
+           'why_no_file', 'read_row', 'read_part']
 
 # %% ../../nbs/lib/lists.ipynb #a2c07004
 import csv
@@ -68,7 +68,7 @@ def list_rows(
     lines, skipped = text.splitlines(keepends=True), 0
     while skipped < len(lines) and not lines[skipped].strip(" ,;\t|\r\n"):
         skipped += 1
-    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[skipped]) if skipped < len(lines) else None
+    told = re.fullmatch(r'"?(?i:sep)=(.)"?\s*', lines[skipped]) if skipped < len(lines) else None
     skipped += bool(told)
     between = told[1] if told else _delimiter(lines[skipped] if skipped < len(lines) else "")
     reader = csv.reader(io.StringIO("".join(lines[skipped:]), newline=""), delimiter=between)
@@ -138,6 +138,8 @@ def name_columns(
     further = {shown[i]: i for i in range(len(names)) if i not in at.values()}
     missing = [column for column in HEADERS if column not in at]
     nearly = {name: near for name, i in further.items() if (near := _nearest(names[i], missing))}
+    if not any(header):
+        raise CorpusError(f"{path}: nothing in it; needed are columns path and emotion, and a line a recording")
     for column in [column for column in needed if column in missing]:
         meant = next((f"; rename {name}, if that is it" for name, near in nearly.items() if near == column), "")
         raise CorpusError(f"{path}: no column {column!r} among {', '.join(shown)}{meant}; needed are path and emotion, "
@@ -172,6 +174,17 @@ SEXES = {word: sex for sex in ("female", "male")
          for word in [sex, *("f w woman girl" if sex == "female" else "m man boy").split()]}
 
 
+NO_VALUE = {"nan", "n/a", "#n/a", "<na>"}  # how programs write that a field is empty
+NO_NAME = NO_VALUE | {"null", "none", "nil", "unknown", "unk", "undefined", "missing", "?", "-", "--"}
+
+
+def _filled(row: dict[str, str]) -> dict[str, str]:
+    "A row without words that say that nothing is known."
+    empty = dict.fromkeys(("speaker", "sex"), NO_NAME) | dict.fromkeys(("text", "emotion", "part"), NO_VALUE)
+    return {name: "" if value == "NA" and name in empty or value.casefold() in empty.get(name, ()) else value
+            for name, value in row.items()}
+
+
 def read_row(
     fields: list[str],
     columns: Columns,
@@ -179,7 +192,7 @@ def read_row(
     "One row of a list."
     size = max([*columns.at.values(), *columns.further.values()]) + 1
     padded = fields + [""] * (size - len(fields))
-    row = {name: padded[i] for name, i in (columns.at | columns.further).items()}
+    row = _filled({name: padded[i] for name, i in (columns.at | columns.further).items()})
     if any(fields[size:]):
         return row, "it has more fields than there are columns; put quotes around commas"
     if odd := next((name for name, value in row.items() if odd_character(value)), ""):

@@ -65,13 +65,13 @@ def _spare(folders: tuple[str, ...], at: int) -> Names:
 
 
 def _word_levels(spare: Iterable[Names]) -> set[tuple[int, int]]:
-    "Levels, as number of spare folders and place among them, on which most names are words."
+    "Levels, as number of spare folders and place among them, on which half of the names are words."
     levels = {}
     for names in spare:
         for place, (_, name) in enumerate(names):
-            levels.setdefault((len(names), place), set()).add(identity(name))
-    return {level for level, names in levels.items()
-            if all(map(is_word, names)) or sum(is_word(name, False) for name in names) * 2 > len(names)}
+            levels.setdefault((len(names), place), {})[identity(name)] = name
+    return {level for level, names in levels.items() if all(map(is_word, names.values()))
+            or sum(is_word(name, False) for name in names.values()) * 2 >= max(2, len(names))}
 
 
 def split_words(

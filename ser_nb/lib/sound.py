@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['HEAD', 'AGAIN', 'UNPACK', 'SWAP', 'NO_SOUND', 'MAX_BYTES', 'STREAMED', 'MAX_CHUNKS', 'MIN_RATE', 'MAX_RATE', 'OWN',
-           'FOREIGN', 'CODED', 'DEMUXERS', 'PATIENCE', 'CUT', 'tone', 'as_file', 'tone_files', 'what_else', 'open_file',
-           'no_sound', 'read_bytes', 'check_rate', 'Sound', 'decoder', 'how_to_decode', 'container', 'name_of',
-           'open_sound']
+__all__ = ['HEAD', 'AGAIN', 'UNPACK', 'SWAP', 'NO_SOUND', 'MAX_BYTES', 'STREAMED', 'MAX_CHUNKS', 'FRAME', 'TAG', 'MIN_RATE',
+           'MAX_RATE', 'OWN', 'FOREIGN', 'CODED', 'DEMUXERS', 'PATIENCE', 'CUT', 'tone', 'as_file', 'tone_files',
+           'what_else', 'open_file', 'no_sound', 'read_bytes', 'check_rate', 'Sound', 'decoder', 'how_to_decode',
+           'container', 'name_of', 'open_sound']
 
 # %% ../../nbs/lib/sound.ipynb #423fad52
 import codecs
@@ -244,6 +244,10 @@ def _sound_chunk(file) -> tuple[int, int | None] | None:
         at += size + size % 2
 
 # %% ../../nbs/lib/sound.ipynb #d8d84ee0
+FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][^\xf0-\xff]"  # how a frame of an mp3 begins
+TAG = b"ID3\4\0\0\0\0\0\x0a" + bytes(10)  # an empty tag
+
+
 def _ogg_ends(file) -> bool:
     "Whether the last page of an Ogg file is complete and marked as the end."
     data = _at(file, max(0, _end(file) - 2**17), 2**17)  # a page has 65,307 bytes at most
@@ -252,6 +256,21 @@ def _ogg_ends(file) -> bool:
         return False
     lacing = data[at + 27 : at + 27 + data[at + 26]]
     return bool(data[at + 5] & 4) and len(data) >= at + 27 + data[at + 26] + sum(lacing)
+
+
+def _ogg_goes_on(file) -> bool:
+    "Whether a second recording begins behind the pages of the first."
+    file.seek(0)
+    held, begun = b"", False
+    while piece := file.read(2**20):
+        held += piece
+        for page in re.finditer(rb"OggS\0([\0-\x07])", held):
+            first = page[1][0] & 2
+            if first and begun:
+                return True
+            begun = begun or not first
+        held = held[-5:]
+    return False
 
 
 def _mp3_size(file) -> tuple[int, int] | None:
@@ -263,6 +282,14 @@ def _mp3_size(file) -> tuple[int, int] | None:
     if at < 0 or frame[0] != 0xFF or len(frame) < at + 16 or not frame[at + 7] & 2:
         return None
     return tag, struct.unpack_from(">I", frame, at + 8 + 4 * (frame[at + 7] & 1))[0]
+
+
+def _mp3_goes_on(file) -> bool:
+    "Whether a second recording begins where the first of an mp3 ends by its own account."
+    start, size = _mp3_size(file) or (0, _end(file))
+    behind = _at(file, start + size, 80)
+    again = behind[:3] == b"ID3" or re.match(FRAME, behind) and (b"Xing" in behind or b"Info" in behind)
+    return bool(again) or bool(re.match(FRAME, behind)) and _end(file) > start + 1.25 * size
 
 
 def _avi_size(file) -> tuple[int, int] | None:
@@ -298,10 +325,35 @@ class _Source:
         return bytes(data)
 
 
+class _Tagged:
+    "An mp3 with an empty tag in front, without which libsndfile knows it by its path alone."
+
+    def __init__(self, file):
+        self.file, self.place = file, 0
+
+    def tell(self) -> int:
+        return self.place
+
+    def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: len(TAG) + _end(self.file)}[whence]
+        self.place = max(0, base + to)
+        return self.place
+
+    def read(self, n: int = -1) -> bytes:
+        front = TAG[self.place :][: n if n >= 0 else None]
+        self.file.seek(max(0, self.place - len(TAG)))
+        data = front + self.file.read(n - len(front) if n >= 0 else -1)
+        self.place += len(data)
+        return data
+
+
 def _whole(file, name: str) -> _Source:
     "The file, with a piped wav's size filled in; AudioError if some of it was cut off."
     if _at(file, 0, 4) == b"OggS" and not _ogg_ends(file):
         raise AudioError(name, "truncated", "its last page is missing; copy it again")
+    if _at(file, 0, 4) == b"OggS" and _ogg_goes_on(file) or _mp3_goes_on(file):
+        detail = "one begins behind another, and would not be heard; convert it to wav, for example with ffmpeg"
+        raise AudioError(name, "several recordings", detail)
     start, size = _sound_chunk(file) or _mp3_size(file) or _avi_size(file) or (0, _end(file))
     there = _end(file) - start
     if there >= 2**32 + (size or 0) and _at(file, 0, 4) in (b"RIFF", b"RIFX", b"FORM"):
@@ -312,7 +364,7 @@ def _whole(file, name: str) -> _Source:
         return _Source(file, start - 4, struct.pack(_byte_order(file) + "I", there))
     if there < size:
         raise AudioError(name, "truncated", f"{there:,} of {size:,} bytes of sound are there; copy it again")
-    return _Source(file)
+    return _Source(_Tagged(file) if re.match(FRAME, _at(file, 0, 3)) else file)
 
 # %% ../../nbs/lib/sound.ipynb #612218c4
 MIN_RATE, MAX_RATE = 4_000, 384_000  # Hz; below, speech is gone; above, no recorder goes
@@ -338,7 +390,9 @@ class Sound:
 # %% ../../nbs/lib/sound.ipynb #80ec21b2
 def _reason(error: Exception) -> str:
     "What libsndfile complains of."
-    return str(error).partition(": ")[2].strip(" .") or str(error)
+    said = str(error).partition(": ")[2].strip(" .") or str(error)
+    lost = re.search("bad (resource fork|(map|data) (offset|length))|File does not exist", said)  # of its last guess
+    return "Format not recognised" if lost else said
 
 
 def _native_blocks(f: sf.SoundFile, source: _Source, size: int, name: str) -> Iterator[np.ndarray]:
