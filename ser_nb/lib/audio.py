@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['KEPT', 'MOST', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE',
+__all__ = ['PICK', 'KEPT', 'MOST', 'LOUDEST', 'MAX_DURATION', 'BLOCK', 'SUFFIXES', 'ENCODED', 'HEADERLESS', 'ARCHIVES', 'BESIDE',
            'UNLIKE', 'ACTIVE', 'one_channel', 'Heard', 'check_heard', 'check_sound', 'resampled', 'load_audio',
            'head_of', 'why_left_out', 'find_sounds', 'audio_files', 'mono', 'array_samples', 'cut', 'file_blocks',
            'likeness', 'channels_differ', 'unlike_channels', 'MAX_RATE', 'MIN_RATE', 'STREAMED', 'as_file',
@@ -31,6 +31,7 @@ _all_ = ["MAX_RATE", "MIN_RATE", "STREAMED", "as_file", "check_rate", "decoder",
          "tone_files"]
 
 # %% ../../nbs/lib/audio.ipynb #4abd2b7c
+PICK = "channel (ser_predict --channel), or keep one: ffmpeg -i IN -af 'pan=mono|c0=c1' OUT.wav"
 KEPT = 0.25  # of the power of unlike channels; a mean that keeps less is hushed
 
 
@@ -54,7 +55,7 @@ class _Mix:
             covariances = self.products / max(self.n, 1) - np.multiply.outer(mean, mean)
             hushed = np.trace(covariances) > 1e-9 and covariances.sum() < KEPT * np.trace(covariances)
         if hushed:
-            detail = f"their mean is hushed; pick one of 0 to {len(mean) - 1} with channel (--channel)"
+            detail = f"their mean is hushed; pick one of 0 to {len(mean) - 1} with {PICK}"
             raise AudioError(self.name, "opposite channels", detail)
 
 # %% ../../nbs/lib/audio.ipynb #e3e6af6e
@@ -72,7 +73,7 @@ def one_channel(
         there = f"it has {plural(sound.channels, 'channel')}, counted from 0"
         raise AudioError(name, "no such channel", f"{channel}: {there}; take another one, or none for their mean")
     if channel is None and sound.channels > MOST:
-        detail = f"it has {sound.channels:,}; pick one of 0 to {sound.channels - 1} with channel (--channel)"
+        detail = f"it has {sound.channels:,}; pick one of 0 to {sound.channels - 1} with {PICK}"
         raise AudioError(name, "many channels", detail)
     if sound.channels == 1 or channel is not None:
         yield from (np.ascontiguousarray(block[:, channel or 0]) for block in sound.blocks(size))
@@ -441,7 +442,7 @@ def channels_differ(
     if not found or found[unlike := min(found, key=found.get)] >= UNLIKE:
         return ""
     pair = " and ".join(str(c) for c in sorted([loudest, unlike]))
-    return f"channels {pair} hold different sound (correlation {found[unlike]:.2f}); pick one with channel (--channel)"
+    return f"channels {pair} hold different sound (correlation {found[unlike]:.2f}); pick one with {PICK}"
 
 
 def unlike_channels(

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..lib.calibration import aurc, calibration_errors, plot_reliability
 from ..lib.command import main_command, one_line, plural, progress
-from ..lib.corpora import is_synthetic
+from ..lib.corpora import CORPORA, is_synthetic
 from ..lib.files import TrustError, clear_unfinished, json_object, locked, parsing, write_file
 from ..lib.finding import load_corpus
 from ..lib.gaps import gap_sentence, gap_test
@@ -42,12 +42,7 @@ from .trust_pictures import plot_fairness, plot_importance, plot_risk_coverage, 
 pd = lazy.load("pandas")
 
 # %% ../../nbs/more/model_card.ipynb #b03c8c2a
-LICENCES = {
-    "tess": "TESS: CC BY-NC-ND 4.0 (name the makers, no commercial use, pass on nothing changed)",
-    "ravdess": "RAVDESS: CC BY-NC-SA 4.0 (name the makers, no commercial use, share alike)",
-    "emodb": "EmoDB: free for research, as its publishers state; often given as CC BY 4.0",
-    "crema-d": "CREMA-D: Open Database License (ODbL) 1.0, contents under the Database Contents License",
-    "savee": "SAVEE: for research, on registration with the University of Surrey"}
+LICENCES = {name: f"{corpus.name}: {corpus.licence}" for name, corpus in CORPORA.items()}
 
 
 def licence_of(
@@ -205,7 +200,7 @@ NOT_INTENDED = ("Not for decisions about people: hiring, schooling, policing, in
 def limits(facts: dict) -> list:  # facts: of `gather`
     "What the figures of a run do not say."
     run, c, n = facts["run"], facts["on_part"], facts["figures"]["speakers"]
-    acted = all(name.lower() in LICENCES for name in run["corpus"])
+    acted = all(name in CORPORA and CORPORA[name].acted for name in map(str.lower, run["corpus"]))
     say = [SYNTHETIC_NOTE if run["synthetic"] else "Acted speech: spontaneous emotions are weaker and mixed." if acted
            else "It is not known here whether the emotions were acted."]
     over = facts["figures"]["UAR"]["by"]
