@@ -132,8 +132,8 @@ def imports(path):
 
 
 def floor(module):
-    "0 for a room below the chapters, 1 for a chapter, 2 for what is built upon chapters."
-    return {"lib": 0, "more": 2}.get(module.removeprefix("ser_nb.").split(".")[0], 1)
+    "0 for the package itself and a room below the chapters, 1 for a chapter, 2 for what is built upon chapters."
+    return {"ser_nb": 0, "lib": 0, "more": 2}.get(module.removeprefix("ser_nb.").split(".")[0], 1)
 
 
 @each_module
