@@ -22,3 +22,29 @@ def _keep_home() -> None:
 
 
 _keep_home()
+
+_NAMES = {
+    "data": "load_audio load_corpus",
+    "features": "FeatureSettings clip_features extract open_features",
+    "dataset": "audit split_random split_speakers split_words",
+    "model": "ModelSettings build_model",
+    "train": "TrainSettings",
+    "evaluate": "report_card",
+    "predict": "Recognizer export",
+    "more.demo": "demo",
+    "more.fetch": "fetch",
+    "trust": "model_card",
+}
+_PLACES = {name: place for place, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str):
+    if name not in _PLACES:
+        raise AttributeError(f"module 'ser_nb' has no attribute {name!r}")
+    import importlib
+    return getattr(importlib.import_module(f"ser_nb.{_PLACES[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_PLACES})

@@ -96,3 +96,24 @@ def test_imports_of_the_repository():
     assert len({path for _, _, path in wanted}) > 20
     lost = [f"{path.relative_to(ROOT)}: from {m} import {n}" for m, n, path in sorted(wanted) if not found(m, n)]
     assert not lost, "\n".join(lost)
+
+
+FACE = """
+import sys, ser_nb
+assert not [m for m in sys.modules if m.startswith("ser_nb.")] and "numpy" not in sys.modules
+for name in ser_nb.__all__:
+    held = getattr(ser_nb, name)
+    assert held.__name__ == name and held.__module__.startswith("ser_nb."), name
+assert set(ser_nb.__all__) < set(dir(ser_nb))
+try:
+    ser_nb.no_such_name
+except AttributeError as e:
+    print(e)
+"""
+
+
+def test_face():
+    "`from ser_nb import load_corpus`: names that bring their module along when they are asked for, and not before."
+    done = subprocess.run([sys.executable, "-c", FACE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "module 'ser_nb' has no attribute 'no_such_name'\n"

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['pd', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'FOLDER_WORD', 'RATE_OR_DATE', 'NUMBERED', 'BIDI',
-           'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'NAMINGS', 'OWN_NAMES', 'emotion_of', 'identity', 'one_spelling',
-           'folder_says', 'is_word', 'odd_character', 'is_synthetic', 'Naming', 'match_name', 'read_name',
-           'recording_key', 'why_not_own', 'listed_sexes', 'hash_index', 'index_key']
+           'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'CORPORA', 'NAMINGS', 'OWN_NAMES', 'emotion_of', 'identity',
+           'one_spelling', 'folder_says', 'is_word', 'odd_character', 'is_synthetic', 'Naming', 'match_name',
+           'read_name', 'recording_key', 'Corpus', 'read_corpus', 'why_not_own', 'listed_sexes', 'hash_index',
+           'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
 import functools
 import io
 import os
 import re
+import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import lazy_loader as lazy
@@ -184,9 +187,6 @@ class Naming:
     speakers_file: str = ""  # table beside the recordings that tells the speakers' sex
     loose: bool = False  # anybody's names: hyphens or spaces may stand for _, and a text may have several words
 
-
-NAMINGS: dict[str, Naming] = {}  # name of the corpus -> its naming
-
 # %% ../../nbs/lib/corpora.ipynb #942758d7
 @functools.lru_cache(64)
 def _stem(path: str) -> str:
@@ -230,13 +230,35 @@ def recording_key(said: dict) -> tuple:
     return tuple(said[name] for name in ("speaker", "text", "emotion", "intensity", "take"))
 
 # %% ../../nbs/lib/corpora.ipynb #eace7721
-NAMINGS["tess"] = Naming(
-    example="OAF_bar_angry.wav",
-    pattern=r"(?P<speaker>oaf?|yaf)_(?P<text>[^_/]+)_(?P<label>[a-z_]+)",
-    labels={word: word for word, emotion in EMOTION_OF.items() if emotion in EMOTIONS},
-    sexes={"OAF|YAF": "female"},
-    aliases={"OA": "OAF"},
-)
+@dataclass(frozen=True)
+class Corpus:
+    "What is known of a published corpus, from its file."
+
+    name: str  # as it is written
+    title: str  # with its makers and the year
+    home: str  # address of its publishers
+    licence: str  # as they state it
+    naming: Naming
+    licence_at: str = ""  # address of the licence's text
+    acted: bool = False  # whether the emotions were played
+    source: dict[str, str] = field(default_factory=dict)  # where `ser_fetch` gets it: doi, mirror, mirror_hash
+
+
+def read_corpus(
+    text: str,  # of a description in TOML
+) -> Corpus:
+    "A corpus' description."
+    said = tomllib.loads(text)
+    naming = said.pop("naming")
+    if emotions := naming.pop("emotions", []):
+        naming["labels"] = {word: word for word, emotion in EMOTION_OF.items() if emotion in emotions}
+    return Corpus(naming=Naming(**naming), **said)
+
+
+CORPORA = {path.name.removesuffix(".toml"): read_corpus(path.read_text("utf-8"))
+           for path in sorted((files("ser_nb") / "corpora").iterdir(), key=lambda path: path.name)
+           if path.name.endswith(".toml")}
+NAMINGS = {name: corpus.naming for name, corpus in CORPORA.items()}
 
 # %% ../../nbs/lib/corpora.ipynb #79e5b08b
 OWN_NAMES = "speaker_text_emotion"
@@ -265,67 +287,7 @@ def why_not_own(
     why = "is not at its end" if at[-1] < len(words) - 1 else "follows the first word, so speaker or text is missing"
     return f"{words[at[-1]]} {why}; {fitting} would fit"
 
-# %% ../../nbs/lib/corpora.ipynb #b4bc3176
-NAMINGS["emodb"] = Naming(
-    example="03a01Fa.wav",
-    pattern=r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<label>[wleaftn])(?P<take>[a-z]?)",
-    labels=dict(w="anger", l="boredom", e="disgust", a="fear", f="happiness", t="sadness", n="neutral"),
-    texts=dict(
-        a01="Der Lappen liegt auf dem Eisschrank.",
-        a02="Das will sie am Mittwoch abgeben.",
-        a04="Heute abend könnte ich es ihm sagen.",
-        a05="Das schwarze Stück Papier befindet sich da oben neben dem Holzstück.",
-        a07="In sieben Stunden wird es soweit sein.",
-        b01="Was sind denn das für Tüten, die da unter dem Tisch stehen?",
-        b02="Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter.",
-        b03="An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht.",
-        b09="Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
-        b10="Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
-    ),
-    sexes={"03|10|11|12|15": "male", "08|09|13|14|16": "female"},
-    unwanted={r"(?:laryngo\w*|egg|egg_\w*)/\d\d[ab]\d\d[wleaftn][a-z]?": "it is a laryngogram, not speech"},
-)
-
-# %% ../../nbs/lib/corpora.ipynb #9648a224
-_WORDS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-NAMINGS["ravdess"] = Naming(
-    example="03-01-06-01-02-01-12.wav",
-    pattern=r"03-01-(?P<label>0[1-8])-(?P<intensity>0[12])-(?P<text>0[12])-(?P<take>0[12])-(?P<speaker>[012]\d)",
-    labels={f"{i:02}": word for i, word in enumerate(_WORDS, 1)},
-    texts={"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
-    sexes={r"\d[02468]": "female", r"\d[13579]": "male"},
-    intensities={"01": "normal", "02": "strong"},
-    unwanted={r"0[1-3]-02-0[1-8](-0[12]){3}-[012]\d": "it is song, not speech",
-              r"0[12]-01-0[1-8](-0[12]){3}-[012]\d": "it belongs to a video; the same take is there as sound alone"},
-)
-
-# %% ../../nbs/lib/corpora.ipynb #26429b2e
-_CODES = dict(a="anger", d="disgust", f="fear", h="happiness", n="neutral", sa="sadness", su="surprise")
-NAMINGS["savee"] = Naming(
-    example="DC_a01.wav",
-    pattern=r"(?P<speaker>dc|je|jk|kl)[_/](?P<text>(?P<label>sa|su|[adfhn])\d\d)",
-    labels=_CODES,
-    texts={f"{code}{i:02}": f"{i:02}" for code in _CODES for i in (1, 2, 3)},
-    sexes={"DC|JE|JK|KL": "male"},
-)
-
 # %% ../../nbs/lib/corpora.ipynb #ace03ca1
-NAMINGS["crema-d"] = Naming(
-    example="1001_DFA_ANG_XX.wav",
-    pattern=r"(?P<speaker>1\d\d\d)_(?P<text>[a-z]{3})_(?P<label>[a-z]{3})_(?P<intensity>lo|md|hi|xx?)",
-    labels=dict(ang="anger", dis="disgust", fea="fear", hap="happy", neu="neutral", sad="sad"),
-    texts=dict(
-        ieo="It's eleven o'clock", tie="That is exactly what happened", iom="I'm on my way to the meeting",
-        iww="I wonder what this is about", tai="The airplane is almost full", mti="Maybe tomorrow it will be cold",
-        iwl="I would like a new alarm clock", ith="I think I have a doctor's appointment",
-        dfa="Don't forget a jacket", its="I think I've seen this before", tsi="The surface is slick",
-        wsi="We'll stop in a couple of minutes",
-    ),
-    intensities=dict(lo="low", md="medium", hi="high", xx="", x=""),
-    speakers_file="VideoDemographics.csv",
-)
-
-
 def listed_sexes(root: Path, file: str) -> dict[str, str]:
     "Speaker -> female or male from a table that lies in or above a folder; nothing without one."
     found = [path for path in (root / file, root.resolve().parent / file) if file and path.is_file()]
@@ -335,23 +297,13 @@ def listed_sexes(root: Path, file: str) -> dict[str, str]:
         table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
     return dict(zip(table.iloc[:, 0], table["Sex"].str.lower())) if "Sex" in table else {}
 
-# %% ../../nbs/lib/corpora.ipynb #8d3b5b10
-NAMINGS["emovo"] = Naming(
-    example="dis-f1-b1.wav",
-    pattern=r"(?P<label>dis|gio|pau|rab|sor|tri|neu)-(?P<speaker>[fm][123])-(?P<text>[bdln]\d)",
-    labels=dict(dis="disgust", gio="joy", pau="fear", rab="anger", sor="surprise", tri="sadness", neu="neutral"),
-    sexes={r"F\d": "female", r"M\d": "male"},
-)
-
 # %% ../../nbs/lib/corpora.ipynb #8c0d476f
 def hash_index(
     name: str,  # corpus, such as tess
 ) -> pd.DataFrame | None:  # file, sha256, bytes of each published file; None if there is no index
     "The index of a published corpus."
-    from importlib.resources import files
-
     index = files("ser_nb") / "hashes" / f"{name}.csv"
-    if name not in NAMINGS or not index.is_file():
+    if name not in CORPORA or not index.is_file():
         return None
     return pd.read_csv(io.StringIO(index.read_text()), dtype=str, keep_default_na=False)
 

@@ -22,7 +22,7 @@ from fastcore.script import Param
 
 from ..lib.audio import SUFFIXES
 from ..lib.command import command, one_line
-from ..lib.corpora import hash_index
+from ..lib.corpora import CORPORA, hash_index
 from ..lib.encoder import ABOUT, fetch_encoder
 from ..lib.files import CorpusError, replace_file
 from ..lib.finding import load_corpus
@@ -43,17 +43,8 @@ class Source:
     max_bytes: int = 2**31  # more than this is refused, packed or unpacked
 
 
-SOURCES = {
-    "tess": Source(
-        title="Toronto Emotional Speech Set (TESS), M. Kathleen Pichora-Fuller and Kate Dupuis, "
-        "University of Toronto, 2020",
-        terms="CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0/): name the makers, "
-        "no commercial use, pass on nothing changed",
-        doi="10.5683/SP2/E8H2MF",
-        mirror="https://bj.bcebos.com/paddleaudio/datasets/TESS_Toronto_emotional_speech_set.zip",
-        mirror_hash="md5:1465311b24d1de704c4c63e4ccc470c7",
-    )
-}
+SOURCES = {name: Source(title=corpus.title, terms=f"{corpus.licence} {corpus.licence_at}".strip(), **corpus.source)
+           for name, corpus in CORPORA.items() if corpus.source}
 
 # %% ../../nbs/more/fetch.ipynb #0c1aca3b
 def _resume(url: str, part: Path, max_bytes: int, timeout: float = 30.0, no_bar: bool | None = None) -> None:
