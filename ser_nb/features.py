@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'SMALL', 'CONTRAST_FMIN', 'FORMAT', 'VAD_RATES', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'BLOCK',
-           'ROWS', 'DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS',
-           'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES',
-           'VOICE_FRAMES', 'FAMILY_FIELDS', 'hz_to_mel', 'mel_to_hz', 'mel_filters', 'dct_filters', 'chroma_filters',
-           'contrast_bands', 'delta_weights', 'tonnetz_filters', 'FeatureSettings', 'frame', 'n_frames', 'frame_times',
-           'rms', 'loud_span', 'voiced_span', 'trim', 'hann', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc',
-           'delta', 'estimate_tuning', 'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch_frames',
-           'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch', 'batch_features',
-           'clip_features', 'plot_family', 'plot_features', 'memory_of', 'file_features', 'make_shard', 'read_seal',
-           'Features', 'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families',
-           'ser_features']
+__all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'GROUP', 'PANELS', 'ROOM', 'HEADER', 'SHARD_FIELDS',
+           'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FeatureSettings',
+           'rms', 'loud_span', 'voiced_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta',
+           'chroma', 'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch', 'batch_features', 'clip_features',
+           'plot_family', 'plot_features', 'memory_of', 'file_features', 'make_shard', 'read_seal', 'Features',
+           'open_features', 'extract', 'summary', 'only_voice', 'FeatureView', 'pick_families', 'ser_features', 'BLOCK',
+           'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'FINE', 'FeatureError', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'ROWS',
+           'SHARPNESS', 'SILENCE', 'SMALL', 'VAD_RATES', 'VOICING', 'autocorrelation', 'best_path', 'chroma_filters',
+           'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame', 'frame_times', 'hann',
+           'hz_to_mel', 'mel_filters', 'mel_to_hz', 'n_frames', 'path_posterior', 'pitch_candidates', 'pitch_frames',
+           'pitches', 'tonnetz_filters']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import contextlib
@@ -50,144 +50,16 @@ from .lib.command import main_command, note, one_line, own_processes, plural, pr
 from .lib.corpora import is_synthetic
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
+from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
+                              autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
+                              pitch_frames, pitches)
 from .lib.roles import tell_roles
+from .lib.spectra import (BLOCK, CONTRAST_FMIN, ROWS, SMALL, VAD_RATES, chroma_filters, clip_sizes, contrast_bands, dct_filters, delta_weights, estimate_tuning, frame, frame_crossings,
+                                frame_energy, frame_times, hann, hz_to_mel, is_int, mel_filters, mel_groups,
+                                mel_to_hz, n_frames, normalised, product, scratch, spectrum_checks,
+                                spectrum_memory, tonnetz_filters)
 
 pd = lazy.load("pandas")
-
-# %% ../nbs/01_features.ipynb #67d32a2c
-def _constant(array: np.ndarray) -> np.ndarray:
-    "The array, closed for writing."
-    array.setflags(write=False)
-    return array
-
-# %% ../nbs/01_features.ipynb #f1fd294f
-def hz_to_mel(
-    f: np.ndarray | float,  # Hz
-) -> np.ndarray:  # mel
-    "Slaney's mel scale."
-    f = np.asarray(f, dtype=float)
-    return np.where(f < 1000, f * 3 / 200, 15 + np.log(np.maximum(f, 1000) / 1000) * 27 / np.log(6.4))
-
-
-def mel_to_hz(
-    m: np.ndarray | float,  # mel
-) -> np.ndarray:  # Hz
-    "The inverse of `hz_to_mel`."
-    m = np.asarray(m, dtype=float)
-    return np.where(m < 15, m * 200 / 3, 1000 * np.exp((np.maximum(m, 15) - 15) * np.log(6.4) / 27))
-
-# %% ../nbs/01_features.ipynb #3bc28de0
-@functools.lru_cache(maxsize=16)
-def mel_filters(
-    sr: int,  # Hz
-    n_fft: int,  # samples in a frame
-    n_mels: int,  # bands
-    fmin: float = 0.0,  # Hz, lower end of the first band
-    fmax: float | None = None,  # Hz, upper end of the last band; None: sr / 2
-) -> np.ndarray:  # W [n_mels, n_fft // 2 + 1] float32
-    "Triangular mel filters of equal area."
-    e = mel_to_hz(np.linspace(hz_to_mel(fmin), hz_to_mel(fmax or sr / 2), n_mels + 2))[:, None]
-    f = np.fft.rfftfreq(n_fft, 1 / sr)
-    rising, falling = (f - e[:-2]) / (e[1:-1] - e[:-2]), (e[2:] - f) / (e[2:] - e[1:-1])
-    return _constant((np.maximum(0, np.minimum(rising, falling)) * 2 / (e[2:] - e[:-2])).astype(np.float32))
-
-# %% ../nbs/01_features.ipynb #a19083be
-SMALL = 2**18  # multiplications up to which OpenBLAS stays on one thread
-
-
-def _product(A: np.ndarray, B: np.ndarray, starts: np.ndarray = (0,), out: np.ndarray | None = None) -> np.ndarray:
-    "A [T, K] times B [K, N], some rows of a clip at a time, always on one thread."
-    out = np.empty((len(A), B.shape[1]), np.float32) if out is None else out
-    step = max(1, SMALL // B.size)
-    for start, end in zip(starts, [*starts[1:], len(A)]):
-        for t in range(start, end, step):
-            np.matmul(A[t : min(t + step, end)], B, out=out[t : min(t + step, end)])
-    return out
-
-
-@functools.lru_cache(maxsize=16)
-def _mel_groups(
-    sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None
-) -> list[tuple[slice, slice, np.ndarray]]:
-    "Bins, bands and weights [bins, bands] of each eight neighbouring bands."
-    W, groups = mel_filters(sr, n_fft, n_mels, fmin, fmax), []
-    for m in range(0, n_mels, 8):
-        seen = np.flatnonzero(W[m : m + 8].any(0))
-        bins = slice(int(seen[0]), int(seen[-1]) + 1)
-        groups.append((bins, slice(m, m + 8), _constant(np.ascontiguousarray(W[m : m + 8, bins].T))))
-    return groups
-
-# %% ../nbs/01_features.ipynb #d5cb7f60
-@functools.lru_cache(maxsize=16)
-def dct_filters(
-    n_mfcc: int,  # rows that are kept
-    n_mels: int,  # bands
-) -> np.ndarray:  # C [n_mfcc, n_mels] float32
-    "The first rows of the orthonormal discrete cosine transform."
-    k, m = np.arange(n_mfcc)[:, None], np.arange(n_mels)
-    C = np.sqrt(2 / n_mels) * np.cos(np.pi * k * (m + 0.5) / n_mels)
-    C[0] = np.sqrt(1 / n_mels)
-    return _constant(C.astype(np.float32))
-
-# %% ../nbs/01_features.ipynb #15e2b393
-@functools.lru_cache(maxsize=128)
-def chroma_filters(
-    sr: int,  # Hz
-    n_fft: int,  # samples in a frame
-    n_chroma: int = 12,  # pitch classes in an octave
-    tuning: float = 0.0,  # pitch classes by which A lies above 440 Hz
-) -> np.ndarray:  # [n_chroma, n_fft // 2 + 1] float32
-    "How much each bin of the spectrum belongs to each pitch class."
-    octave = np.log2(np.arange(1, n_fft) * sr / n_fft / (440 * 2 ** (tuning / n_chroma) / 16))
-    b = n_chroma * np.concatenate(([octave[0] - 1.5], octave))
-    w = np.append(np.maximum(np.diff(b), 1), 1)
-    half = np.round(n_chroma / 2)
-    d = np.remainder(b - np.arange(n_chroma)[:, None] + half + 10 * n_chroma, n_chroma) - half
-    W = np.exp(-2 * (d / w) ** 2)
-    W *= np.exp(-0.5 * ((b / n_chroma - 5) / 2) ** 2) / np.sqrt((W**2).sum(0))
-    W = np.roll(W, -3 * (n_chroma // 12), axis=0)[:, : n_fft // 2 + 1]
-    return _constant(np.ascontiguousarray(W, dtype=np.float32))
-
-# %% ../nbs/01_features.ipynb #0c37b657
-CONTRAST_FMIN = 200.0  # Hz, upper edge of the first contrast band
-
-
-@functools.lru_cache(maxsize=16)
-def contrast_bands(
-    sr: int,  # Hz
-    n_fft: int,  # samples in a frame
-    n_bands: int,  # octaves above the first band
-    quantile: float = 0.02,  # part of a band that makes its peak, and its valley
-) -> tuple[tuple[int, int, int], ...]:  # first bin, one past the last, and bins of the peak, for each of n_bands + 1
-    "Bins of the bands of the spectral contrast."
-    f, bands = np.fft.rfftfreq(n_fft, 1 / sr), []
-    edges = [0.0, *(CONTRAST_FMIN * 2.0 ** np.arange(n_bands + 1))]
-    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:])):
-        start = max(0, int(np.searchsorted(f, low)) - 1)
-        stop = len(f) if k == n_bands else int(np.searchsorted(f, high, side="right")) - 1
-        bands.append((start, stop, max(1, round(quantile * (stop - start + (k < n_bands))))))
-    return tuple(bands)
-
-# %% ../nbs/01_features.ipynb #d75cf469
-@functools.lru_cache(maxsize=16)
-def delta_weights(
-    width: int,  # frames, odd
-    order: int,  # 1: slope, 2: curvature
-) -> np.ndarray:  # [width] float32
-    "Weights of `width` frames that give the derivative of the polynomial fitted to them."
-    k = np.arange(width) - width // 2
-    return _constant((math.factorial(order) * np.linalg.pinv(np.vander(k, order + 1))[0]).astype(np.float32))
-
-# %% ../nbs/01_features.ipynb #12365995
-@functools.lru_cache(maxsize=16)
-def tonnetz_filters(
-    n_chroma: int,  # pitch classes in an octave
-) -> np.ndarray:  # [6, n_chroma] float32
-    "Sine and cosine of each pitch class on the three circles."
-    angle = np.outer([7 / 6, 7 / 6, 3 / 2, 3 / 2, 2 / 3, 2 / 3], np.linspace(0, 12, n_chroma, endpoint=False))
-    angle[::2] -= 0.5
-    radius = np.array([1, 1, 1, 1, 0.5, 0.5])[:, None]
-    return _constant((radius * np.cos(np.pi * angle)).astype(np.float32))
 
 # %% ../nbs/01_features.ipynb #275edda3
 FORMAT = 2  # of the formulas and of the folder; with another number old folders are computed anew
@@ -226,77 +98,12 @@ class FeatureSettings:
             if wrong:
                 raise FeatureError(f"{name}={getattr(self, name)!r} cannot work: {needed}")
 
-# %% ../nbs/01_features.ipynb #ad981319
-def _is_int(value, low: int, high: float = math.inf) -> bool:
-    "Whether a value is a whole number within limits."
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_real(value, low: float, high: float = math.inf) -> bool:
-    "Whether a value is a finite number within limits."
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
-
 # %% ../nbs/01_features.ipynb #ea4ab70d
-VAD_RATES = (8000, 16000, 32000, 48000)  # Hz that WebRTC's detector knows
-
-
 def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     "Field, whether it is wrong, and what is needed."
-    yield "sr", not _is_int(s.sr, 4000, 384_000), "a whole number of Hz from 4,000 to 384,000 is needed"
-    yield "n_fft", not _is_int(s.n_fft, 32, 2**16), "a whole number of samples from 32 to 65,536 is needed"
-    yield "win_length", s.win_length is not None and not _is_int(s.win_length, 2, s.n_fft), (
-        f"None or 2 to n_fft={s.n_fft} samples are needed")
-    window = s.win_length or s.n_fft
-    yield "hop_length", not _is_int(s.hop_length, 1, window), (
-        f"1 to {window} samples are needed; a hop longer than the window skips samples")
-    for name in ("center", "logmel", "tonnetz", "rms", "zcr", "pitch"):
-        yield name, not isinstance(getattr(s, name), bool), "True or False is needed"
-    for name in ("top_db", "db_range"):
-        value = getattr(s, name)
-        yield name, value is not None and not _is_real(value, 1e-3), "None or a number of dB above 0 is needed"
-    yield "vad", s.vad is not None and not _is_int(s.vad, 0, 3), "None or 0, 1, 2 or 3 is needed"
-    yield "vad", s.vad is not None and s.sr not in VAD_RATES, f"it needs sr to be one of {VAD_RATES}"
-    yield from _mel_checks(s)
-    yield from _tonal_checks(s)
-    yield from _pitch_checks(s)
+    yield from spectrum_checks(s)
+    yield from pitch_checks(s)
     yield "zcr", not s.families, "every family is off; leave one on"
-
-# %% ../nbs/01_features.ipynb #39317090
-def _mel_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
-    "Checks of what is made from mel bands."
-    bins, nyquist = s.n_fft // 2 + 1, s.sr / 2
-    yield "fmin", not _is_real(s.fmin, 0, nyquist), f"0 to sr/2={nyquist:g} Hz is needed"
-    yield "fmax", s.fmax is not None and not _is_real(s.fmax, 0, nyquist), (
-        f"None or up to sr/2={nyquist:g} Hz is needed")
-    yield "fmax", s.fmin >= (nyquist if s.fmax is None else s.fmax), f"it must lie above fmin={s.fmin:g} Hz"
-    yield "n_mels", not _is_int(s.n_mels, 1, bins), f"1 to {bins} are needed, the bins that n_fft={s.n_fft} has"
-    yield "n_mfcc", not _is_int(s.n_mfcc, 0, s.n_mels), f"0 to n_mels={s.n_mels} are needed"
-    used = bool(s.n_mfcc or s.logmel)
-    yield "n_mels", used and not mel_filters(s.sr, s.n_fft, s.n_mels, s.fmin, s.fmax).any(1).all(), (
-        "some band is so narrow that no bin falls into it; take fewer bands or a longer n_fft")
-    yield "delta_order", not _is_int(s.delta_order, 0, 2), "0, 1 or 2 is needed"
-    yield "delta_width", not _is_int(s.delta_width, 3, 99) or s.delta_width % 2 == 0, (
-        "an odd number from 3 to 99 is needed")
-
-
-def _tonal_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
-    "Checks of chroma, tonnetz and contrast."
-    nyquist, fits = s.sr / 2, math.ceil(math.log2(s.sr / 2 / CONTRAST_FMIN))
-    yield "n_chroma", not _is_int(s.n_chroma, 0, s.n_fft // 2 + 1), f"0 to {s.n_fft // 2 + 1} are needed"
-    yield "tuning", s.tuning is not None and not _is_real(s.tuning, -0.5, 0.5), "None or -0.5 to 0.5 is needed"
-    yield "tonnetz", s.tonnetz and not s.n_chroma, "it is made from chroma; set n_chroma=12 or tonnetz=False"
-    yield "n_bands", not _is_int(s.n_bands, 0), "0 or a whole number above is needed"
-    yield "n_bands", s.n_bands > fits, f"the last band starts beyond sr/2={nyquist:g} Hz; at most {fits} fit"
-    yield "n_bands", s.n_bands > 0 and min(b - a for a, b, _ in contrast_bands(s.sr, s.n_fft, s.n_bands)) < 2, (
-        f"a band holds fewer than 2 bins at n_fft={s.n_fft}; take a longer n_fft or n_bands=0")
-
-
-def _pitch_checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
-    "Checks of the pitch range."
-    yield "f0_min", not _is_real(s.f0_min, 20, s.sr / 16), f"20 to sr/16={s.sr / 16:g} Hz is needed"
-    yield "f0_max", not _is_real(s.f0_max, 1.5 * s.f0_min, s.sr / 8), (
-        f"1.5 times f0_min, {1.5 * s.f0_min:g}, to sr/8={s.sr / 8:g} Hz is needed")
 
 # %% ../nbs/01_features.ipynb #f0137dd9
 def _widths(s: FeatureSettings) -> dict[str, int]:
@@ -380,45 +187,6 @@ def from_json(
         raise FeatureError(f"unknown setting {unknown[0]!r}; extract the features again with this version")
     return cls(**values)
 
-# %% ../nbs/01_features.ipynb #53af8b9a
-def _padded(y: np.ndarray, n: int) -> np.ndarray:
-    "Samples between n zeros and n zeros, without the overhead of np.pad."
-    padded = np.zeros(len(y) + 2 * n, y.dtype)
-    padded[n : n + len(y)] = y
-    return padded
-
-
-def frame(
-    y: np.ndarray,  # samples [n]
-    settings: FeatureSettings,
-    center: bool | None = None,  # whether zeros are put beyond the ends; None: as in the settings
-) -> np.ndarray:  # frames [T, n_fft], a view
-    "Cut samples into overlapping frames."
-    n_fft = settings.n_fft
-    if settings.center if center is None else center:
-        y = _padded(y, n_fft // 2)
-    if len(y) < n_fft:
-        raise FeatureError(f"too short: {len(y)} samples, a frame takes {n_fft}; set center=True or a shorter n_fft")
-    return np.lib.stride_tricks.sliding_window_view(y, n_fft)[:: settings.hop_length]
-
-# %% ../nbs/01_features.ipynb #ebb002d9
-def n_frames(
-    n: int,  # samples, after trimming
-    settings: FeatureSettings,
-) -> int:  # T
-    "Frames that a clip has."
-    beyond = 2 * (settings.n_fft // 2) if settings.center else 0
-    return 1 + (n + beyond - settings.n_fft) // settings.hop_length
-
-
-def frame_times(
-    n_frames: int,  # T
-    settings: FeatureSettings,
-) -> np.ndarray:  # seconds [T] from the start of the trimmed clip
-    "Time of the middle of each frame."
-    first = 0 if settings.center else settings.n_fft / 2
-    return (first + np.arange(n_frames) * settings.hop_length) / settings.sr
-
 # %% ../nbs/01_features.ipynb #70bfe7d8
 def rms(
     y: np.ndarray,  # samples [n] float32
@@ -426,17 +194,9 @@ def rms(
     center: bool | None = None,  # as in `frame`
 ) -> np.ndarray:  # [T, 1] float32
     "Root mean square of each frame."
-    n, hop = settings.n_fft, settings.hop_length
+    n = settings.n_fft
     beyond = n // 2 if (settings.center if center is None else center) else 0
-    size = math.gcd(n, hop, beyond)
-    blocks = len(y) // size
-    energy = np.zeros(blocks + 1 + 2 * beyond // size, y.dtype)
-    parts, rest = y[: blocks * size].reshape(-1, size), y[blocks * size :]
-    energy[beyond // size : beyond // size + blocks] = np.einsum("bn,bn->b", parts, parts)
-    energy[beyond // size + blocks] = rest @ rest
-    whole = np.lib.stride_tricks.sliding_window_view(energy, n // size)[:: hop // size]
-    T = 1 + (len(y) + 2 * beyond - n) // hop
-    return np.sqrt(whole[:T].sum(1, keepdims=True) / np.float32(n))
+    return np.sqrt(frame_energy(y, n, settings.hop_length, beyond) / np.float32(n))
 
 # %% ../nbs/01_features.ipynb #a75b725f
 def loud_span(
@@ -476,41 +236,7 @@ def trim(
             y = y[start:stop]
     return y
 
-# %% ../nbs/01_features.ipynb #91bbc68e
-@functools.lru_cache(maxsize=16)
-def hann(
-    n_fft: int,  # samples in a frame
-    win_length: int | None = None,  # samples of the window; None: n_fft
-) -> np.ndarray:  # w [n_fft] float64, with zeros around a shorter window
-    "Hann window in the middle of a frame."
-    size, w = win_length or n_fft, np.zeros(n_fft)
-    start = (n_fft - size) // 2
-    w[start : start + size] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    return _constant(w)
-
 # %% ../nbs/01_features.ipynb #afea84ee
-BLOCK = 64  # frames that are transformed at a time, small enough for a core's cache
-ROWS = 2048  # frames of a spectrogram for which memory is kept, 4 MB
-_memory = threading.local()
-
-
-def _scratch(n_fft: int) -> tuple[np.ndarray, np.ndarray]:
-    "Memory of this thread for BLOCK windowed frames and their transforms."
-    if getattr(_memory, "n_fft", None) != n_fft:
-        _memory.windowed, _memory.X = np.empty((BLOCK, n_fft)), np.empty((BLOCK, n_fft // 2 + 1), complex)
-        _memory.n_fft = n_fft
-    return _memory.windowed, _memory.X
-
-
-def _room(rows: int, bins: int) -> np.ndarray:
-    "Memory of this thread for a spectrogram; new memory for a long one."
-    if rows > ROWS:
-        return np.empty((rows, bins), np.float32)
-    if getattr(_memory, "bins", None) != bins:
-        _memory.S, _memory.bins = np.empty((ROWS, bins), np.float32), bins
-    return _memory.S[:rows]
-
-
 def power_spectrogram(
     y: np.ndarray,  # samples [n]
     settings: FeatureSettings,
@@ -519,7 +245,7 @@ def power_spectrogram(
     "Squared magnitude of the short-time Fourier transform."
     frames, w = frame(y, settings), hann(settings.n_fft, settings.win_length)
     S = np.empty((len(frames), settings.n_fft // 2 + 1), np.float32) if out is None else out
-    windowed, X = _scratch(settings.n_fft)
+    windowed, X = scratch(settings.n_fft)
     for t in range(0, len(S), BLOCK):
         n = min(BLOCK, len(S) - t)
         np.multiply(frames[t : t + n], w, out=windowed[:n])
@@ -540,13 +266,8 @@ def power_to_db(
     if db_range is None:
         return db
     top = np.maximum.reduceat(db.max(1) if db.ndim > 1 else db, starts)
-    floor = np.repeat(top - top.dtype.type(db_range), _sizes(starts, len(db)))
+    floor = np.repeat(top - top.dtype.type(db_range), clip_sizes(starts, len(db)))
     return np.maximum(db, floor[:, None] if db.ndim > 1 else floor, out=db)
-
-
-def _sizes(starts: np.ndarray, n: int) -> np.ndarray:
-    "Rows of each clip, of n rows in all."
-    return np.diff(np.append(starts, n))
 
 # %% ../nbs/01_features.ipynb #1e66a79e
 def log_mel(
@@ -556,8 +277,8 @@ def log_mel(
 ) -> np.ndarray:  # L [T, n_mels] dB
     "Energy of each mel band in decibels."
     s, energy = settings, np.empty((len(S), settings.n_mels), np.float32)
-    for bins, bands, W in _mel_groups(s.sr, s.n_fft, s.n_mels, s.fmin, s.fmax):
-        _product(S[:, bins], W, starts, energy[:, bands])
+    for bins, bands, W in mel_groups(s.sr, s.n_fft, s.n_mels, s.fmin, s.fmax):
+        product(S[:, bins], W, starts, energy[:, bands])
     return power_to_db(energy, s.db_range, starts)
 
 # %% ../nbs/01_features.ipynb #bf9033c0
@@ -567,7 +288,7 @@ def mfcc(
     starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # c [T, n_mfcc]
     "Mel-frequency cepstral coefficients."
-    return _product(mel, dct_filters(settings.n_mfcc, settings.n_mels).T, starts)
+    return product(mel, dct_filters(settings.n_mfcc, settings.n_mels).T, starts)
 
 # %% ../nbs/01_features.ipynb #0e5cd9b7
 def delta(
@@ -577,7 +298,7 @@ def delta(
     starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, F] per frame, or per frame squared
     "Local derivative of each column over time."
-    sizes, half, w = _sizes(starts, len(x)), width // 2, delta_weights(width, order)
+    sizes, half, w = clip_sizes(starts, len(x)), width // 2, delta_weights(width, order)
     short = sizes.min() < width
     if short and len(sizes) > 1:
         return np.concatenate([delta(part, order, width) for part in np.split(x, starts[1:])])
@@ -588,38 +309,7 @@ def delta(
     return slope if short else slope[np.clip(np.arange(len(x)) - first, half, np.repeat(sizes, sizes) - 1 - half)
                                      + first - half]
 
-# %% ../nbs/01_features.ipynb #eb90705d
-def _peaks(S: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
-    "Frequency in Hz and height of each peak of the spectrogram, as in `librosa.piptrack`."
-    f = np.fft.rfftfreq(settings.n_fft, 1 / settings.sr)[1:-1]
-    strong = np.where(S > 0.1 * S.max(1, keepdims=True), S, 0)
-    left, mid, right = strong[:, :-2], strong[:, 1:-1], strong[:, 2:]
-    t, i = np.nonzero((mid > left) & (mid >= right) & (f >= 150) & (f < min(4000, settings.sr / 2)))
-    a, b, c = S[t, i], S[t, i + 1], S[t, i + 2]
-    slope, bend = (c - a) / 2, a + c - 2 * b
-    shift = np.where(np.abs(slope) < np.abs(bend), -slope / np.where(bend == 0, 1, bend), 0)
-    return (i + 1 + shift) * settings.sr / settings.n_fft, b + slope * shift / 2
-
-
-def estimate_tuning(
-    S: np.ndarray,  # power spectrogram [T, bins]
-    settings: FeatureSettings,
-) -> float:  # pitch classes, -0.5 to 0.49 in steps of 0.01
-    "How far the peaks of a clip lie above the nearest pitch class, most commonly."
-    f, height = _peaks(S, settings)
-    if not len(f):
-        return 0.0
-    off = np.mod(settings.n_chroma * np.log2(f[height >= np.median(height)] / 27.5), 1.0)
-    off[off >= 0.5] -= 1
-    counts, edges = np.histogram(off, np.linspace(-0.5, 0.5, 101))
-    return float(edges[counts.argmax()])
-
 # %% ../nbs/01_features.ipynb #38414e4d
-def _normalise(x: np.ndarray, size: np.ndarray) -> np.ndarray:
-    "Rows divided by their size, left alone where that is zero."
-    return x / np.where(size < np.finfo(np.float32).tiny, 1, size)
-
-
 def chroma(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
@@ -630,8 +320,8 @@ def chroma(
     if s.tuning is None and len(starts) > 1:
         return np.concatenate([chroma(part, s) for part in np.split(S, starts[1:])])
     tuning = estimate_tuning(S, s) if s.tuning is None else s.tuning
-    raw = _product(S, chroma_filters(s.sr, s.n_fft, s.n_chroma, tuning).T, starts)
-    return _normalise(raw, raw.max(1, keepdims=True))
+    raw = product(S, chroma_filters(s.sr, s.n_fft, s.n_chroma, tuning).T, starts)
+    return normalised(raw, raw.max(1, keepdims=True))
 
 # %% ../nbs/01_features.ipynb #b089a5c0
 def tonnetz(
@@ -639,8 +329,8 @@ def tonnetz(
     starts: np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, 6], columns as in `TONNETZ_AXES`
     "Tonal centroid on the circles of fifths, minor thirds and major thirds."
-    share = _normalise(chroma, np.abs(chroma).sum(1, keepdims=True))
-    return _product(share, tonnetz_filters(chroma.shape[1]).T, starts)
+    share = normalised(chroma, np.abs(chroma).sum(1, keepdims=True))
+    return product(share, tonnetz_filters(chroma.shape[1]).T, starts)
 
 # %% ../nbs/01_features.ipynb #04091202
 def spectral_contrast(
@@ -665,169 +355,8 @@ def zero_crossing_rate(
     settings: FeatureSettings,
 ) -> np.ndarray:  # [T, 1] float32, crossings per sample
     "Zero crossings of each frame."
-    n_fft = settings.n_fft
-    beyond = n_fft // 2 if settings.center else 0
-    total = np.zeros(len(y) + 2 * beyond, np.int32)  # of crossings up to each sample
-    negative = y < -1e-10
-    np.cumsum(negative[1:] != negative[:-1], out=total[beyond + 1 : beyond + len(y)])
-    total[beyond + len(y) :] = total[beyond + len(y) - 1]
-    after, before = (part[:: settings.hop_length, None] for part in (total[n_fft - 1 :], total[: 1 - n_fft]))
-    return ((after - before) / n_fft).astype(np.float32)
-
-# %% ../nbs/01_features.ipynb #4d81aac3
-DEPTH = 16  # samples on either side that a value between samples is made from
-
-
-def _pitch_sizes(s: FeatureSettings) -> tuple[int, slice, int]:
-    "Samples in a frame, the lags that are looked at, and points of the transform."
-    size = 2 * round(1.5 * s.sr / s.f0_min)
-    lags = slice(math.floor(s.sr / s.f0_max), math.ceil(s.sr / s.f0_min) + 1)
-    return size, lags, 1 << (size + lags.stop + DEPTH).bit_length()
-
-
-@functools.lru_cache(maxsize=16)
-def _pitch_window(s: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
-    "Hann window of a frame, and what the division by its autocorrelation multiplies with."
-    size, lags, n = _pitch_sizes(s)
-    w = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
-    r = np.fft.irfft(np.abs(np.fft.rfft(w, n)) ** 2, n)[: lags.stop + DEPTH + 1]
-    return _constant(w.astype(np.float32)), _constant((r[0] / r).astype(np.float32))
-
-
-def pitch_frames(
-    y: np.ndarray,  # samples [n] float32
-    settings: FeatureSettings,
-) -> np.ndarray:  # [T, three of the longest periods], a view; as many frames as the other families have
-    "Cut samples into the frames whose period is looked for."
-    size, first = _pitch_sizes(settings)[0], 0 if settings.center else settings.n_fft // 2
-    frames = np.lib.stride_tricks.sliding_window_view(_padded(y, size // 2), size)
-    return frames[first :: settings.hop_length][: n_frames(len(y), settings)]
-
-
-def autocorrelation(
-    frames: np.ndarray,  # [T, samples]
-    settings: FeatureSettings,
-) -> np.ndarray:  # r [T, lags] float32, 1 at lag 0
-    "Autocorrelation of each frame, freed from the window's."
-    (_, lags, n), (w, undo) = _pitch_sizes(settings), _pitch_window(settings)
-    X = np.fft.rfft((frames - frames.mean(1, keepdims=True)) * w, n)
-    r = np.fft.irfft(X.real**2 + X.imag**2, n)[:, : lags.stop + DEPTH + 1]
-    return r / np.maximum(r[:, :1], 1e-20) * undo
-
-# %% ../nbs/01_features.ipynb #c2064744
-N_CANDIDATES, FINE = 6, 8  # peaks of a frame that may be its pitch; steps between two samples
-VOICING, SILENCE, OCTAVE, JUMP, CHANGE = 0.55, 0.03, 0.01, 0.35, 0.14  # Boersma's costs; his VOICING is 0.45
-
-
-@functools.lru_cache(maxsize=1)
-def _sinc() -> np.ndarray:
-    "Weights [2 DEPTH + 1, 2 FINE + 1] that give the values up to a sample away from the middle one."
-    x = np.arange(-FINE, FINE + 1) / FINE - np.arange(-DEPTH, DEPTH + 1)[:, None]
-    return _constant((np.sinc(x) * (0.5 + 0.5 * np.cos(np.pi * x / (DEPTH + 1)))).astype(np.float32))
-
-
-def _finer(r: np.ndarray, lag: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Place in samples, and height, of the peaks near some lags [T, candidates]."
-    around = np.abs(lag[..., None] + np.arange(-DEPTH, DEPTH + 1))
-    curve = np.take(r, around + (np.arange(len(r)) * r.shape[1])[:, None, None]) @ _sinc()
-    k = np.clip(curve.argmax(-1), 1, 2 * FINE - 1)[..., None]
-    a, b, c = (np.take_along_axis(curve, k + d, 2)[..., 0] for d in (-1, 0, 1))
-    shift = np.clip((a - c) / 2 / np.minimum(a - 2 * b + c, -1e-9), -1, 1)
-    height = np.maximum(b - (a - c) * shift / 4, 0)
-    return lag + (k[..., 0] - FINE + shift) / FINE, np.where(height > 1, 1 / np.maximum(height, 1), height)
-
-
-def pitch_candidates(
-    r: np.ndarray,  # autocorrelation [T, lags]
-    settings: FeatureSettings,
-) -> tuple[np.ndarray, np.ndarray]:  # f [T, N_CANDIDATES] Hz, and the height of r there, 0 for none
-    "What may be the pitch of each frame."
-    s, lags = settings, _pitch_sizes(settings)[1]
-    before, here, after = (r[:, lags.start + d : lags.stop + d] for d in (-1, 0, 1))
-    cost = OCTAVE * np.log2(s.f0_min * np.arange(lags.start, lags.stop) / s.sr)
-    worth = np.where((here > before) & (here >= after) & (here > VOICING / 2), here - cost, -1)
-    lag = np.argpartition(-worth, N_CANDIDATES - 1, axis=1)[:, :N_CANDIDATES]
-    place, height = _finer(r, lag + lags.start)
-    real = (np.take_along_axis(worth, lag, 1) > 0) & (s.sr / s.f0_max <= place) & (place <= s.sr / s.f0_min)
-    return s.sr / place, np.where(real, height, 0)
-
-# %% ../nbs/01_features.ipynb #8d84bca5
-SHARPNESS = 10.0  # beta, which turns a path's worth into its probability
-
-
-def _lattice(
-    f: np.ndarray, height: np.ndarray, loud: np.ndarray, s: FeatureSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    "Worth [T, 1 + N_CANDIDATES] of no voice and of each candidate, and cost [T - 1, from, to] of each step."
-    silence = VOICING + np.maximum(0, 2 - loud / max(loud.max(), 1e-20) / SILENCE * (1 + VOICING))
-    worth = np.column_stack([silence, np.where(height > 0, height - OCTAVE * np.log2(s.f0_min / f), -9)])
-    octave = np.log2(f)
-    cost = np.full((len(f) - 1, worth.shape[1], worth.shape[1]), CHANGE)
-    cost[:, 0, 0] = 0
-    cost[:, 1:, 1:] = JUMP * np.abs(octave[:-1, :, None] - octave[1:, None])
-    return worth, cost * (0.01 * s.sr / s.hop_length)
-
-
-def best_path(
-    worth: np.ndarray,  # [T, clips, states]
-    cost: np.ndarray,  # [T - 1, clips, from, to]
-) -> np.ndarray:  # state [T, clips]
-    "The path whose worth, less the cost of its steps, is highest (Viterbi)."
-    back, total, clips = np.zeros(worth.shape, np.intp), worth[0], np.arange(worth.shape[1])
-    for t in range(1, len(worth)):
-        reached = total[:, :, None] - cost[t - 1]
-        back[t] = reached.argmax(1)
-        total = worth[t] + reached.max(1)
-    path = [total.argmax(1)]
-    for t in range(len(worth) - 1, 0, -1):
-        path.append(back[t, clips, path[-1]])
-    return np.stack(path[::-1])
-
-# %% ../nbs/01_features.ipynb #96293c21
-def path_posterior(
-    worth: np.ndarray,  # [T, clips, states]
-    cost: np.ndarray,  # [T - 1, clips, from, to]
-) -> np.ndarray:  # probability [T, clips, states], sums to 1 over the states
-    "How probable each state is, over all paths (forward-backward algorithm)."
-    E, M = np.exp(SHARPNESS * (worth - worth.max(2, keepdims=True))), -SHARPNESS * cost
-    np.exp(M, out=M)
-    A, B = E.copy(), np.ones_like(E)
-    A[0] /= A[0].sum(1, keepdims=True)
-    for t in range(1, len(E)):
-        A[t] *= (A[t - 1][:, None] @ M[t - 1])[:, 0]
-        A[t] /= A[t].sum(1, keepdims=True)
-    for t in range(len(E) - 2, -1, -1):
-        B[t] = (M[t] @ (E[t + 1] * B[t + 1])[:, :, None])[:, :, 0]
-        B[t] /= B[t].sum(1, keepdims=True)
-    P = A * B
-    return P / P.sum(2, keepdims=True)
-
-# %% ../nbs/01_features.ipynb #fb48f6c5
-def _pitch_lattice(y: np.ndarray, s: FeatureSettings) -> tuple[np.ndarray, ...]:
-    "Candidates of a clip, their heights, worth and costs."
-    frames, found, loud = pitch_frames(y, s), [], []
-    for t in range(0, len(frames), 4 * BLOCK):
-        found.append(pitch_candidates(autocorrelation(frames[t : t + 4 * BLOCK], s), s))
-        loud.append(np.ptp(frames[t : t + 4 * BLOCK], axis=1))
-    f, height = map(np.concatenate, zip(*found))
-    return f, height, *_lattice(f, height, np.concatenate(loud), s)
-
-
-def pitches(
-    ys: list[np.ndarray],  # samples [n] of each clip
-    settings: FeatureSettings,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # of each clip what `pitch` gives
-    "Pitch, voicing and harmonicity of several clips at once."
-    parts = [_pitch_lattice(y, settings) for y in ys]
-    T, states = max(len(f) for f, *_ in parts), N_CANDIDATES + 1
-    worth, cost = np.zeros((T, len(ys), states)), np.zeros((T - 1, len(ys), states, states))
-    for i, (f, _, w, c) in enumerate(parts):
-        worth[: len(f), i], cost[: len(f) - 1, i] = w, c
-    path, voicing = best_path(worth, cost), 1 - path_posterior(worth, cost)[:, :, 0]
-    for i, (f, height, _, _) in enumerate(parts):
-        t, k = np.arange(len(f)), path[: len(f), i]
-        r = np.clip(np.where(k > 0, height[t, k - 1], height.max(1)), 0.01, 1 - 1e-6)
-        yield np.where(k > 0, f[t, k - 1], np.nan), voicing[: len(f), i], 10 * np.log10(r / (1 - r))
+    n, beyond = settings.n_fft, settings.n_fft // 2 if settings.center else 0
+    return (frame_crossings(y, n, settings.hop_length, beyond) / n).astype(np.float32)
 
 # %% ../nbs/01_features.ipynb #0b658a55
 def pitch(
@@ -837,18 +366,10 @@ def pitch(
     "Fundamental frequency, probability of a voice, and harmonicity of each frame."
     return next(pitches([y], settings))
 
-
-def _pitch_columns(f0: np.ndarray, voicing: np.ndarray, hnr: np.ndarray, s: FeatureSettings) -> np.ndarray:
-    "The three columns of the pitch family."
-    voiced = np.flatnonzero(np.isfinite(f0))
-    middle = math.sqrt(s.f0_min * s.f0_max)
-    line = np.interp(np.arange(len(f0)), voiced, np.log2(f0[voiced])) if len(voiced) else np.log2(middle)
-    return np.column_stack([12 * (line - math.log2(27.5)) + 0 * voicing, voicing, hnr])
-
 # %% ../nbs/01_features.ipynb #47a9aa07
 def _spectral_parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iterator[tuple[str, np.ndarray]]:
     "The families that are made from the spectrogram."
-    S = _room(sum(n_frames(len(y), s) for y in ys), s.n_fft // 2 + 1)
+    S = spectrum_memory(sum(n_frames(len(y), s) for y in ys), s.n_fft // 2 + 1)
     for y, part in zip(ys, np.split(S, starts[1:])):
         power_spectrogram(y, s, out=part)
     if s.n_mfcc or s.logmel:
@@ -873,7 +394,7 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
         if getattr(s, family):
             yield family, np.concatenate([measure(y, s) for y in ys])
     if s.pitch:
-        yield "pitch", np.concatenate([_pitch_columns(*found, s) for found in pitches(ys, s)])
+        yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
 
 # %% ../nbs/01_features.ipynb #71b3d0d5
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -1619,9 +1140,9 @@ def _missing(corpus: pd.DataFrame, rows: dict[str, _Row], shard_size: int) -> li
 # %% ../nbs/01_features.ipynb #f3c1a367
 def _check_options(folder: Path, jobs: int, shard_size: int, engine: str, address: str | None) -> None:
     "Raise FeatureError for what can't be meant, and for a folder that holds something else."
-    if not _is_int(jobs, -math.inf) or not jobs:
+    if not is_int(jobs, -math.inf) or not jobs:
         raise FeatureError(f"jobs={jobs!r} cannot work: a number of processes is needed, or -1 for one a core")
-    if not _is_int(shard_size, 1):
+    if not is_int(shard_size, 1):
         raise FeatureError(f"shard_size={shard_size!r} cannot work: at least 1 clip is needed")
     if address and engine == "loky":
         raise FeatureError(f"address={address!r} goes with engine='dask' or 'ray'")
@@ -1736,3 +1257,10 @@ def ser_features(
         print(summary(features, time.perf_counter() - start))
 
     one_line(work, "ser_features")
+
+# %% ../nbs/01_features.ipynb #74b342eb
+_all_ = ["BLOCK", "CHANGE", "CONTRAST_FMIN", "DEPTH", "FINE", "FeatureError", "JUMP", "N_CANDIDATES", "OCTAVE", "ROWS",
+         "SHARPNESS", "SILENCE", "SMALL", "VAD_RATES", "VOICING", "autocorrelation", "best_path", "chroma_filters",
+         "contrast_bands", "dct_filters", "delta_weights", "estimate_tuning", "frame", "frame_times", "hann",
+         "hz_to_mel", "mel_filters", "mel_to_hz", "n_frames", "path_posterior", "pitch_candidates", "pitch_frames",
+         "pitches", "tonnetz_filters"]
