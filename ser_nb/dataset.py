@@ -640,18 +640,27 @@ def fit(cls: Normaliser,
     note = dict(none="blind: frames are not normalised", utterance="blind: each clip by its own mean and deviation",
                 level=f"blind: each clip by its own levels, deviations of {len(rows):,} training clips",
                 train=f"blind: mean and deviation of {len(rows):,} training clips").get(mode, "")
+    powers = _powers(features, mode)
     if mode in ("train", "level"):
         stats = {"": frame_stats(features[i] for i in rows)} if mode == "train" else _level_stats(features, rows)
+        stats[""][:, powers] = [[0], [1]]
         fitted = names_hash(rows if table is None else table["clip"].iloc[rows])
     if mode == "speaker": stats, note = _speaker_stats(features, rows, speakers)
     return cls(mode, stats, fitted, note)
 
 # %% ../nbs/02_dataset.ipynb #07f7f5a6
+def _powers(features, mode) -> slice:
+    "Columns that a pretrained encoder looks at, which are not scaled."
+    columns = getattr(getattr(features, "settings", None), "families", {}).get("encoder", slice(0, 0))
+    if columns.stop and mode in ("utterance", "speaker"):
+        raise SplitError(f"mode {mode!r} would scale what the pretrained encoder looks at: use level, train or none")
+    return columns
+
 def _level_stats(features, rows):
     "Which columns share a level, and mean and deviation of all columns once the levels are gone."
     n, settings = features[rows[0]].shape[1], getattr(features, "settings", None)
     families = {"logmel": slice(0, n)} if settings is None else settings.families
-    if not "logmel" in families or set(families) - {"logmel", "pitch"}:
+    if not "logmel" in families or set(families) - {"logmel", "pitch", "encoder"}:
         raise SplitError("mode 'level' takes levels away from log-mel bands and pitch: extract these families alone")
     shared = {"bands": families["logmel"]}
     if "pitch" in families: shared["f0"] = slice(families["pitch"].start, families["pitch"].start + 1)

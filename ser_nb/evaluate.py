@@ -21,11 +21,13 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
+from fastcore.script import Param
 
 from .lib.audio import load_audio
 from .lib.command import (command, main_command, one_line, plural, printable, progress, say,
                                 span)
 from .lib.corpora import identity, is_synthetic, one_spelling
+from .lib.encoder import ENCODERS
 from .lib.files import (AudioError, CorpusError, EvaluateError, SplitError, TrainError, clear_unfinished,
                               json_bytes, locked, parsing, read_table, table_text, write_file)
 from .lib.finding import corpus_paths, load_corpus
@@ -37,8 +39,8 @@ from .dataset import (audit, check_normaliser, clip_table, contradictions, kfold
                             split_speakers, split_words, verdict)
 from .features import VOICE_FRAMES, FeatureSettings, extract
 from .model import ModelSettings
-from .train import (TrainSettings, command_settings, load_run, plot_curves, predict_rows, run_features, run_split,
-                          train, train_buckets, val_scores, versions)
+from .train import (TrainSettings, command_settings, load_run, plot_curves, predict_rows, ready_encoder,
+                          run_features, run_split, train, train_buckets, val_scores, versions)
 
 pd = lazy.load("pandas")
 
@@ -1229,6 +1231,7 @@ def ser_run(
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = None,                    # train, utterance, level, speaker or none
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
+    encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
@@ -1243,9 +1246,10 @@ def ser_run(
             wanted_protocols(protocols)
         check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        several = 1 if members is None and not data_dir else members
+        several = 1 if members is None and not data_dir and encoder == "none" else members
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
-                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=several))
+                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=several),
+                                        ready_encoder(encoder, None))
         ways = speaker_from, text_from, emotion_from
         corpus = first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words)
         tell_roles(corpus)

@@ -48,6 +48,7 @@ from fastcore.script import Param
 from .lib.audio import load_audio
 from .lib.command import main_command, note, one_line, own_processes, plural, printable, progress, say
 from .lib.corpora import is_synthetic
+from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
 from .lib.files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
 from .lib.finding import load_corpus
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
@@ -92,6 +93,7 @@ class FeatureSettings:
     f0_min: float = 65.0  # Hz, lowest pitch that is looked for: a low man's voice
     f0_max: float = 650.0  # Hz, highest: a woman's voice in surprise
     db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
+    encoder: str = "none"  # ge2e: what the pretrained encoder of lib/encoder looks at, as a family
 
     def __post_init__(self):
         for name, wrong, needed in _checks(self):
@@ -103,6 +105,7 @@ def _checks(s: FeatureSettings) -> Iterator[tuple[str, bool, str]]:
     "Field, whether it is wrong, and what is needed."
     yield from spectrum_checks(s)
     yield from pitch_checks(s)
+    yield from encoder_checks(s)
     yield "zcr", not s.families, "every family is off; leave one on"
 
 # %% ../nbs/01_features.ipynb #f0137dd9
@@ -110,7 +113,8 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     "How many columns each family has; 0 where it is off."
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
-            "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch}
+            "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
+            "encoder": encoder_width(s)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -161,7 +165,8 @@ def names(self: FeatureSettings) -> list[str]:
 @patch
 def to_json(self: FeatureSettings) -> str:
     "The settings as json text."
-    return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+    values = {name: value for name, value in asdict(self).items() if (name, value) != ("encoder", "none")}
+    return json.dumps({"format": FORMAT, **values}, indent=1) + "\n"
 
 
 @patch(as_prop=True)
@@ -395,6 +400,8 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
             yield family, np.concatenate([measure(y, s) for y in ys])
     if s.pitch:
         yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
+    if s.encoder != "none":
+        yield "encoder", np.concatenate([encoder_rows(y, n_frames(len(y), s), s) for y in ys])
 
 # %% ../nbs/01_features.ipynb #71b3d0d5
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -461,7 +468,7 @@ PANELS = {"mfcc": ("MFCC", "coefficient"), "delta": ("MFCC, delta", "coefficient
           "delta2": ("MFCC, delta-delta", "coefficient"), "logmel": ("log-mel energy", "mel band"),
           "chroma": ("chroma", "pitch class"), "contrast": ("spectral contrast", "octave band"),
           "tonnetz": ("tonnetz", "axis"), "rms": ("level", "RMS"), "zcr": ("zero crossings", "per sample"),
-          "pitch": ("pitch", "semitones above 27.5 Hz")}
+          "pitch": ("pitch", "semitones above 27.5 Hz"), "encoder": ("mel powers", "mel band, two frames")}
 
 
 def plot_family(
@@ -1186,7 +1193,7 @@ def only_voice(
 VOICE_FRAMES = only_voice(FeatureSettings())
 
 # %% ../nbs/01_features.ipynb #d4215f88
-FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch")
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder")
 
 
 class FeatureView(Features):
@@ -1231,6 +1238,7 @@ def ser_features(
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
     pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1, choices=(0, 1)) = 1,
+    encoder: Param("powers for a pretrained encoder: ge2e, or none", str, choices=ENCODERS) = "none",
     new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
@@ -1246,7 +1254,8 @@ def ser_features(
     def work():
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
                                    vad=None if vad == -1 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
-                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0)
+                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0,
+                                   encoder=encoder)
         if new_voices:
             settings = only_voice(settings)
         with warnings.catch_warnings(action="ignore", category=UserWarning):

@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from . import cache_folder
+from .lib.encoder import BANDS, ENCODERS, LAYERS, UNITS, layer_shapes
 from .lib.files import ModelError, replace_file
 
 # %% auto #0
-__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'POWER', 'import_keras', 'sweep', 'ModelSettings', 'to_json', 'from_json',
-           'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'after_wide', 'wide_bands', 'conv_front',
-           'build_model', 'Ensemble', 'network_settings', 'build_network', 'n_weights', 'make_loss', 'compile_model',
-           'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx', 'OnnxNetwork']
+__all__ = ['BACKENDS', 'POOLINGS', 'LOSSES', 'LATER', 'POWER', 'import_keras', 'sweep', 'ModelSettings', 'as_values', 'to_json',
+           'from_json', 'masked_mean', 'attention', 'weighted_stats', 'band_shares', 'seen_columns', 'after_wide',
+           'wide_bands', 'conv_front', 'encoder_front', 'build_model', 'Ensemble', 'network_settings', 'build_network',
+           'n_weights', 'make_loss', 'compile_model', 'weight_shapes', 'named_weights', 'onnx_model', 'check_onnx',
+           'OnnxNetwork']
 
 # %% ../nbs/03_model.ipynb #02d608b1
 def _refuse(bad, name, value, wanted):
@@ -89,6 +91,18 @@ def _whole_numbers(name, values) -> tuple:
     except (TypeError, ValueError, OverflowError):
         raise ModelError(f"{name}={values!r}: must be whole numbers") from None
 
+# %% ../nbs/03_model.ipynb #e5c0de01
+def _check_encoder(s):
+    "Raise where a pretrained encoder is asked for what it hasn't."
+    _refuse(s.encoder not in ENCODERS, "encoder", s.encoder, f"one of {', '.join(ENCODERS)}")
+    found = s.encoder_layers
+    _refuse(not found or sorted(set(found)) != list(found) or not set(found) <= set(range(1, LAYERS + 1)),
+            "encoder_layers", found, f"rising numbers from 1 to {LAYERS}")
+    ends = s.columns or (0, 1)
+    _refuse(len(ends) != 2 or not 0 <= ends[0] < ends[1], "columns", s.columns, "a first column and one past the last")
+    _refuse(s.encoder != "none" and (s.wide or s.conv), "encoder", s.encoder,
+            "none where there are wide bands or a convolution")
+
 # %% ../nbs/03_model.ipynb #cfadffa7
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
 
@@ -113,10 +127,15 @@ class ModelSettings:
     loss: str = "cross_entropy"     # or focal
     label_smoothing: float = 0.0    # share of each target spread over all classes
     focal_gamma: float = 2.0        # focusing parameter of the focal loss (Lin et al. 2017)
+    columns: tuple = ()             # first column that it looks at, and one past the last; (): all
+    encoder: str = "none"           # ge2e: a pretrained LSTM in front, whose weights stay as they are
+    encoder_layers: tuple = (2,)    # its layers whose states go on, 1 to 3
 
     def __post_init__(self):
-        object.__setattr__(self, "units", _whole_numbers("units", self.units))
-        _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
+        for name in ("units", "columns", "encoder_layers"):
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
+        _check_encoder(self)
+        _refuse(not self.least_units <= len(self.units) <= 3 or min(self.units, default=1) < 1, "units", self.units,
                 "1 to 3 positive numbers")
         _refuse(self.pooling not in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
         _refuse(self.loss not in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
@@ -130,10 +149,26 @@ class ModelSettings:
         for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
             _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
 
+    @property
+    def least_units(self) -> int:  # 0: the states of an encoder are pooled as they are
+        "How many LSTM layers of its own it needs."
+        return int(self.encoder == "none" or self.pooling == "last")
+
+
 # %% ../nbs/03_model.ipynb #b2d854eb
+LATER = {"columns": (), "encoder": "none", "encoder_layers": (2,)}  # unnamed where they change nothing
+
+
+def as_values(settings) -> dict:  # of any of the project's settings objects
+    "Settings as json holds them."
+    found = {name: value for name, value in asdict(settings).items() if name not in LATER or value != LATER[name]}
+    if "members" in found:
+        found["members"] = tuple(as_values(member) for member in settings.members)
+    return found
+
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
     "Settings as json text."
-    return json.dumps(asdict(settings), indent=1)
+    return json.dumps(as_values(settings), indent=1)
 
 def from_json(cls, text: str):  # an object of `cls`
     "Settings of class `cls` from json text."
@@ -182,9 +217,19 @@ def band_shares(
     return (np.clip(np.minimum(j + 1, high) - np.maximum(j, low), 0, None) / (high - low)).astype(np.float32)
 
 # %% ../nbs/03_model.ipynb #9ecddff1
+def seen_columns(settings: ModelSettings, n_features: int) -> int:
+    "How many columns of a frame a network looks at."
+    start, stop = settings.columns or (0, n_features)
+    if stop > n_features: raise ModelError(f"columns={settings.columns}: the frames have {n_features}")
+    if settings.encoder != "none" and (stop - start) % BANDS:
+        raise ModelError(f"encoder={settings.encoder!r}: its {BANDS} bands, or a multiple, are needed, "
+                         f"not {stop - start}")
+    return stop - start
+
 def after_wide(settings: ModelSettings, n_features: int) -> int:  # columns there are before -> and behind
     "How many columns the next layer gets."
-    s, n = settings, n_features
+    s, n = settings, seen_columns(settings, n_features)
+    if s.encoder != "none": return UNITS * len(s.encoder_layers)
     if not s.wide: return n
     if not s.wide <= s.n_mels <= n: raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
     return s.wide + 1 + n - s.n_mels
@@ -217,6 +262,22 @@ def conv_front(
     h = L.Conv1D(s.conv, s.conv_kernel, strides=s.conv_stride, activation="relu", name="conv")(h)
     return L.Dropout(s.dropout, name="conv_dropout")(h), mask[:, :: s.conv_stride]
 
+# %% ../nbs/03_model.ipynb #e5c0de03
+def encoder_front(
+    h,         # [batch, time, n BANDS], powers of n frames side by side, zeros in the padding
+    mask,      # bool [batch, time]
+    settings: ModelSettings,
+):  # states [batch, n time, UNITS times layers], and their mask
+    "The pretrained LSTM, whose weights stay as they are."
+    import keras
+    L, n = keras.layers, h.shape[-1] // BANDS
+    h, found = L.Reshape((-1, BANDS), name="encoder_frames")(h), []
+    mask = L.Reshape((-1,), name="encoder_mask")(keras.ops.stack([mask] * n, axis=-1))
+    for k in range(max(settings.encoder_layers)):
+        h = L.LSTM(UNITS, return_sequences=True, trainable=False, name=f"encoder_{k}")(h, mask=mask)
+        found.append(h)
+    return keras.ops.concatenate([found[k - 1] for k in settings.encoder_layers], axis=-1), mask
+
 # %% ../nbs/03_model.ipynb #64b23793
 def build_model(
     settings: ModelSettings,  # the architecture
@@ -230,6 +291,9 @@ def build_model(
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
     h, seen = _clean(frames, mask), mask
+    after_wide(s, n_features)
+    if s.columns: h = h[..., slice(*s.columns)]
+    if s.encoder != "none": h, seen = encoder_front(h, mask, s)
     if s.wide: h = wide_bands(h, s)
     if s.conv: h, seen = conv_front(h, mask, s)
     for i, units in enumerate(s.units):
@@ -330,6 +394,8 @@ def weight_shapes(
         return {f"member_{i}/{name}": shapes for i, s in enumerate(settings.members)
                 for name, shapes in weight_shapes(s, n_features, n_classes).items()}
     shapes, d, both = {}, after_wide(settings, n_features), 1 + settings.bidirectional
+    if settings.encoder != "none":
+        shapes = {f"encoder_{k}": layer for k, layer in enumerate(layer_shapes(max(settings.encoder_layers)))}
     if settings.wide: shapes["wide"] = [(settings.n_mels, settings.wide + 1)]
     if settings.conv:
         shapes["conv"], d = [(settings.conv_kernel, d, settings.conv), (settings.conv,)], settings.conv
@@ -443,17 +509,41 @@ def _onnx_batch_norm(g, x, weights, name, epsilon=1e-3):  # keras' epsilon
     return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"{name}.{n}") for w, n in
                                             zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=epsilon)
 
+# %% ../nbs/03_model.ipynb #e5c0de04
+def _onnx_columns(g, x, columns):  # [batch, time, n_features] -> those columns of it
+    "What a network looks at."
+    return g.add("Slice", x, *(g.put(np.array([v])) for v in (*columns, 2))) if columns else x
+
+def _onnx_encoder(g, x, width, settings, weights):  # x [batch, time, width] -> states [n time, batch, d], their mask
+    "The pretrained encoder in front."
+    place, n = g.put(np.array([2])), width // BANDS
+    seen = g.add("Concat", *[g.add("Unsqueeze", "mask", place)] * n, axis=2)
+    seen = g.add("Reshape", seen, g.put(np.array([0, -1])))
+    h = g.add("Transpose", g.add("Reshape", x, g.put(np.array([0, -1, BANDS]))), perm=[1, 0, 2])
+    lengths, found = _onnx_lengths(g, seen), []
+    for k in range(max(settings.encoder_layers)):
+        h = _onnx_lstm(g, h, lengths, weights[f"encoder_{k}"], f"encoder_{k}", True)
+        found.append(h)
+    found = [found[k - 1] for k in settings.encoder_layers]
+    return g.add("Concat", *found, axis=2) if len(found) > 1 else found[0], seen
+
+def _onnx_lengths(g, seen):
+    "How many frames of each clip are real."
+    return g.add("ReduceSum", g.add("Cast", seen, to=6), g.put(np.array([1])), keepdims=0)
+
 # %% ../nbs/03_model.ipynb #a27e1ba5
 def _onnx_layers(g, settings, n_features, weights):
     "All nodes from `frames` and `mask` to probabilities."
     s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
     x = g.add("Where", clean, "frames", g.put(np.float32(0)))
-    if s.wide: x = _onnx_wide(g, x, n_features, s, weights["wide"])
-    if s.conv:
+    x, width = _onnx_columns(g, x, s.columns), seen_columns(s, n_features)
+    if s.wide: x = _onnx_wide(g, x, width, s, weights["wide"])
+    if s.encoder != "none": x, seen = _onnx_encoder(g, x, width, s, weights)
+    elif s.conv:
         x, every = _onnx_conv(g, x, s, weights["conv"]), g.put(np.array([s.conv_stride]))
         seen = g.add("Slice", "mask", g.put(np.array([0])), g.put(np.array([2**31 - 1])), g.put(np.array([1])), every)
     else: x = g.add("Transpose", x, perm=[1, 0, 2])
-    lengths = g.add("ReduceSum", g.add("Cast", seen, to=6), g.put(np.array([1])), keepdims=0)
+    lengths = _onnx_lengths(g, seen)
     for i in range(len(s.units)):
         name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
         x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")

@@ -25,6 +25,7 @@ from .lib.artefact import LIMITS, NEEDED, check_json, numbers, parse_object, rea
 from .lib.audio import (array_samples, channels_differ, check_rate, check_sound, cut, file_blocks, find_sounds,
                               load_audio, mono, open_sound, read_bytes, resampled, unlike_channels)
 from .lib.command import main_command, need, one_line, plural, printable, progress, say
+from .lib.encoder import UNITS
 from .lib.files import (FORMULA, PLAIN, AudioError, CorpusError, FeatureError, ModelError, PredictError, SerError,
                               SplitError, TrainError, replace_file)
 from .lib.runs import COPY, TODO, Run, check_bytes, parse_hashes, run_folder
@@ -279,7 +280,7 @@ def _said_of_network(model, n_features, n_classes) -> str:
     if model is None:
         return "a network"
     members = getattr(model, "members", (model,))
-    units = " and ".join(map(str, members[0].units))
+    units = " and ".join(map(str, members[0].units or [UNITS] * max(members[0].encoder_layers)))
     kind = f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
     return f"{kind}, {plural(n_weights(model, n_features, n_classes), 'weight')}"
 

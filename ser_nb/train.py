@@ -21,10 +21,12 @@ from pathlib import Path
 
 import lazy_loader as lazy
 import numpy as np
+from fastcore.script import Param
 
 from .lib.artefact import RATIO, SLACK
 from .lib.command import main_command, one_line, progress as told
 from .lib.corpora import is_synthetic, one_spelling
+from .lib.encoder import ABOUT, ENCODERS, fetch_encoder, set_encoder
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text, write_file
 from .lib.runs import BESIDE, COPY, SEALED, Run, read_history, read_run, run_folder
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths,
@@ -34,21 +36,22 @@ from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_len
                             train_batches, verdict)
 from .features import (FeatureSettings, hz_to_mel, mel_to_hz, only_voice, open_features,
                              pick_families)
-from .model import (Ensemble, ModelSettings, OnnxNetwork, band_shares, build_model, build_network,
+from .model import (Ensemble, ModelSettings, OnnxNetwork, as_values, band_shares, build_model, build_network,
                           compile_model, import_keras, named_weights, network_settings, onnx_model)
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'LADDER', 'MARGINS', 'MEMBERS', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
-           'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'predict_rows',
-           'val_scores', 'train_epoch', 'change_clips', 'train_buckets', 'for_frames', 'draw_bands', 'draw_memory',
-           'even_weights', 'by_speaker', 'seen_by', 'discriminant', 'fit_readout', 'versions', 'describe_run',
-           'weights_bytes', 'save_weights', 'load_weights', 'clip_facts', 'make_reference', 'outside', 'calibrated',
-           'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'seal_run', 'train',
-           'plot_curves', 'run_features', 'run_split', 'load_run', 'save_model_file', 'many_speakers',
-           'ensemble_members', 'even_odds', 'learnt_shares', 'make_split', 'command_settings', 'ser_train']
+           'ENCODER_NETWORK', 'READOUT_TRAINING', 'LADDER', 'MARGINS', 'MEMBERS', 'TrainSettings', 'epochs_for',
+           'voices_for', 'for_split', 'seed_everything', 'seed_dropout', 'score', 'best_epoch', 'should_stop',
+           'learning_rate', 'predict_rows', 'val_scores', 'train_epoch', 'voice_alone', 'change_clips', 'train_buckets',
+           'for_frames', 'draw_bands', 'draw_memory', 'even_weights', 'by_speaker', 'seen_by', 'discriminant',
+           'fit_readout', 'versions', 'has_encoder', 'describe_run', 'weights_bytes', 'save_weights', 'load_weights',
+           'clip_facts', 'make_reference', 'outside', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage',
+           'pick_threshold', 'fit_calibration', 'seal_run', 'train', 'plot_curves', 'run_features', 'run_split',
+           'load_run', 'save_model_file', 'many_speakers', 'ensemble_members', 'even_odds', 'learnt_shares',
+           'make_split', 'command_settings', 'ready_encoder', 'ser_train']
 
 # %% ../nbs/04_train.ipynb #700b41c4
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
@@ -99,6 +102,8 @@ VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling=
 VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="last", normalise="level", voices=None,
                                crop=200)
 READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, pooling="deviation", dense=0,
+                                speaker_epsilon=1e-5)
+ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="deviation", dense=0,
                                 speaker_epsilon=1e-5)
 READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
 
@@ -231,12 +236,18 @@ def train_epoch(
     return {k: v / seen for k, v in total.items()}
 
 # %% ../nbs/04_train.ipynb #657463c0
+def voice_alone(
+    families,  # names, of `FeatureSettings`
+) -> bool:
+    "Whether frames are log-mel bands and pitch, apart from what a pretrained encoder looks at."
+    return [name for name in families if name != "encoder"] in (["logmel"], ["logmel", "pitch"])
+
 def change_clips(features, settings: TrainSettings):  # (frames, rng) -> frames, or None
     "What is done to a scaled clip each time it is shown."
     s = settings
     if s.voices:
         families = features.settings.families
-        if list(families) not in (["logmel"], ["logmel", "pitch"]):
+        if not voice_alone(families):
             raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
                              "alone (ser_features --new_voices), or take voices=0")
         change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
@@ -404,6 +415,12 @@ def versions() -> dict:  # name -> version
         except PackageNotFoundError: pass
     return found
 
+def has_encoder(
+    settings,  # `ModelSettings` or `Ensemble`
+) -> bool:
+    "Whether a pretrained encoder is in a network."
+    return any(s.encoder != "none" for s in getattr(settings, "members", (settings,)))
+
 def describe_run(
     features,                     # `Features`
     split: pd.DataFrame,
@@ -417,8 +434,9 @@ def describe_run(
             "clips": {part: int((split["part"] == part).sum()) for part in ("train", "val", "test")},
             "test_speakers": sorted(set(split["speaker"][split["part"] == "test"])),
             "audit": verdict(split), "features": json.loads(features.settings.to_json()),
-            "model": asdict(model_settings), "train": asdict(train_settings),
-            "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions()}
+            "model": as_values(model_settings), "train": asdict(train_settings),
+            "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions(),
+            **({"encoder": ABOUT} if has_encoder(model_settings) else {})}
 
 # %% ../nbs/04_train.ipynb #3728bbb9
 def _same_run(old: dict, new: dict) -> list:  # names of what differs
@@ -753,6 +771,7 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress)
         draw_bands(model, s.seed)
         if s.fit == "readout":
             draw_memory(model, s.seed)
+        set_encoder(model)
         history = read_history(out_dir) if "history.csv" in files.hashes else pd.DataFrame()
         if len(history):
             load_weights(model, files.checked(_epoch_name(len(history) - 1)))
@@ -782,7 +801,8 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
-    how = _train_ensemble if s.members > 1 else _train_one
+    several = s.members > 1 or "encoder" in features.settings.families and not model_settings.columns
+    how = _train_ensemble if several else _train_one
     return how(features, split, out_dir, model_settings, s, overwrite, progress)
 
 # %% ../nbs/04_train.ipynb #18fe454b
@@ -892,13 +912,19 @@ def ensemble_members(
 ) -> dict:  # name -> its `ModelSettings` and `TrainSettings`
     "The networks of an ensemble."
     s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
-    found = {f"trained-{seed}": (model, replace(s, seed=seed, members=1)) for seed in seeds}
-    heard = list(frames.families) in (["logmel"], ["logmel", "pitch"]) and s.normalise != "none"
-    if not (heard and s.fit == "all" and many_speakers(speakers)): return found
-    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm)
+    powers = frames.families.get("encoder")
+    seen = (0, powers.start) if powers else ()
+    found = {f"trained-{seed}": (replace(model, columns=seen), replace(s, seed=seed, members=1)) for seed in seeds}
+    heard = voice_alone(frames.families) and s.normalise != "none"
+    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
     how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,
                   sampling="speaker" if model.speaker_norm else "shuffle")
-    return found | {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+    if heard and s.fit == "all" and many_speakers(speakers):
+        found |= {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+    if powers:
+        network = replace(ENCODER_NETWORK, speaker_norm=model.speaker_norm, columns=(powers.start, powers.stop))
+        found[f"encoder-{seeds[0]}"] = network, replace(how, seed=seeds[0])
+    return found
 
 # %% ../nbs/04_train.ipynb #353f0035
 def _excess(shares): return np.where(shares > 0, shares * len(shares), 1)
@@ -988,13 +1014,31 @@ def command_settings(
     classic: bool,
     network: dict,            # `ModelSettings` of a command; None: not given
     training: dict,           # `TrainSettings` of a command; None: not given
+    encoder: str = "none",    # pretrained, for a further network of the ensemble
 ) -> tuple:  # frames, network, training
     "What a command trains, and on which families of its frames."
-    new = frames.logmel and not classic
+    if classic and encoder != "none":
+        raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
+    new, frames = frames.logmel and not classic, replace(frames, encoder=encoder)
     base = (only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)) if new else (
         replace(frames, pitch=False), ModelSettings(), TrainSettings())
     given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
+
+# %% ../nbs/04_train.ipynb #e5c0de11
+def ready_encoder(
+    encoder: str,  # of a command
+    features,      # `Features` to be learnt from; None: they are to be made
+) -> str:  # the same
+    "Have a pretrained encoder at hand, or say in one line why not."
+    if encoder not in ENCODERS:
+        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
+    if encoder != "none" and features is not None and features.settings.encoder != encoder:
+        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
+                         f"--encoder {encoder}, or take --encoder none")
+    if encoder != "none":
+        fetch_encoder()
+    return encoder
 
 # %% ../nbs/04_train.ipynb #fb3087b8
 def _say_run(folder) -> str:
@@ -1023,6 +1067,8 @@ def ser_train(
     dropout: float = None,                       # after each LSTM
     normalise: str = None,                       # train, utterance, level, speaker or none
     voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
+    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
+                   choices=ENCODERS) = "none",
     members: int = None,                         # networks whose answers are averaged; by default 3, classic: 1
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
@@ -1039,7 +1085,7 @@ def ser_train(
         network = dict(conv=conv, units=sizes, bidirectional=bidirectional or None, pooling=pooling, dropout=dropout)
         training = dict(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
                         normalise=normalise, voices=voices, members=members)
-        frames, *how = command_settings(table.settings, classic, network, training)
+        frames, *how = command_settings(table.settings, classic, network, training, ready_encoder(encoder, table))
         folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
         if Path(model_out).suffix: save_model_file(folder, model_out)
         print(_say_run(folder))

