@@ -1219,6 +1219,11 @@ def _run_name(data_dir) -> str:  # data/tess,data/emodb -> tess+emodb
     return "+".join(path.resolve().stem for path in corpus_paths(data_dir)) if data_dir else "demo"
 
 # %% ../nbs/05_evaluate.ipynb #92870017
+def _members(members, data_dir, encoder):
+    "Networks that a command trains; one where the demo is to be quick."
+    return 1 if members is None and not data_dir and encoder == "none" else members
+
+
 @command
 def ser_run(
     data_dir: str = "",                       # recordings, a folder or csv; several with commas; empty: a demo corpus
@@ -1246,13 +1251,11 @@ def ser_run(
             wanted_protocols(protocols)
         check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        several = 1 if members is None and not data_dir and encoder == "none" else members
-        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
-                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=several),
-                                        ready_encoder(encoder, None))
+        given = dict(seed=seed, epochs=epochs, normalise=normalise, members=_members(members, data_dir, encoder))
+        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {}, given,
+                                        ready_encoder(encoder))
         ways = speaker_from, text_from, emotion_from
-        corpus = first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words)
-        tell_roles(corpus)
+        tell_roles(corpus := first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words))
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}

@@ -1254,10 +1254,8 @@ def ser_features(
     def work():
         settings = FeatureSettings(sr=sr, n_fft=n_fft, hop_length=hop_length, top_db=top_db or None, n_mels=n_mels,
                                    vad=None if vad == -1 else vad, n_mfcc=n_mfcc, n_chroma=n_chroma,
-                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0,
-                                   encoder=encoder)
-        if new_voices:
-            settings = only_voice(settings)
+                                   tonnetz=n_chroma > 0, n_bands=n_bands, pitch=pitch > 0, encoder=encoder)
+        settings = only_voice(settings) if new_voices else settings
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
             features = extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)

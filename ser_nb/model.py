@@ -103,6 +103,23 @@ def _check_encoder(s):
     _refuse(s.encoder != "none" and (s.wide or s.conv), "encoder", s.encoder,
             "none where there are wide bands or a convolution")
 
+# %% ../nbs/03_model.ipynb #e5c0de08
+def _check_layers(s):
+    "Raise where a layer can't be built."
+    least = int(s.encoder == "none" or s.pooling == "last")  # an encoder's states can be pooled as they are
+    _refuse(not least <= len(s.units) <= 3 or min(s.units, default=1) < 1, "units", s.units, "1 to 3 positive numbers")
+    _refuse(s.pooling not in POOLINGS, "pooling", s.pooling, f"one of {', '.join(POOLINGS)}")
+    _refuse(s.loss not in LOSSES, "loss", s.loss, f"one of {', '.join(LOSSES)}")
+    for name in ("dropout", "recurrent_dropout", "label_smoothing"):
+        _refuse(not _within(getattr(s, name), 0, 1), name, getattr(s, name), "in [0, 1)")
+    _refuse(not _within(s.conv_kernel, 1) or s.conv_kernel % 2 == 0, "conv_kernel", s.conv_kernel,
+            "odd, 1 or more")
+    _refuse(not _within(s.speaker_epsilon, 0) or not s.speaker_epsilon, "speaker_epsilon",
+            s.speaker_epsilon, "above 0")
+    _refuse(not _within(s.conv_stride, 1), "conv_stride", s.conv_stride, "1 or more")
+    for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
+        _refuse(not _within(getattr(s, name), 0), name, getattr(s, name), "0 or more")
+
 # %% ../nbs/03_model.ipynb #cfadffa7
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
 
@@ -135,25 +152,7 @@ class ModelSettings:
         for name in ("units", "columns", "encoder_layers"):
             object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
         _check_encoder(self)
-        _refuse(not self.least_units <= len(self.units) <= 3 or min(self.units, default=1) < 1, "units", self.units,
-                "1 to 3 positive numbers")
-        _refuse(self.pooling not in POOLINGS, "pooling", self.pooling, f"one of {', '.join(POOLINGS)}")
-        _refuse(self.loss not in LOSSES, "loss", self.loss, f"one of {', '.join(LOSSES)}")
-        for name in ("dropout", "recurrent_dropout", "label_smoothing"):
-            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
-        _refuse(not _within(self.conv_kernel, 1) or self.conv_kernel % 2 == 0, "conv_kernel", self.conv_kernel,
-                "odd, 1 or more")
-        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
-                self.speaker_epsilon, "above 0")
-        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
-        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
-            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
-
-    @property
-    def least_units(self) -> int:  # 0: the states of an encoder are pooled as they are
-        "How many LSTM layers of its own it needs."
-        return int(self.encoder == "none" or self.pooling == "last")
-
+        _check_layers(self)
 
 # %% ../nbs/03_model.ipynb #b2d854eb
 LATER = {"columns": (), "encoder": "none", "encoder_layers": (2,)}  # unnamed where they change nothing

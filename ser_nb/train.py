@@ -1028,7 +1028,7 @@ def command_settings(
 # %% ../nbs/04_train.ipynb #e5c0de11
 def ready_encoder(
     encoder: str,  # of a command
-    features,      # `Features` to be learnt from; None: they are to be made
+    features=None, # `Features` to be learnt from; None: they are to be made
 ) -> str:  # the same
     "Have a pretrained encoder at hand, or say in one line why not."
     if encoder not in ENCODERS:
