@@ -151,8 +151,7 @@ def ser_run(
         frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {}, given,
                                         ready_encoder(encoder))
         ways = speaker_from, text_from, emotion_from
-        corpus = first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words)
-        tell_roles(corpus)
+        tell_roles(corpus := first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words))
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
