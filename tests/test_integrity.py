@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,10 +26,10 @@ from ser_nb.lib import files as lib_files
 from ser_nb.lib import runs as lib_runs
 from ser_nb.lib.command import what_happened
 from ser_nb.lib.files import SerError, locked
-from ser_nb.lib.runs import SEALED, Report, Run
+from ser_nb.lib.runs import SEALED, Report, Run, read_history, read_run
 from ser_nb.model import ModelSettings
 from ser_nb.predict import Recognizer, export, ser_predict
-from ser_nb.train import TrainSettings, load_run, save_model_file, ser_train, train
+from ser_nb.train import TrainSettings, load_run, run_split, save_model_file, ser_train, train
 from ser_nb.trust import calibrate, read_calibration, ser_card
 
 FLIPS = int(os.environ.get("SER_NB_FLIPS", 300))
@@ -71,40 +72,68 @@ def contents(folder):
             if path.is_file() and path.name != ".lock"}
 
 
-def flip(path, bit):
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
+def readings(run, folder):
+    "What a run and its features are asked for: name -> function of nothing that gives the answer."
+    def recognised():
+        recognizer = Recognizer.load(run)
+        return recognizer.probabilities(frames).tobytes(), recognizer.temperature, recognizer.threshold
+
+    def features():
+        found = open_features(folder)
+        return found.data_hash, [found[i].tobytes() for i in range(len(found))], found.rejected.to_csv()
+
+    whole = open_features(folder)
+    frames = [whole[i] for i in range(0, len(whole), 5)]
+    return {"recogniser": recognised, "calibration": lambda: read_calibration(run), "run.json": lambda: read_run(run),
+            "history": lambda: read_history(run).to_csv(), "split": lambda: run_split(run).to_csv(),
+            "report": lambda: read_predictions(run).to_csv(), "features": features,
+            "opened": lambda: open_features(folder, verify=True).data_hash,
+            "verified": lambda: Run.open(run).verify(),
+            "model file": lambda: predictions(run.with_suffix(".h5"), open_features(folder)).to_csv()}
 
 
-def answers(run, folder):
-    "All that is answered with a run: as a recogniser, judged, from its report, from its model file."
-    features = open_features(folder)
-    recognizer = Recognizer.load(run)
-    frames = [features[i] for i in range(0, len(features), 5)]
-    return (recognizer.probabilities(frames).tobytes(), recognizer.temperature, recognizer.threshold,
-            read_calibration(run)["risk"], predictions(run.with_suffix(".h5"), features).to_csv(),
-            read_predictions(run).to_csv())
+_opened = []  # paths that Python opens, where a test wants to know of them
+sys.addaudithook(lambda event, words: _opened.append(str(words[0])) if event == "open" else None)
+
+
+def read_by(work):
+    "What a work gives, and which files it opens for that."
+    _opened.clear()
+    return work(), {str(Path(path).resolve()) for path in _opened}
+
+
+def outcome(ask, wanted):
+    "Whether a question is answered as before, refused, or answered otherwise and silently."
+    try: return "same" if ask() == wanted else "silent"
+    except SerError as error:
+        assert "\n" not in str(error), error
+        return "error"
 
 
 def test_no_flip_is_silent(home, run, features):
     "One bit in any file of a run, its report, its features and its model file: an error, or the same answers."
-    rng, wanted, seen = random.Random(0), answers(run, features.folder), {}
-    paths = [*(run / name for name in contents(run)), home / "run.h5"]
-    for _ in range(FLIPS):
-        path = rng.choice(paths)
-        bit = rng.randrange(8 * path.stat().st_size)
-        flip(path, bit)
-        try:
-            assert answers(run, features.folder) == wanted, f"bit {bit} of {path}"
-            seen.setdefault(path.name, []).append("same")
-        except SerError as error:
-            assert str(home) in str(error) and "\n" not in str(error), error
-            seen.setdefault(path.name, []).append("error")
-        finally: flip(path, bit)
-    for name in (*SEALED, "calibration.json", "run.h5", "predictions.csv"):
-        assert set(seen.get(name, ["error"])) == {"error"}, name
-    assert answers(run, features.folder) == wanted
+    rng, seen, asks = random.Random(0), {}, readings(run, features.folder)
+    known = {name: read_by(ask) for name, ask in asks.items()}
+    files = {str(path.resolve()): bytearray(path.read_bytes())
+             for folder in (run, features.folder) for path in sorted(folder.rglob("*")) if path.name != ".lock"
+             and path.is_file()}
+    files[str(run.with_suffix(".h5").resolve())] = bytearray(run.with_suffix(".h5").read_bytes())
+    for path in rng.choices(sorted(files), k=FLIPS):
+        data, ask_of = files[path], [name for name, (_, read) in known.items() if path in read]
+        bit = rng.randrange(8 * len(data))
+        with open(path, "r+b") as file:
+            file.seek(bit // 8)
+            file.write(bytes([data[bit // 8] ^ 1 << bit % 8]))
+            file.flush()
+            found = {name: outcome(asks[name], known[name][0]) for name in ask_of}
+            file.seek(bit // 8)
+            file.write(data[bit // 8:bit // 8 + 1])
+        assert "silent" not in found.values(), (bit, path, found)
+        seen.setdefault(Path(path).name, Counter())["error" if "error" in found.values() else "same"] += 1
+    print(dict(sum(seen.values(), Counter())), {name: dict(counted) for name, counted in sorted(seen.items())})
+    for name in (*SEALED, "calibration.json", "run.h5", "predictions.csv", "index.csv", "settings.json"):
+        assert not seen.get(name, Counter())["same"], name
+    assert all(ask() == known[name][0] for name, ask in asks.items())
 
 
 MUTATIONS = {"empty": lambda data: b"", "cut": lambda data: data[: len(data) // 2], "object": lambda data: b"{}",
