@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
@@ -87,6 +88,7 @@ def readings(run, folder):
     return {"recogniser": recognised, "calibration": lambda: read_calibration(run), "run.json": lambda: read_run(run),
             "history": lambda: read_history(run).to_csv(), "split": lambda: run_split(run).to_csv(),
             "report": lambda: read_predictions(run).to_csv(), "features": features,
+            "judged": lambda: Report.open(run / "report").read("report.json"),
             "opened": lambda: open_features(folder, verify=True).data_hash,
             "verified": lambda: Run.open(run).verify(),
             "model file": lambda: predictions(run.with_suffix(".h5"), open_features(folder)).to_csv()}
@@ -329,6 +331,51 @@ def test_two_reports_in_one_folder(home, run, features):
     assert Report.open(out).read("report.json") == Report.open(run / "report").read("report.json")
 
 
+def test_lost_hashes_are_an_error_for_each_reader(home, run):
+    "What is read of a folder whose list of hashes is gone is not believed."
+    copy = shutil.copytree(run, home / "unlisted")
+    (copy / "hashes.json").unlink()
+    for read in (read_run, read_history, run_split, read_calibration, load_run, Recognizer.load,
+                 lambda folder: Run.open(folder).normaliser):
+        with pytest.raises(SerError, match="hashes.json"): read(copy)
+    (copy / "report" / "report-hashes.json").unlink()
+    with pytest.raises(SerError, match="report-hashes.json"): read_predictions(copy)
+
+
+def test_a_killed_check_leaves_no_process(home, features):
+    "Its workers end soon after it."
+    code = f"""from ser_nb.more.check import check
+from ser_nb.lib.finding import load_corpus
+corpus = load_corpus({str(home / 'demo')!r})
+print("begun", flush=True)
+while True: check(corpus, jobs=2)"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert parent.stdout.readline() == "begun\n"
+
+    def group():
+        return [pid for pid in filter(str.isdigit, os.listdir("/proc")) if session_of(pid) == parent.pid]
+
+    until(lambda: len(group()) > 2)
+    parent.kill()
+    parent.wait()
+    until(lambda: not group())
+
+
+def session_of(pid):
+    "The session that a process belongs to, unless it has ended."
+    try: state, _, _, session = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[:4]
+    except OSError: return None
+    return None if state == "Z" else int(session)
+
+
+def until(true):
+    "Wait for something that comes soon."
+    for _ in range(600):
+        if true(): return
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
 def test_a_killed_program_leaves_no_lock(home):
     code = f"""import time
 from ser_nb.lib.files import locked
@@ -387,6 +434,16 @@ def test_full_disk_by_command(home, features):
             lines = [line for line in done.stderr.splitlines() if line.startswith("ser_train:")]
             assert done.returncode == code and len(lines) == code and "Traceback" not in done.stderr, done.stderr
             assert all("No space left on device" in line and str(disk) in line for line in lines)
+
+
+def test_full_disk_of_features_and_reports(home, run, features):
+    "The same for those that extract and judge."
+    corpus = demo(home / "demo", n_speakers=2, n_words=6)
+    for size in (8, 60):
+        with small_disk(home / "disk", f"{size}k") as disk:
+            assert fails_whole(lambda: extract(corpus, disk / "features", jobs=1), disk)
+        with small_disk(home / "disk", f"{size}k") as disk:
+            assert fails_whole(lambda: report(run, features, disk / "report"), disk)
 
 
 def test_files_that_may_not_grow(home, features, split, plain):
