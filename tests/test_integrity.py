@@ -11,6 +11,8 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,10 +27,10 @@ from ser_nb.lib import files as lib_files
 from ser_nb.lib import runs as lib_runs
 from ser_nb.lib.command import what_happened
 from ser_nb.lib.files import SerError, locked
-from ser_nb.lib.runs import SEALED, Report, Run
+from ser_nb.lib.runs import SEALED, Report, Run, read_history, read_run
 from ser_nb.model import ModelSettings
 from ser_nb.predict import Recognizer, export, ser_predict
-from ser_nb.train import TrainSettings, load_run, save_model_file, ser_train, train
+from ser_nb.train import TrainSettings, load_run, run_split, save_model_file, ser_train, train
 from ser_nb.trust import calibrate, read_calibration, ser_card
 
 FLIPS = int(os.environ.get("SER_NB_FLIPS", 300))
@@ -71,40 +73,69 @@ def contents(folder):
             if path.is_file() and path.name != ".lock"}
 
 
-def flip(path, bit):
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
+def readings(run, folder):
+    "What a run and its features are asked for: name -> function of nothing that gives the answer."
+    def recognised():
+        recognizer = Recognizer.load(run)
+        return recognizer.probabilities(frames).tobytes(), recognizer.temperature, recognizer.threshold
+
+    def features():
+        found = open_features(folder)
+        return found.data_hash, [found[i].tobytes() for i in range(len(found))], found.rejected.to_csv()
+
+    whole = open_features(folder)
+    frames = [whole[i] for i in range(0, len(whole), 5)]
+    return {"recogniser": recognised, "calibration": lambda: read_calibration(run), "run.json": lambda: read_run(run),
+            "history": lambda: read_history(run).to_csv(), "split": lambda: run_split(run).to_csv(),
+            "report": lambda: read_predictions(run).to_csv(), "features": features,
+            "judged": lambda: Report.open(run / "report").read("report.json"),
+            "opened": lambda: open_features(folder, verify=True).data_hash,
+            "verified": lambda: Run.open(run).verify(),
+            "model file": lambda: predictions(run.with_suffix(".h5"), open_features(folder)).to_csv()}
 
 
-def answers(run, folder):
-    "All that is answered with a run: as a recogniser, judged, from its report, from its model file."
-    features = open_features(folder)
-    recognizer = Recognizer.load(run)
-    frames = [features[i] for i in range(0, len(features), 5)]
-    return (recognizer.probabilities(frames).tobytes(), recognizer.temperature, recognizer.threshold,
-            read_calibration(run)["risk"], predictions(run.with_suffix(".h5"), features).to_csv(),
-            read_predictions(run).to_csv())
+_opened = []  # paths that Python opens, where a test wants to know of them
+sys.addaudithook(lambda event, words: _opened.append(str(words[0])) if event == "open" else None)
+
+
+def read_by(work):
+    "What a work gives, and which files it opens for that."
+    _opened.clear()
+    return work(), {str(Path(path).resolve()) for path in _opened}
+
+
+def outcome(ask, wanted):
+    "Whether a question is answered as before, refused, or answered otherwise and silently."
+    try: return "same" if ask() == wanted else "silent"
+    except SerError as error:
+        assert "\n" not in str(error), error
+        return "error"
 
 
 def test_no_flip_is_silent(home, run, features):
     "One bit in any file of a run, its report, its features and its model file: an error, or the same answers."
-    rng, wanted, seen = random.Random(0), answers(run, features.folder), {}
-    paths = [*(run / name for name in contents(run)), home / "run.h5"]
-    for _ in range(FLIPS):
-        path = rng.choice(paths)
-        bit = rng.randrange(8 * path.stat().st_size)
-        flip(path, bit)
-        try:
-            assert answers(run, features.folder) == wanted, f"bit {bit} of {path}"
-            seen.setdefault(path.name, []).append("same")
-        except SerError as error:
-            assert str(home) in str(error) and "\n" not in str(error), error
-            seen.setdefault(path.name, []).append("error")
-        finally: flip(path, bit)
-    for name in (*SEALED, "calibration.json", "run.h5", "predictions.csv"):
-        assert set(seen.get(name, ["error"])) == {"error"}, name
-    assert answers(run, features.folder) == wanted
+    rng, seen, asks = random.Random(0), {}, readings(run, features.folder)
+    known = {name: read_by(ask) for name, ask in asks.items()}
+    files = {str(path.resolve()): bytearray(path.read_bytes())
+             for folder in (run, features.folder) for path in sorted(folder.rglob("*")) if path.name != ".lock"
+             and path.is_file()}
+    files[str(run.with_suffix(".h5").resolve())] = bytearray(run.with_suffix(".h5").read_bytes())
+    for path in rng.choices(sorted(files), k=FLIPS):
+        data, ask_of = files[path], [name for name, (_, read) in known.items() if path in read]
+        bit = rng.randrange(8 * len(data))
+        with open(path, "r+b") as file:
+            file.seek(bit // 8)
+            file.write(bytes([data[bit // 8] ^ 1 << bit % 8]))
+            file.flush()
+            found = {name: outcome(asks[name], known[name][0]) for name in ask_of}
+            file.seek(bit // 8)
+            file.write(data[bit // 8:bit // 8 + 1])
+        assert "silent" not in found.values(), (bit, path, found)
+        seen.setdefault(Path(path).name, Counter())["error" if "error" in found.values() else "same"] += 1
+    print(dict(sum(seen.values(), Counter())), {name: dict(counted) for name, counted in sorted(seen.items())})
+    for name in (*SEALED, "calibration.json", "run.h5", "predictions.csv", "index.csv", "settings.json"):
+        assert not seen.get(name, Counter())["same"], name
+    assert all(ask() == known[name][0] for name, ask in asks.items())
 
 
 MUTATIONS = {"empty": lambda data: b"", "cut": lambda data: data[: len(data) // 2], "object": lambda data: b"{}",
@@ -300,6 +331,51 @@ def test_two_reports_in_one_folder(home, run, features):
     assert Report.open(out).read("report.json") == Report.open(run / "report").read("report.json")
 
 
+def test_lost_hashes_are_an_error_for_each_reader(home, run):
+    "What is read of a folder whose list of hashes is gone is not believed."
+    copy = shutil.copytree(run, home / "unlisted")
+    (copy / "hashes.json").unlink()
+    for read in (read_run, read_history, run_split, read_calibration, load_run, Recognizer.load,
+                 lambda folder: Run.open(folder).normaliser):
+        with pytest.raises(SerError, match="hashes.json"): read(copy)
+    (copy / "report" / "report-hashes.json").unlink()
+    with pytest.raises(SerError, match="report-hashes.json"): read_predictions(copy)
+
+
+def test_a_killed_check_leaves_no_process(home, features):
+    "Its workers end soon after it."
+    code = f"""from ser_nb.more.check import check
+from ser_nb.lib.finding import load_corpus
+corpus = load_corpus({str(home / 'demo')!r})
+print("begun", flush=True)
+while True: check(corpus, jobs=2)"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert parent.stdout.readline() == "begun\n"
+
+    def group():
+        return [pid for pid in filter(str.isdigit, os.listdir("/proc")) if session_of(pid) == parent.pid]
+
+    until(lambda: len(group()) > 2)
+    parent.kill()
+    parent.wait()
+    until(lambda: not group())
+
+
+def session_of(pid):
+    "The session that a process belongs to, unless it has ended."
+    try: state, _, _, session = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[:4]
+    except OSError: return None
+    return None if state == "Z" else int(session)
+
+
+def until(true):
+    "Wait for something that comes soon."
+    for _ in range(600):
+        if true(): return
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
 def test_a_killed_program_leaves_no_lock(home):
     code = f"""import time
 from ser_nb.lib.files import locked
@@ -358,6 +434,16 @@ def test_full_disk_by_command(home, features):
             lines = [line for line in done.stderr.splitlines() if line.startswith("ser_train:")]
             assert done.returncode == code and len(lines) == code and "Traceback" not in done.stderr, done.stderr
             assert all("No space left on device" in line and str(disk) in line for line in lines)
+
+
+def test_full_disk_of_features_and_reports(home, run, features):
+    "The same for those that extract and judge."
+    corpus = demo(home / "demo", n_speakers=2, n_words=6)
+    for size in (8, 60):
+        with small_disk(home / "disk", f"{size}k") as disk:
+            assert fails_whole(lambda: extract(corpus, disk / "features", jobs=1), disk)
+        with small_disk(home / "disk", f"{size}k") as disk:
+            assert fails_whole(lambda: report(run, features, disk / "report"), disk)
 
 
 def test_files_that_may_not_grow(home, features, split, plain):

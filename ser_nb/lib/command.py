@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ISSUES', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened', 'one_line',
-           'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
+__all__ = ['ISSUES', 'LENGTH', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened',
+           'one_line', 'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
@@ -150,6 +150,14 @@ def _done(work):
     return found
 
 
+LENGTH = 4000  # characters of a message that anyone reads; names in it come from anywhere
+
+
+def _short(text: str) -> str:
+    "The beginning and the end of what is too long."
+    return text if len(text) <= LENGTH else f"{text[:LENGTH - 1000]} ... {text[-900:]}"
+
+
 _commands = []  # names of the commands that are at work
 
 
@@ -167,7 +175,7 @@ def one_line(
     except (Exception, KeyboardInterrupt) as error:
         if sys.stdout is not None:
             _let_go(sys.stdout)
-        said = f"{name or Path(sys.argv[0]).stem}: {printable(what_happened(error))}"
+        said = f"{name or Path(sys.argv[0]).stem}: {_short(printable(what_happened(error)))}"
         if code == 1:  # that of an exit with a text
             raise SystemExit(said) from None
         print(said, file=sys.stderr)

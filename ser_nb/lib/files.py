@@ -153,7 +153,7 @@ def parsing(
     try:
         yield
     except SerError as wrong:
-        if str(path) in str(wrong):
+        if any(known in str(wrong) for known in (str(path), f"{Path(path).parent}: ", todo)):
             raise
         raise error(f"{path}: {wrong}: {todo}") from wrong
     except Exception as wrong:

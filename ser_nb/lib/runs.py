@@ -86,6 +86,10 @@ class Sealed:
         "What to do when a file is damaged."
         return COPY
 
+    def older(self) -> bool:
+        "Whether a folder without a list of hashes was made before there were any."
+        return True
+
 
 @patch(cls_method=True)
 def open(
@@ -108,6 +112,8 @@ def read(
     if not path.is_file():
         raise TrainError(f"{path}: missing: {self.todo(name)}")
     data = path.read_bytes()
+    if not self.hashes and not self.older():
+        raise TrainError(f"{self.folder / self.seal}: missing: {self.todo(self.seal)}")
     free = not self.hashes or (name in self.loose and name not in self.hashes)
     return data if free else check_bytes(data, name, self.hashes, path, self.todo(name))
 
@@ -210,6 +216,11 @@ class Run(Sealed):
         "What to do when a file is damaged."
         return TODO.get(name, COPY)
 
+    def older(self) -> bool:
+        "Whether run.json says nothing of being finished, as long as there were no hashes, or isn't there yet."
+        mark = self.where("run.json")
+        return not mark.is_file() or b'"finished"' not in mark.read_bytes()
+
 
 def run_folder(
     path: str | Path,  # a run folder, or the model file beside it
@@ -269,8 +280,6 @@ def read_run(
         raise TrainError(f"{run_dir}: no run folder (run.json is missing): make one with ser_train")
     files = Run.open(run_dir)
     run = json_object(files.read("run.json"), mark, COPY, TrainError)
-    if "finished" in run and not files.hashes:
-        raise TrainError(f"{files.folder / files.seal}: missing: {COPY}")
     for name, kind in (KINDS | (AT_THE_END if run.get("finished") else {})).items():
         if not isinstance(run.get(name), kind):
             raise TrainError(f"{mark}: damaged (no {name}): {COPY}")
@@ -432,3 +441,8 @@ class Report(Sealed):
     def todo(self, name: str) -> str:
         "What to do when a file is damaged."
         return "judge the run again with ser_evaluate"
+
+    def older(self) -> bool:
+        "Whether the report is of a run without hashes."
+        mark = self.where("report.json")
+        return not mark.is_file() or b'"finished"' not in mark.read_bytes()

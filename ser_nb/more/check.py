@@ -19,7 +19,7 @@ import lazy_loader as lazy
 import numpy as np
 
 from ..lib.audio import load_audio, read_bytes, unlike_channels
-from ..lib.command import command, one_line, printable, progress
+from ..lib.command import command, one_line, own_processes, printable, progress
 from ..lib.corpora import hash_index, identity, index_key
 from ..lib.files import AudioError, CorpusError, write_table
 from ..lib.finding import load_corpus
@@ -38,12 +38,12 @@ def longest_clip(
 # %% ../../nbs/more/check.ipynb #f1119b0c
 def _examine(path: str, channel: int | None = None) -> dict:
     "What `check` needs to know of one file."
-    facts = dict(sha256="", rate=0, clipped=0, aiff=False, unlike="", problem="", detail="")
+    facts = dict(sha256="", samples="", rate=0, clipped=0, aiff=False, unlike="", problem="", detail="")
     try:
         data = read_bytes(path, path)
         facts.update(sha256=hashlib.sha256(data).hexdigest(), aiff=data[:4] == b"FORM")
         y, facts["rate"] = load_audio(io.BytesIO(data), sr=None, channel=channel)
-        facts["clipped"] = longest_clip(y)
+        facts.update(samples=hashlib.sha256(y).hexdigest(), clipped=longest_clip(y))
         facts["unlike"] = unlike_channels(io.BytesIO(data)) if channel is None else ""
     except AudioError as error:
         facts.update(problem=error.problem, detail=error.detail)
@@ -54,10 +54,9 @@ def _examine_all(corpus: pd.DataFrame, jobs: int, channel: int | None) -> pd.Dat
     "The corpus with the facts of each file, on all cores."
     from joblib import Parallel, delayed
 
-    facts, found = [], Parallel(jobs, return_as="generator", batch_size=32)(
-        delayed(_examine)(os.path.abspath(path), channel) for path in corpus["path"])
-    with progress(len(corpus), "check") as state:
-        for fact in found:
+    facts, work = [], [delayed(_examine)(os.path.abspath(path), channel) for path in corpus["path"]]
+    with own_processes(), progress(len(corpus), "check") as state:
+        for fact in Parallel(jobs, return_as="generator", batch_size=32)(work):
             facts.append(fact)
             state.update()
     said = corpus[["clip", "path", "corpus", "emotion", "speaker", "text"]].reset_index(drop=True)
@@ -98,9 +97,11 @@ def _alone(facts: pd.DataFrame) -> list[tuple]:
     for f in facts.itertuples():
         if f.problem:
             problems.append((f.clip, "missing" if f.problem == "missing" else "invalid", f.problem, f.detail))
-        if f.sha256 and first.setdefault(f.sha256, f.clip) != f.clip:
-            problems.append((f.clip, "invalid", "duplicate", f"the same bytes as {first[f.sha256]}"
-                             + _differing(rows[first[f.sha256]], f)))
+        for what, value in (("bytes", f.sha256), ("samples", f.samples and f"{f.rate} {f.samples}")):
+            if value and first.setdefault(value, f.clip) != f.clip:
+                problems.append((f.clip, "invalid", "duplicate", f"the same {what} as {first[value]}"
+                                 + _differing(rows[first[value]], f)))
+                break
         if f.rate and f.rate != usual[f.corpus]:
             problems.append((f.clip, "odd", "odd rate", f"{f.rate:,} Hz; most have {usual[f.corpus]:,} Hz"))
         if f.clipped >= 3:

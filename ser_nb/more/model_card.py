@@ -322,11 +322,12 @@ def n_steps(settings: FeatureSettings) -> int:  # of the features
 def moved_to(
     features,                # `Features`
     data_dir: str | Path,    # folder or csv of the same recordings
+    **ways: str,             # emotion_from, speaker_from and text_from, as for `load_corpus`
 ):  # `Features` whose paths lie there
     "Features whose recordings lie elsewhere now."
     from dataclasses import replace
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        corpus = load_corpus(data_dir)
+        corpus = load_corpus(data_dir, **ways)
     path = features.index["clip"].map(corpus.set_index("clip")["path"])
     lost = features.index["clip"][path.isna()]
     if len(lost):
@@ -349,11 +350,11 @@ def _say_card(found: dict, card: dict, place, part):
     print(f"Card: {place / 'card.html'}")
 
 
-def _card_features(run, features, data_dir):
+def _card_features(run, features, data_dir, **ways):
     "The features of a run, and where their recordings lie."
     table = run_features(run, features)
     if data_dir:
-        table = moved_to(table, data_dir)
+        table = moved_to(table, data_dir, **ways)
     lost = [path for path in table.index["path"] if not Path(path).is_file()]
     if lost:
         raise TrustError(f"{lost[0]}: not there ({len(lost)} such clips): say where they are with --data_dir")
@@ -371,12 +372,16 @@ def ser_card(
     risk: float = -1.0,                    # instead of coverage: share of wrong answers that is borne
     max_clips: int = 200,                  # robustness and importance are measured on so many clips; 0: all
     seed: int = 0,                         # of that draw, of noise and of shuffles
+    speaker_from: str = "",                # for --data_dir, as for ser_features: expression that finds the speaker
+    text_from: str = "",                   # and the text
+    emotion_from: str = "",                # and the emotion
 ):
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
         if seed < 0:
             raise TrustError(f"--seed {seed}: give a whole number from 0 on")
-        table, place = _card_features(run, features, data_dir), Path(out_dir or run_folder(run) / "card")
+        ways = {"speaker_from": speaker_from, "text_from": text_from, "emotion_from": emotion_from}
+        table, place = _card_features(run, features, data_dir, **ways), Path(out_dir or run_folder(run) / "card")
         with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
             found = calibrate(run, table, coverage, None if risk < 0 else risk)
             card = model_card(run, table, place, part, max_clips, seed, bar.update)
