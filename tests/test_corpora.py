@@ -44,7 +44,7 @@ def test_one_person_in_train_and_test_has_no_speakers(tmp_path):
 
 
 def test_expressions(tmp_path):
-    root = tone_files([f"{e.title()}/S{'MF'[who % 2]}{who}_F{i}_{e[0].upper()}{i:03}.wav" for e in EMOTIONS
+    root = tone_files([f"{e.title()}/S{'MF'[who % 2]}{who}_G{i}_{e[0].upper()}{i:03}.wav" for e in EMOTIONS
                        for who in range(1, 5) for i in range(3)], tmp_path)
     proposed = run("ser_check", root).stderr
     assert r"4 speakers may stand in the names; if so, give --speaker_from '^([A-Z]{2}\d+)_'" in proposed
@@ -154,3 +154,44 @@ def test_lists_at_random(tmp_path, seed):
         assert set(corpus.get("part", [])) <= {"train", "val", "test", ""}
         assert all(clip.isprintable() and reason.isprintable() for clip, reason in corpus.attrs["left_out"].items())
     assert loaded > 10
+
+
+LAYOUTS = {  # a few files of each corpus as they lie in the published one; how many speakers; emotions
+    "nemo": ("samples/WR0_surprised_64, samples/EB0_neutral_13, samples/MP0_sadness_79", 3, "neutral sad surprise"),
+    "cafe": ("Joie/Fort/11-J-2-3, Joie/Faible/11-J-1-3, Neutre/12-N-1-6, Surprise/Fort/01-S-2-1", 3,
+             "happy neutral surprise"),
+    "esd": ("0002/Sad/train/0002_001071, 0011/Angry/test/0011_000351, 0011/Angry/train/0011_000371, "
+            "0011/Happy/evaluation/0011_000701", 2, "angry happy sad"),
+    "emov-db": ("bea/Angry/anger_1-28_0011, bea/Sleepy/sleepiness_1-28_0011, sam/Disgusted/disgust_29-56_0031, "
+                "josh/Amused/amused_1-28_0003", 3, "amused angry disgust sleepiness"),
+    "jl-corpus": ("JL(wav+txt)/male2_anxious_9a_2, JL(wav+txt)/male2_anxious_9b_2, JL(wav+txt)/female1_excited_1a_1",
+                  2, "excited fear"),
+    "subesco": ("F_02_MONIKA_S_1_NEUTRAL_5, M_02_RASEL_S_1_ANGRY_1, F_02_MONIKA_S_1_NEUTRAL_4", 2, "angry neutral"),
+    "shemo": ("female/F21N05, female/F24F02, male/M12N69, male/M12N70", 3, "fear neutral"),
+    "aesdd": ("anger/a03 (5), anger/a03 (5)b, fear/f01 (1), happiness/h01 (1), disgust/d01 (2), sadness/s01 (1)", 3,
+              "angry disgust fear happy sad"),
+    "mesd": ("Anger_F_B_ofensa, Fear_C_A_por_favor, Sadness_M_A_dentro, Neutral_F_A_dentro", 3,
+             "angry fear neutral sad"),
+    "urdu": ("Angry/SM1_F1_A01, Angry/SM1_F10_A010, Happy/SF4_F1_H031, Sad/SM1_F1_S01", 2, "angry happy sad"),
+    "ased": ("01Neutral/n1-01-01-02-59, 04Sad/s4-01-01-02-59, 04Sad/S4-04-02-01-29, 05Angry/a5-03-02-01-58", 3,
+             "angry neutral sad"),
+    "turev-db": ("Sound Source/Angry/1157_kz_acik, Sound Source/Calm/1234_sk_acik, Sound Source/Sad/1157_hl_acik, "
+                 "Sound Source/Happy/1358_mt_acik", 3, "angry calm happy sad"),
+    "baved": ("2/4-m-20-2-2-705, 2/4-m-20-2-2-710, 4/4-m-20-4-0-1100, 2/54-f-19-2-1-607", 2,
+              "high_level low_level usual_level"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_published_layouts(tmp_path, name):
+    files, speakers, emotions = LAYOUTS[name]
+    names = [f"{file}.wav" for file in files.split(", ")]
+    with warnings.catch_warnings(action="error"):
+        corpus = load_corpus(tone_files(names, tmp_path / "copy"))
+    assert corpus["clip"].tolist() == sorted(names) and set(corpus["corpus"]) == {name}
+    assert corpus["speaker"].nunique() == speakers and "" not in set(corpus["speaker"])
+    assert sorted({emotion.replace(" ", "_") for emotion in corpus["emotion"]}) == emotions.split()
+    if name == "esd":
+        assert corpus["part"].tolist() == ["train", "test", "train", "val"]
+    if name == "ased":
+        assert sorted(corpus["text"]) == ["01", "01", "a5-03", "s4-04"]

@@ -214,10 +214,10 @@ class Naming:
     "How a corpus calls its files; codes and patterns are in lower case here and in any case on the disk."
 
     example: str  # name of one file
-    pattern: str  # of the path without suffix; its groups are label and, where told, speaker, text, take, intensity
+    pattern: str  # of the path without suffix; its groups: label and, where told, speaker, text, take, intensity, sex
     labels: dict[str, str]  # code of an emotion -> the corpus' own word for it
     texts: dict[str, str] = field(default_factory=dict)  # code -> what is said; others stand for themselves
-    sexes: dict[str, str] = field(default_factory=dict)  # pattern of speakers -> female or male
+    sexes: dict[str, str] = field(default_factory=dict)  # pattern of speakers, or of the group sex -> female or male
     aliases: dict[str, str] = field(default_factory=dict)  # speaker as written -> speaker as meant
     intensities: dict[str, str] = field(default_factory=dict)  # code -> how strong the emotion is
     unwanted: dict[str, str] = field(default_factory=dict)  # pattern -> why files of that name are left out
@@ -257,7 +257,8 @@ def read_name(
         return None
     speaker, text, intensity = codes.get("speaker", "").upper(), codes.get("text", ""), codes.get("intensity", "")
     speaker, text = naming.aliases.get(speaker, speaker), text.replace("_", " ") if naming.loose else text
-    sex = next((sex for pattern, sex in naming.sexes.items() if re.fullmatch(pattern, speaker)), "")
+    told = codes.get("sex", speaker).upper()
+    sex = next((sex for pattern, sex in naming.sexes.items() if re.fullmatch(pattern, told)), "")
     return dict(speaker=speaker, text=naming.texts.get(text, text), label=label, emotion=emotion_of(label), sex=sex,
                 intensity=naming.intensities.get(intensity, intensity), take=codes.get("take", ""))
 

@@ -637,7 +637,7 @@ def _advice(clips: list[str]) -> str:
 def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folders: set[str]) -> str:
     "Why a folder is no corpus: what was seen, what was looked for, what to do."
     seen = [f"{len(group):,} named like {NAMINGS[name].example} ({name})" for name, group in groups.items() if name]
-    known = ", ".join(f"{naming.example} ({name})" for name, naming in NAMINGS.items())
+    known = f"{NAMINGS[OWN_NAMES].example}, or like one of {len(NAMINGS) - 1} known corpora (ser_check --known)"
     first, lists = min(groups.get("", files)), sorted(printable(path.name) for path in root.glob("*.csv"))
     listed = f"give {lists[0]}, if it lists them" if lists else "list them in a csv with the columns path and emotion"
     advice = _advice([path.relative_to(root).as_posix() for path in files])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'SHOWN', 'longest_clip', 'check', 'ser_check']
+__all__ = ['pd', 'SHOWN', 'longest_clip', 'check', 'known_corpora', 'ser_check']
 
 # %% ../../nbs/more/check.ipynb #25175a1c
 import hashlib
@@ -17,10 +17,11 @@ import warnings
 
 import lazy_loader as lazy
 import numpy as np
+from fastcore.script import Param
 
 from ..lib.audio import load_audio, read_bytes, unlike_channels
 from ..lib.command import command, one_line, own_processes, printable, progress
-from ..lib.corpora import hash_index, identity, index_key
+from ..lib.corpora import CORPORA, hash_index, identity, index_key
 from ..lib.files import AudioError, CorpusError, write_table
 from ..lib.finding import load_corpus
 from ..lib.roles import tell_roles
@@ -136,6 +137,13 @@ def _table(problems: list[tuple]) -> pd.DataFrame:
     table = pd.DataFrame(problems, columns=["clip", "kind", "problem", "detail"], dtype=str)
     return table.sort_values(["kind", "clip", "problem"], ignore_index=True)
 
+# %% ../../nbs/more/check.ipynb #3b650513
+def known_corpora() -> pd.DataFrame:  # name, example, licence, home; a row for each
+    "The published corpora whose file names are known."
+    rows = [(corpus.name, corpus.naming.example, corpus.licence, corpus.home) for corpus in CORPORA.values()]
+    return pd.DataFrame(rows, columns=["name", "example", "licence", "home"])
+
+
 # %% ../../nbs/more/check.ipynb #6cf1488b
 SHOWN = 5  # of each sort of problem
 
@@ -158,20 +166,29 @@ def _write_problems(problems: pd.DataFrame, out: str) -> None:
 # %% ../../nbs/more/check.ipynb #006396ba
 @command
 def ser_check(
-    data_dir: str,  # folder or csv of a corpus; several with commas between
+    data_dir: Param("folder or csv of a corpus; several with commas between", str, opt=False, nargs="?") = "",
     out: str = "",  # csv that gets the table of problems
     strict: bool = False,  # exit with 1 if something is missing or invalid
     speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
     text_from: str = "",  # and the text
     emotion_from: str = "",  # and the emotion
     channel: int = None,  # the one to listen to, counted from 0; by default the mean of all
+    known: bool = False,  # list the corpora whose names are known, and nothing else
 ):
     "Say what is missing, invalid or odd in a corpus, and who was taken for a speaker."
-    one_line(lambda: _check_command(data_dir, out, strict, channel, speaker_from, text_from, emotion_from), "ser_check")
+    one_line(_say_known if known else
+             lambda: _check_command(data_dir, out, strict, channel, speaker_from, text_from, emotion_from), "ser_check")
+
+
+def _say_known() -> None:
+    "Print what is known of published corpora."
+    print(known_corpora().to_string(index=False, justify="left"))
 
 
 def _check_command(data_dir: str, out: str, strict: bool, channel: int | None, *ways: str) -> None:
     "What `ser_check` does."
+    if not data_dir:
+        raise CorpusError("nothing to check; name a folder or a csv, or list the known corpora with --known")
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # they are among the problems
             corpus = load_corpus(data_dir, "all", *ways)
