@@ -33,7 +33,7 @@ from .lib.corpora import EMOTIONS, identity
 from .lib.draws import (check_groups, check_shares, clear_heads, draw_clips, draw_folds, draw_groups, draw_val,
                               few_clips, given_parts, obstacles, say_some, speakers_meant)
 from .lib.files import SplitError
-from .lib.scales import KeptScale, frame_stats, level_stats, speaker_stats, without_levels
+from .lib.scales import KeptScale, frame_stats, level_stats, speaker_stats, unscaled, without_levels
 from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, clip_table, doubles, group_keys,
                                heads, index_of, leaders, load_split, names_hash, part_rows, save_split, say_doubles,
                                speakers_of, split_hash)
@@ -314,8 +314,10 @@ def fit(
     note = dict(none="blind: frames are not normalised", utterance="blind: each clip by its own mean and deviation",
                 level=f"blind: each clip by its own levels, deviations of {len(rows):,} training clips",
                 train=f"blind: mean and deviation of {len(rows):,} training clips").get(mode, "")
+    powers = unscaled(features, mode)
     if mode in ("train", "level"):
         stats = {"": frame_stats(features[i] for i in rows)} if mode == "train" else level_stats(features, rows)
+        stats[""][:, powers] = [[0], [1]]
         fitted = names_hash(rows if table is None else table["clip"].iloc[rows])
     if mode == "speaker":
         stats, note = speaker_stats(features, rows, speakers)

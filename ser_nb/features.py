@@ -34,6 +34,7 @@ from fastcore.script import Param
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
+from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
 from .lib.files import FeatureError
 from .lib.finding import load_corpus
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
@@ -210,6 +211,7 @@ def pitch(
 @dataclass(frozen=True)
 class FeatureSettings(FrameSettings):
     "What is computed from each clip."
+    LATER = ("encoder",)
     fmin: float = 0.0  # Hz, lower end of the mel bands
     fmax: float | None = None  # Hz, upper end of the mel bands; None: sr / 2
     n_mels: int = 64  # mel bands, of the log-mel family and under the MFCC
@@ -227,10 +229,12 @@ class FeatureSettings(FrameSettings):
     f0_min: float = 65.0  # Hz, lowest pitch that is looked for: a low man's voice
     f0_max: float = 650.0  # Hz, highest: a woman's voice in surprise
     db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
+    encoder: str = "none"  # ge2e: what the pretrained encoder of lib/encoder looks at, as a family
 
     def checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from spectrum_checks(self)
         yield from pitch_checks(self)
+        yield from encoder_checks(self)
         yield "zcr", not self.families, "every family is off; leave one on"
 
 # %% ../nbs/01_features.ipynb #f0137dd9
@@ -238,7 +242,8 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     "How many columns each family has; 0 where it is off."
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
-            "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch}
+            "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
+            "encoder": encoder_width(s)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -312,6 +317,8 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
             yield family, np.concatenate([measure(y, s) for y in ys])
     if s.pitch:
         yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
+    if s.encoder != "none":
+        yield "encoder", np.concatenate([encoder_rows(y, n_frames(len(y), s), s) for y in ys])
 
 
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -420,7 +427,7 @@ def only_voice(
 VOICE_FRAMES = only_voice(FeatureSettings())
 
 
-FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch")
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder")
 
 
 def pick_families(
@@ -467,6 +474,7 @@ def ser_features(
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
     pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1, choices=(0, 1)) = 1,
+    encoder: Param("powers for a pretrained encoder: ge2e, or none", str, choices=ENCODERS) = "none",
     new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected

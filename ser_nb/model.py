@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from .lib.backend import BACKENDS, import_keras, named_weights
+from .lib.encoder import BANDS, ENCODERS, LAYERS, UNITS
 from .lib.files import ModelError
 from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
-from .lib.untrained import POWER, after_wide, band_shares, wide_bands
+from .lib.untrained import POWER, after_wide, band_shares, seen_columns, wide_bands
 
 # %% auto #0
-__all__ = ['POOLINGS', 'LOSSES', 'ModelSettings', 'to_json', 'from_json', 'masked_mean', 'weighted_stats', 'attention',
-           'conv_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings', 'build_network',
-           'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER', 'after_wide', 'band_shares', 'check_onnx',
-           'import_keras', 'named_weights', 'onnx_model', 'weight_shapes', 'wide_bands']
+__all__ = ['POOLINGS', 'LOSSES', 'LATER', 'ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'weighted_stats',
+           'attention', 'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble',
+           'network_settings', 'build_network', 'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER',
+           'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model', 'seen_columns',
+           'weight_shapes', 'wide_bands']
 
 # %% ../nbs/03_model.ipynb #02d608b1
 POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
@@ -41,12 +43,27 @@ def _whole_numbers(name, values) -> tuple:
     except (TypeError, ValueError, OverflowError):
         raise ModelError(f"{name}={values!r}: must be whole numbers") from None
 
+# %% ../nbs/03_model.ipynb #e5c0de01
+def _check_encoder(s):
+    "Raise where a pretrained encoder is asked for what it hasn't."
+    _refuse(s.encoder not in ENCODERS, "encoder", s.encoder, f"one of {', '.join(ENCODERS)}")
+    found = s.encoder_layers
+    _refuse(not found or sorted(set(found)) != list(found) or not set(found) <= set(range(1, LAYERS + 1)),
+            "encoder_layers", found, f"rising numbers from 1 to {LAYERS}")
+    ends = s.columns or (0, 1)
+    _refuse(len(ends) != 2 or not 0 <= ends[0] < ends[1], "columns", s.columns, "a first column and one past the last")
+    _refuse(s.encoder != "none" and (s.wide or s.conv), "encoder", s.encoder,
+            "none where there are wide bands or a convolution")
+
 # %% ../nbs/03_model.ipynb #91f47f28
 class _Checked:
     def __post_init__(self):
         "Raise `ModelError` where a setting makes no sense."
-        object.__setattr__(self, "units", _whole_numbers("units", self.units))
-        _refuse(not 1 <= len(self.units) <= 3 or min(self.units, default=0) < 1, "units", self.units,
+        for name in ("units", "columns", "encoder_layers"):
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
+        _check_encoder(self)
+        least = int(self.encoder == "none" or self.pooling == "last")  # an encoder's states can be pooled as they are
+        _refuse(not least <= len(self.units) <= 3 or min(self.units, default=1) < 1, "units", self.units,
                 "1 to 3 positive numbers")
         for name, wanted in (("pooling", POOLINGS), ("loss", LOSSES)):
             _refuse(getattr(self, name) not in wanted, name, getattr(self, name), f"one of {', '.join(wanted)}")
@@ -82,11 +99,25 @@ class ModelSettings(_Checked):
     loss: str = "cross_entropy"     # or focal
     label_smoothing: float = 0.0    # share of each target spread over all classes
     focal_gamma: float = 2.0        # focusing parameter of the focal loss (Lin et al. 2017)
+    columns: tuple = ()             # first column that it looks at, and one past the last; (): all
+    encoder: str = "none"           # ge2e: a pretrained LSTM in front, whose weights stay as they are
+    encoder_layers: tuple = (2,)    # its layers whose states go on, 1 to 3
 
 # %% ../nbs/03_model.ipynb #b2d854eb
+LATER = {"columns": (), "encoder": "none", "encoder_layers": (2,)}  # unnamed where they change nothing
+
+
+def as_values(settings) -> dict:  # of any of the project's settings objects
+    "Settings as json holds them."
+    found = {name: value for name, value in asdict(settings).items() if name not in LATER or value != LATER[name]}
+    if "members" in found:
+        found["members"] = tuple(as_values(member) for member in settings.members)
+    return found
+
+
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
     "Settings as json text."
-    return json.dumps(asdict(settings), indent=1)
+    return json.dumps(as_values(settings), indent=1)
 
 
 def from_json(cls, text: str):  # an object of `cls`
@@ -141,6 +172,23 @@ def conv_front(
     h = L.Conv1D(s.conv, s.conv_kernel, strides=s.conv_stride, activation="relu", name="conv")(h)
     return L.Dropout(s.dropout, name="conv_dropout")(h), mask[:, :: s.conv_stride]
 
+# %% ../nbs/03_model.ipynb #e5c0de03
+def encoder_front(
+    h,         # [batch, time, n BANDS], powers of n frames side by side, zeros in the padding
+    mask,      # bool [batch, time]
+    settings: ModelSettings,
+):  # states [batch, n time, UNITS times layers], and their mask
+    "The pretrained LSTM, whose weights stay as they are."
+    import keras
+
+    L, n = keras.layers, h.shape[-1] // BANDS
+    h, found = L.Reshape((-1, BANDS), name="encoder_frames")(h), []
+    mask = L.Reshape((-1,), name="encoder_mask")(keras.ops.stack([mask] * n, axis=-1))
+    for k in range(max(settings.encoder_layers)):
+        h = L.LSTM(UNITS, return_sequences=True, trainable=False, name=f"encoder_{k}")(h, mask=mask)
+        found.append(h)
+    return keras.ops.concatenate([found[k - 1] for k in settings.encoder_layers], axis=-1), mask
+
 # %% ../nbs/03_model.ipynb #f98611d4
 def _clean(frames, mask):
     import keras.ops as K
@@ -186,6 +234,11 @@ def build_model(
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
     h, seen = _clean(frames, mask), mask
+    after_wide(s, n_features)
+    if s.columns:
+        h = h[..., slice(*s.columns)]
+    if s.encoder != "none":
+        h, seen = encoder_front(h, mask, s)
     if s.wide:
         h = wide_bands(h, s)
     if s.conv:
@@ -278,4 +331,4 @@ def n_weights(
 
 # %% ../nbs/03_model.ipynb #3a0f7e01
 _all_ = ["BACKENDS", "ModelError", "OnnxNetwork", "POWER", "after_wide", "band_shares", "check_onnx", "import_keras",
-         "named_weights", "onnx_model", "weight_shapes", "wide_bands"]
+         "named_weights", "onnx_model", "seen_columns", "weight_shapes", "wide_bands"]

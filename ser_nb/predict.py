@@ -21,6 +21,7 @@ from .lib.artefact import (LIMITS, NEEDED, check_calibration, check_files, check
                                  check_reference, check_scale, parse_object, read_folder, read_zip)
 from .lib.audio import array_samples, check_rate, check_sound, cut, file_blocks, load_audio, mono, resampled
 from .lib.command import plural, printable
+from .lib.encoder import UNITS as ENCODER_UNITS
 from .lib.files import AudioError, ModelError, PredictError, SerError, SplitError, TrainError
 from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recordings, sound_name, unlike,
                                window_sizes)
@@ -130,7 +131,7 @@ def _said_of_network(model, n_features, n_classes) -> str:
     if model is None:
         return "a network"
     members = getattr(model, "members", (model,))
-    units = " and ".join(map(str, members[0].units))
+    units = " and ".join(map(str, members[0].units or [ENCODER_UNITS] * max(members[0].encoder_layers)))
     kind = f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
     return f"{kind}, {plural(n_weights(model, n_features, n_classes), 'weight')}"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
+from fastcore.script import Param
 
 from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
@@ -21,21 +22,23 @@ from .lib.command import main_command, one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
                                    pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
+from .lib.encoder import ABOUT, ENCODERS, fetch_encoder, set_encoder
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'LADDER', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'change_clips', 'train_buckets', 'predict_rows', 'val_scores',
-           'score', 'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for',
-           'for_split', 'fit_readout', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features',
-           'run_split', 'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split',
-           'command_settings', 'ser_train', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated',
-           'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights',
-           'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line',
-           'outside', 'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights',
-           'seed_dropout', 'seed_everything', 'seen_by', 'versions']
+           'ENCODER_NETWORK', 'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'voice_alone', 'change_clips',
+           'train_buckets', 'predict_rows', 'val_scores', 'score', 'best_epoch', 'should_stop', 'learning_rate',
+           'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'fit_readout', 'has_encoder', 'describe_run',
+           'seal_run', 'train', 'plot_curves', 'load_run', 'run_features', 'run_split', 'save_model_file',
+           'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split', 'command_settings', 'ready_encoder',
+           'ser_train', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated', 'clear_unfinished', 'clip_facts',
+           'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights', 'fit_calibration',
+           'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line', 'outside',
+           'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout',
+           'seed_everything', 'seen_by', 'versions']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths, check_normaliser,
@@ -48,7 +51,7 @@ from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
 from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
                                   fit_last, for_frames, seen_by)
-from .model import Ensemble, ModelSettings, build_model, build_network, compile_model, network_settings
+from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
 
 # %% ../nbs/04_train.ipynb #652ea5ed
 def train_epoch(
@@ -74,6 +77,13 @@ def train_epoch(
     return {k: v / seen for k, v in total.items()}
 
 # %% ../nbs/04_train.ipynb #657463c0
+def voice_alone(
+    families,  # names, of `FeatureSettings`
+) -> bool:
+    "Whether frames are log-mel bands and pitch, apart from what a pretrained encoder looks at."
+    return [name for name in families if name != "encoder"] in (["logmel"], ["logmel", "pitch"])
+
+
 def change_clips(
     features,                 # `Features`
     settings: TrainSettings,
@@ -81,7 +91,7 @@ def change_clips(
     "What is done to a scaled clip each time it is shown."
     s, change, families = settings, None, features.settings.families
     if s.voices:
-        if list(families) not in (["logmel"], ["logmel", "pitch"]):
+        if not voice_alone(families):
             raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
                              "alone (ser_features --new_voices), or take voices=0")
         change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
@@ -244,6 +254,8 @@ VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="l
                                crop=200)
 READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, pooling="deviation", dense=0,
                                 speaker_epsilon=1e-5)
+ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="deviation", dense=0,
+                                speaker_epsilon=1e-5)
 READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
 
 # %% ../nbs/04_train.ipynb #f407bb1c
@@ -295,6 +307,13 @@ def fit_readout(
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #1be0739f
+def has_encoder(
+    settings,  # `ModelSettings` or `Ensemble`
+) -> bool:
+    "Whether a pretrained encoder is in a network."
+    return any(s.encoder != "none" for s in getattr(settings, "members", (settings,)))
+
+
 def describe_run(
     features,                     # `Features`
     split: pd.DataFrame,
@@ -308,8 +327,9 @@ def describe_run(
             "clips": {part: int((split["part"] == part).sum()) for part in ("train", "val", "test")},
             "test_speakers": sorted(set(split["speaker"][split["part"] == "test"])),
             "audit": verdict(split), "features": json.loads(features.settings.to_json()),
-            "model": asdict(model_settings), "train": asdict(train_settings),
-            "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions()}
+            "model": as_values(model_settings), "train": asdict(train_settings),
+            "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions(),
+            **({"encoder": ABOUT} if has_encoder(model_settings) else {})}
 
 # %% ../nbs/04_train.ipynb #0d51d57c
 @dataclass
@@ -420,6 +440,7 @@ def _first_weights(run, settings, s):
     draw_bands(model, s.seed)
     if s.fit == "readout":
         draw_memory(model, s.seed)
+    set_encoder(model)
     return model
 
 
@@ -470,7 +491,8 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
-    how = _train_ensemble if s.members > 1 else _train_one
+    several = s.members > 1 or "encoder" in features.settings.families and not model_settings.columns
+    how = _train_ensemble if several else _train_one
     return how(features, split, out_dir, model_settings, s, overwrite, progress)
 
 # %% ../nbs/04_train.ipynb #18fe454b
@@ -617,14 +639,20 @@ def ensemble_members(
 ) -> dict:  # name -> its `ModelSettings` and `TrainSettings`
     "The networks of an ensemble."
     s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
-    found = {f"trained-{seed}": (model, replace(s, seed=seed, members=1)) for seed in seeds}
-    heard = list(frames.families) in (["logmel"], ["logmel", "pitch"]) and s.normalise != "none"
-    if not (heard and s.fit == "all" and many_speakers(speakers)):
-        return found
-    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm)
+    powers = frames.families.get("encoder")
+    seen = (0, powers.start) if powers else ()
+    found = {f"trained-{seed}": (replace(model, columns=seen), replace(s, seed=seed, members=1)) for seed in seeds}
+    heard = voice_alone(frames.families) and s.normalise != "none"
+    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
     how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,
                   sampling="speaker" if model.speaker_norm else "shuffle")
-    return found | {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+    if heard and s.fit == "all" and many_speakers(speakers):
+        found |= {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+    if powers:
+        network = replace(ENCODER_NETWORK, speaker_norm=model.speaker_norm, columns=(powers.start, powers.stop))
+        found[f"encoder-{seeds[0]}"] = network, replace(how, seed=seeds[0])
+    return found
+
 
 # %% ../nbs/04_train.ipynb #353f0035
 def learnt_shares(
@@ -705,13 +733,32 @@ def command_settings(
     classic: bool,            # or a folder without log-mel bands
     network: dict,            # `ModelSettings` of a command; None: not given
     training: dict,           # `TrainSettings` of a command; None: not given
+    encoder: str = "none",    # pretrained, for a further network of the ensemble
 ) -> tuple:  # frames, network, training
     "What a command trains, and on which families of its frames."
+    if classic and encoder != "none":
+        raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
+    frames = replace(frames, encoder=encoder)
     base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
     if frames.logmel and not classic:
         base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
     given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
+
+# %% ../nbs/04_train.ipynb #e5c0de11
+def ready_encoder(
+    encoder: str,  # of a command
+    features=None, # `Features` to be learnt from; None: they are to be made
+) -> str:  # the same
+    "Have a pretrained encoder at hand, or say in one line why not."
+    if encoder not in ENCODERS:
+        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
+    if encoder != "none" and features is not None and features.settings.encoder != encoder:
+        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
+                         f"--encoder {encoder}, or take --encoder none")
+    if encoder != "none":
+        fetch_encoder()
+    return encoder
 
 # %% ../nbs/04_train.ipynb #a8190bba
 def _train_asked(features, model_out, split, test_speakers, classic, units, bidirectional, overwrite, **asked):
@@ -727,7 +774,8 @@ def _train_asked(features, model_out, split, test_speakers, classic, units, bidi
         raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
     network = {name: asked.pop(name) for name in ("conv", "pooling", "dropout")}
     network |= {"units": sizes, "bidirectional": bidirectional or None}
-    frames, *how = command_settings(table.settings, classic, network, asked)
+    encoder = ready_encoder(asked.pop("encoder"), table)
+    frames, *how = command_settings(table.settings, classic, network, asked, encoder)
     folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
     if Path(model_out).suffix:
         save_model_file(folder, model_out)
@@ -760,6 +808,8 @@ def ser_train(
     dropout: float = None,                       # after each LSTM
     normalise: str = None,                       # train, utterance, level, speaker or none
     voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
+    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
+                   choices=ENCODERS) = "none",
     members: int = None,                         # networks whose answers are averaged; by default 3, classic: 1
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name

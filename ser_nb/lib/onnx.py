@@ -13,7 +13,8 @@ import numpy as np
 
 from .backend import named_weights
 from .files import ModelError, TrainError
-from .untrained import POWER, after_wide
+from .encoder import BANDS, layer_shapes
+from .untrained import POWER, after_wide, seen_columns
 
 # %% ../../nbs/lib/onnx.ipynb #5e072df4
 def weight_shapes(
@@ -26,6 +27,8 @@ def weight_shapes(
         return {f"member_{i}/{name}": shapes for i, s in enumerate(settings.members)
                 for name, shapes in weight_shapes(s, n_features, n_classes).items()}
     shapes, d, both = {}, after_wide(settings, n_features), 1 + settings.bidirectional
+    if settings.encoder != "none":
+        shapes = {f"encoder_{k}": layer for k, layer in enumerate(layer_shapes(max(settings.encoder_layers)))}
     if settings.wide:
         shapes["wide"] = [(settings.n_mels, settings.wide + 1)]
     if settings.conv:
@@ -140,17 +143,43 @@ def _onnx_batch_norm(g, x, weights, name, epsilon=1e-3):  # keras' epsilon
     return g.add("BatchNormalization", x, *(g.put(np.asarray(w, np.float32), f"{name}.{n}") for w, n in
                                             zip(weights, ("gamma", "beta", "mean", "variance"))), epsilon=epsilon)
 
+# %% ../../nbs/lib/onnx.ipynb #e5c0de04
+def _onnx_columns(g, x, columns):  # [batch, time, n_features] -> those columns of it
+    "What a network looks at."
+    return g.add("Slice", x, *(g.put(np.array([v])) for v in (*columns, 2))) if columns else x
+
+
+def _onnx_encoder(g, x, width, settings, weights):  # x [batch, time, width] -> states [n time, batch, d], their mask
+    "The pretrained encoder in front."
+    place, n = g.put(np.array([2])), width // BANDS
+    seen = g.add("Concat", *[g.add("Unsqueeze", "mask", place)] * n, axis=2)
+    seen = g.add("Reshape", seen, g.put(np.array([0, -1])))
+    h = g.add("Transpose", g.add("Reshape", x, g.put(np.array([0, -1, BANDS]))), perm=[1, 0, 2])
+    lengths, found = _onnx_lengths(g, seen), []
+    for k in range(max(settings.encoder_layers)):
+        h = _onnx_lstm(g, h, lengths, weights[f"encoder_{k}"], f"encoder_{k}", True)
+        found.append(h)
+    found = [found[k - 1] for k in settings.encoder_layers]
+    return g.add("Concat", *found, axis=2) if len(found) > 1 else found[0], seen
+
+
+def _onnx_lengths(g, seen):
+    "How many frames of each clip are real."
+    return g.add("ReduceSum", g.add("Cast", seen, to=6), g.put(np.array([1])), keepdims=0)
+
 # %% ../../nbs/lib/onnx.ipynb #a27e1ba5
 def _onnx_layers(g, settings, n_features, weights):
     "All nodes from `frames` and `mask` to probabilities."
     s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
     x = g.add("Where", clean, "frames", g.put(np.float32(0)))
-    if s.wide: x = _onnx_wide(g, x, n_features, s, weights["wide"])
-    if s.conv:
+    x, width = _onnx_columns(g, x, s.columns), seen_columns(s, n_features)
+    if s.wide: x = _onnx_wide(g, x, width, s, weights["wide"])
+    if s.encoder != "none": x, seen = _onnx_encoder(g, x, width, s, weights)
+    elif s.conv:
         x, every = _onnx_conv(g, x, s, weights["conv"]), g.put(np.array([s.conv_stride]))
         seen = g.add("Slice", "mask", g.put(np.array([0])), g.put(np.array([2**31 - 1])), g.put(np.array([1])), every)
     else: x = g.add("Transpose", x, perm=[1, 0, 2])
-    lengths = g.add("ReduceSum", g.add("Cast", seen, to=6), g.put(np.array([1])), keepdims=0)
+    lengths = _onnx_lengths(g, seen)
     for i in range(len(s.units)):
         name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
         x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['frame_stats', 'without_levels', 'level_stats', 'speaker_stats', 'KeptScale']
+__all__ = ['frame_stats', 'without_levels', 'unscaled', 'level_stats', 'speaker_stats', 'KeptScale']
 
 # %% ../../nbs/lib/scales.ipynb #0fdec6c1
 import json
@@ -52,11 +52,22 @@ def without_levels(
     return x
 
 
+def unscaled(
+    features,  # `Features`, or a list of arrays
+    mode: str,  # of a `Normaliser`
+) -> slice:
+    "Columns that a pretrained encoder looks at, which are not scaled."
+    columns = getattr(getattr(features, "settings", None), "families", {}).get("encoder", slice(0, 0))
+    if columns.stop and mode in ("utterance", "speaker"):
+        raise SplitError(f"mode {mode!r} would scale what the pretrained encoder looks at: use level, train or none")
+    return columns
+
+
 def _shared_levels(features, n):
     "Which columns share a level."
     settings = getattr(features, "settings", None)
     families = {"logmel": slice(0, n)} if settings is None else settings.families
-    if "logmel" not in families or set(families) - {"logmel", "pitch"}:
+    if "logmel" not in families or set(families) - {"logmel", "pitch", "encoder"}:
         raise SplitError("mode 'level' takes levels away from log-mel bands and pitch: extract these families alone")
     shared = {"bands": families["logmel"]}
     if "pitch" in families:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['POWER', 'band_shares', 'after_wide', 'wide_bands', 'draw_bands', 'for_frames', 'draw_memory', 'before_readout',
-           'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last']
+__all__ = ['POWER', 'band_shares', 'seen_columns', 'after_wide', 'wide_bands', 'draw_bands', 'for_frames', 'draw_memory',
+           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last']
 
 # %% ../../nbs/lib/untrained.ipynb #35b741ab
 from dataclasses import replace
@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from .backend import import_keras
+from .encoder import BANDS, UNITS
 from .files import ModelError, TrainError
 
 # %% ../../nbs/lib/untrained.ipynb #adf70d90
@@ -29,12 +30,28 @@ def band_shares(
     return (np.clip(np.minimum(j + 1, high) - np.maximum(j, low), 0, None) / (high - low)).astype(np.float32)
 
 # %% ../../nbs/lib/untrained.ipynb #9ecddff1
+def seen_columns(
+    settings,         # `ModelSettings`
+    n_features: int,  # columns of a frame
+) -> int:
+    "How many columns of a frame a network looks at."
+    start, stop = settings.columns or (0, n_features)
+    if stop > n_features:
+        raise ModelError(f"columns={settings.columns}: the frames have {n_features}")
+    if settings.encoder != "none" and (stop - start) % BANDS:
+        raise ModelError(f"encoder={settings.encoder!r}: its {BANDS} bands, or a multiple, are needed, "
+                         f"not {stop - start}")
+    return stop - start
+
+
 def after_wide(
     settings,         # `ModelSettings`
     n_features: int,  # columns of a frame
 ) -> int:
     "How many columns the next layer gets."
-    s, n = settings, n_features
+    s, n = settings, seen_columns(settings, n_features)
+    if s.encoder != "none":
+        return UNITS * len(s.encoder_layers)
     if not s.wide:
         return n
     if not s.wide <= s.n_mels <= n:

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lazy_loader as lazy
+from fastcore.script import Param
 
 from ..lib.audio import SUFFIXES
 from ..lib.command import command, one_line
 from ..lib.corpora import CORPORA, hash_index
+from ..lib.encoder import ABOUT, fetch_encoder
 from ..lib.files import CorpusError, replace_file
 from ..lib.finding import load_corpus
 from .check import check
@@ -241,9 +243,16 @@ def fetch(
 # %% ../../nbs/more/fetch.ipynb #41b6cc12
 @command
 def ser_fetch(
-    name: str,  # corpus: tess
-    dest: str,  # folder that gets its files, such as data/tess
+    name: str,  # corpus: tess; or encoder, which ser_train --encoder ge2e begins with
+    dest: Param("folder that gets a corpus, such as data/tess; of the encoder its wheel, if that is here", str,
+                opt=False, nargs="?") = "",
 ):
-    "Download a corpus from where it is published."
-    corpus = one_line(lambda: fetch(name, dest), "ser_fetch")
-    print(f"{len(corpus):,} recordings in {dest}")
+    "Download a corpus, or the pretrained encoder, from where it is published."
+    def work():
+        if name == "encoder":
+            return f"{ABOUT}, in {fetch_encoder(dest)}"
+        if not dest:
+            raise CorpusError(f"{name}: where to? ser_fetch {name} data/{name}")
+        return f"{len(fetch(name, dest)):,} recordings in {dest}"
+
+    print(one_line(work, "ser_fetch"))

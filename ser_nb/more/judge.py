@@ -13,9 +13,11 @@ import warnings
 from pathlib import Path
 
 import lazy_loader as lazy
+from fastcore.script import Param
 
 from ..lib.command import command, one_line, plural, printable, say
 from ..lib.corpora import identity
+from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked
 from ..lib.finding import corpus_paths, load_corpus
 from ..lib.pages import SYNTHETIC_NOTE
@@ -29,7 +31,7 @@ from .demo import demo
 from .leaks import check_run
 from .protocols import can_be_judged, check_counts, wanted_protocols
 from .summary import report_card
-from ..train import command_settings, run_features
+from ..train import command_settings, ready_encoder, run_features
 
 pd = lazy.load("pandas")
 
@@ -113,6 +115,11 @@ def _run_name(data_dir) -> str:  # data/tess,data/emodb -> tess+emodb
     return "+".join(path.resolve().stem for path in corpus_paths(data_dir)) if data_dir else "demo"
 
 # %% ../../nbs/more/judge.ipynb #92870017
+def _members(members, data_dir, encoder):
+    "Networks that a command trains; one where the demo is to be quick."
+    return 1 if members is None and not data_dir and encoder == "none" else members
+
+
 @command
 def ser_run(
     data_dir: str = "",                       # recordings, a folder or csv; several with commas; empty: a demo corpus
@@ -125,6 +132,7 @@ def ser_run(
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = None,                    # train, utterance, level, speaker or none
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
+    encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
@@ -139,12 +147,11 @@ def ser_run(
             wanted_protocols(protocols)
         check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        several = 1 if members is None and not data_dir else members
-        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {},
-                                        dict(seed=seed, epochs=epochs, normalise=normalise, members=several))
+        given = dict(seed=seed, epochs=epochs, normalise=normalise, members=_members(members, data_dir, encoder))
+        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {}, given,
+                                        ready_encoder(encoder))
         ways = speaker_from, text_from, emotion_from
-        corpus = first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words)
-        tell_roles(corpus)
+        tell_roles(corpus := first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words))
         _foresee(corpus, protocols, seed, seeds, max_folds)
         features = _ready(corpus, folder, jobs, frames)
         also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}

@@ -146,7 +146,8 @@ def gather(
              "calibration": read_calibration(folder), "on_part": calibration_facts(folder, pred),
              "gaps": {by: gap_test(pred, by, seed=seed) for by in ("speaker", "sex")},
              "level_free": free, "unseen_beside": unseen_beside(folder),
-             "licences": [licence_of(name) for name in run["corpus"]]}
+             "licences": [*map(licence_of, run["corpus"]),
+                          *([f"pretrained: {run['encoder']}"] if "encoder" in run else [])]}
     return facts, tables, pred
 
 # %% ../../nbs/more/model_card.ipynb #ed7a6b99
