@@ -8,24 +8,23 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
-from .lib.answers import FORMATS, UNSURE, Prediction, Predictions, reason, show
+from .lib.answers import (FORMATS, MANY, UNSURE, NoAnswer, Prediction, Predictions, progress_of, reason,
+                                some_answered)
 from .lib.artefact import (LIMITS, NEEDED, check_calibration, check_files, check_json, check_labels,
                                  check_reference, check_scale, parse_object, read_folder, read_zip)
 from .lib.audio import array_samples, check_rate, check_sound, cut, file_blocks, load_audio, mono, resampled
-from .lib.command import main_command, one_line, plural, printable, progress, say
+from .lib.command import plural, printable
 from .lib.encoder import UNITS as ENCODER_UNITS
-from .lib.files import AudioError, FeatureError, ModelError, PredictError, SerError, SplitError, TrainError
-from .lib.inputs import (as_sound, collect, is_file, microphone, n_windows, picked, recordings, sound_name,
-                               unlike, window_sizes)
+from .lib.files import AudioError, ModelError, PredictError, SerError, SplitError, TrainError
+from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recordings, sound_name, unlike,
+                               window_sizes)
 from .lib.runs import run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
@@ -33,8 +32,8 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['UNITS', 'MANY', 'Recognizer', 'NoAnswer', 'ser_predict', 'FORMATS', 'LIMITS', 'NEEDED', 'PredictError', 'Prediction',
-           'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
+__all__ = ['UNITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer', 'PredictError',
+           'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
 
 # %% ../nbs/06_predict.ipynb #99341bcc
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,8 +152,7 @@ def _check_length(seconds, longest, name):
         raise AudioError(name, "too long", f"{seconds / 60:,.0f} min; use timeline")
 
 
-def _longest(settings) -> float:  # seconds
-    "The longest recording whose frames take no more memory than those of some minutes do."
+def _longest(settings) -> float:  # seconds whose frames take no more memory than those of some minutes do
     return 2**25 * settings.hop_length / settings.sr / max(settings.n_fft // 2 + 1, settings.n_features)
 
 
@@ -175,10 +173,6 @@ def frames(
     return clip_features(y, self.settings)
 
 # %% ../nbs/06_predict.ipynb #6bf6f10b
-class NoAnswer(PredictError):
-    "A network that gives no probabilities."
-
-
 def _check_frames(frames, n_features):
     for x in frames:
         if np.ndim(x) != 2 or not len(x) or np.shape(x)[1] != n_features:
@@ -250,7 +244,8 @@ def predict(
     return _with_notes(_judge(self, {Path(sound_name(sound)).name: frames})[0], notes)
 
 # %% ../nbs/06_predict.ipynb #910f50dd
-def _check_by_speaker(recognizer):
+def check_by_speaker(recognizer: Recognizer):
+    "Refuse clips of the speaker where the run needs none."
     mode = recognizer.normaliser.mode
     if mode != "speaker":
         raise PredictError(f"the run was trained with normalise={mode!r}, which needs no clips of the speaker: "
@@ -265,7 +260,7 @@ def adapt(
     channel: int | None = None,  # which one to take, counted from 0; None: the mean of all
 ) -> Recognizer:  # another one, for this speaker
     "Set the scale of a new voice, for runs trained with normalise='speaker'."
-    _check_by_speaker(self)
+    check_by_speaker(self)
     frames = [self.frames(sound, sr, channel) for sound in recordings(sounds)]
     if not frames:
         raise PredictError("no recordings of the speaker: at least one is needed")
@@ -295,23 +290,6 @@ def _answers(recognizer, sounds: list, channel=None) -> list:
     return [replace(answers.get(i, Prediction("", error=errors.get(i, ""))), name=sound_name(sound))
             for i, sound in enumerate(sounds)]
 
-# %% ../nbs/06_predict.ipynb #1213630b
-MANY = 100  # recordings or windows from which on it is said how far the work is
-
-
-def _progress(total, what, unit, shown):
-    "How far a work is, where it is long, or where that was asked for."
-    short = total is None or total < MANY
-    return progress(total, what, unit, quiet=(short or None) if shown is None else not shown)
-
-
-def _some_answered(found: Predictions, source) -> Predictions:
-    "The answers, unless the network gave none at all."
-    silent = [p.error for p in found if p.error.startswith(f"{source}: the network")]
-    if silent and not any(p.best for p in found):
-        raise NoAnswer(silent[0])
-    return found
-
 # %% ../nbs/06_predict.ipynb #c0ffee03
 @patch
 def predict_many(
@@ -329,13 +307,13 @@ def predict_many(
     groups = [sounds[i : i + 16] for i in range(0, len(sounds), 16)]
     found, pool = Predictions(), ThreadPoolExecutor(jobs or os.cpu_count())
     try:
-        with _progress(len(sounds), "answers", "recording", progress) as bar:
+        with progress_of(len(sounds), "answers", "recording", progress) as bar:
             for answers in pool.map(lambda group: _answers(self, group, channel), groups):
                 found += answers
                 bar.update(len(answers))
     finally:
         pool.shutdown(cancel_futures=True)
-    return _some_answered(found, self.source)
+    return some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #2b26b7a9
 def _window_frames(recognizer, y, name) -> tuple:
@@ -391,13 +369,13 @@ def timeline(
     if not is_file(sound):
         raise PredictError("a timeline needs a file: give its path, its bytes or the open file; stream takes samples")
     n, notes, name = n_windows(as_sound(sound), sr, *sizes), unlike(sound, sr, channel), Path(sound_name(sound)).name
-    with _progress(n, "timeline", "window", progress) as bar:
+    with progress_of(n, "timeline", "window", progress) as bar:
         for answer in _judged(self, file_blocks(as_sound(sound), sr, channel=channel), *sizes, 32, name):
             found.append(_with_notes(answer, notes))
             bar.update()
     if not found:
         raise AudioError(sound_name(sound), "no samples", "it has a header and no sound; copy or record it again")
-    return _some_answered(found, self.source)
+    return some_answered(found, self.source)
 
 # %% ../nbs/06_predict.ipynb #69c37d19
 def _sure(answers) -> Iterator[Prediction]:
@@ -435,78 +413,18 @@ def listen(
     sr = self.settings.sr
     return self.stream(microphone(sr, seconds, device), sr, window, hop)
 
-# %% ../nbs/06_predict.ipynb #e7c4ad84
-def _timelines(recognizer, sounds, channel=None) -> Predictions:
-    "Windows along each of some recordings."
-    found = Predictions()
-    for sound in sounds:
-        try:
-            found += [replace(p, name=sound_name(sound)) for p in recognizer.timeline(sound, channel=channel)]
-        except (AudioError, FeatureError, NoAnswer, MemoryError) as e:
-            found.append(Prediction(sound_name(sound), error=reason(e), start=0.0, stop=0.0))
-    return _some_answered(found, recognizer.source)
-
-
-def _adapted(recognizer, folder, channel=None) -> Recognizer:
-    "A recognizer for the speaker of a folder; what can't be used there is named and left out."
-    _check_by_speaker(recognizer)
-    sounds, good = recordings(folder), []
-    with _progress(len(sounds), "the speaker", "recording", None) as bar:
-        for sound in sounds:
-            try:
-                good.append(recognizer.frames(sound, channel=channel))
-            except (AudioError, FeatureError) as e:
-                say(f"ser_predict: {sound_name(sound)} says nothing of the speaker: {reason(e)}")
-            bar.update()
-    if not good:
-        raise PredictError(f"{folder}: none of its recordings can be used")
-    return replace(recognizer, normaliser=recognizer.normaliser.adapt("", good))
-
-# %% ../nbs/06_predict.ipynb #8fe357a5
-def _predict_command(clips, run, format, timeline, speaker="", channel=None) -> int:
-    "What `ser_predict` does; gives the exit code."
-    recognizer, sounds = Recognizer.load(run), collect(clips)
-    if (recognizer.temperature, recognizer.threshold) == (1, 0):
-        say(f"ser_predict: {run} is not calibrated, so it is never unsure: ser_card can do that")
-    if speaker:
-        recognizer = _adapted(recognizer, speaker, channel)
-    found = (_timelines(recognizer, sounds, channel) if timeline
-             else recognizer.predict_many(sounds, channel=channel))
-    show(found, format)
-    failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
-    n = len(set(failed)) if timeline else len(failed)
-    if n:
-        say(f"ser_predict: no answer to {n:,} of {plural(len(sounds), 'recording')}")
-    return int(n > 0)
-
-
-def _until_stopped(work):
-    try:
-        return work()
-    except KeyboardInterrupt:
-        raise PredictError("stopped") from None
-
-# %% ../nbs/06_predict.ipynb #a8131a4c
-@main_command
-def ser_predict(
-    clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
-    run: str = "checkpoints/ser_lstm",  # run folder or zip of one, or the .h5 or .keras file beside it, from ser_train
-    format: Param("what to print", str, choices=["table", "json", "csv"]) = "table",
-    timeline: bool = False,  # windows along each recording instead of one answer
-    speaker: str = "",  # folder of recordings of the one who speaks, for runs trained with normalise=speaker
-    channel: int | None = None,  # which channel to hear, counted from 0; by default the mean of all
-):
-    "Say the emotion in recordings. Exit code: 0 all have an answer, 1 some have not, 2 nothing could be done."
-    sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker, channel)),
-                      "ser_predict", code=2))
-
 # %% ../nbs/06_predict.ipynb #c0ffee63
-_all_ = ["FORMATS", "LIMITS", "NEEDED", "PredictError", "Prediction", "Predictions", "UNSURE", "cut", "file_blocks",
-         "mono", "resampled"]
+_all_ = ["FORMATS", "LIMITS", "MANY", "NEEDED", "NoAnswer", "PredictError", "Prediction", "Predictions", "UNSURE",
+         "cut", "file_blocks", "mono", "resampled"]
+_MOVED = {"export": "ser_nb.more.export", "ser_predict": "ser_nb.more.answering"}
 
 
 def __getattr__(name: str):
     "What stands in a room that is built upon this chapter, under its name here."
-    if name != "export":
+    if name not in _MOVED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module("ser_nb.more.export").export
+    return getattr(importlib.import_module(_MOVED[name]), name)
+
+
+if __name__ == "__main__" and globals().get("__spec__"):
+    importlib.import_module("ser_nb.more.answering").ser_predict()

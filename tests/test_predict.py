@@ -10,11 +10,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+import types
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 from hypothesis import HealthCheck, example, given, settings
@@ -22,12 +25,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ser_nb.data import AudioError, demo
-from ser_nb.dataset import split_words
+from ser_nb.dataset import part_rows, split_words
+from ser_nb.evaluate import predictions
 from ser_nb.features import FeatureError, extract, open_features
 from ser_nb.model import ModelSettings, OnnxNetwork, build_model, check_onnx, named_weights, onnx_model
 from ser_nb.lib import artefact
-from ser_nb.predict import PredictError, Recognizer, export
-from ser_nb.train import TrainSettings, train
+from ser_nb.lib.audio import file_blocks, load_audio
+from ser_nb.predict import NoAnswer, PredictError, Recognizer, export
+from ser_nb.train import TrainSettings, calibrated, load_run, predict_rows, train
 
 PEAK = "int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) // 1024"  # MB, of this process alone
 NAMED = (AudioError, FeatureError, PredictError)
@@ -464,7 +469,7 @@ def test_command_is_light(run, clip):
     heavy = ["keras", "jax", "librosa", "numba", "matplotlib", "pandas.core", "sklearn", "scipy", "joblib"]
     code = f"""import sys
 sys.argv = ["ser_predict", {str(clip)!r}, "--run", {str(run)!r}]
-from ser_nb.predict import _predict_command
+from ser_nb.more.answering import _predict_command
 code = _predict_command([{str(clip)!r}], {str(run)!r}, "table", False)
 print(code, {PEAK}, *[m for m in {heavy!r} if m in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -486,3 +491,310 @@ def test_long_recording_in_bounded_memory(run, home):
         assert n > 30 * minutes
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 20
+
+
+@pytest.fixture(scope="module")
+def features(home, run):
+    return open_features(home / "features")
+
+
+@pytest.fixture(scope="module")
+def split(features):
+    return split_words(features.index, val=0.2, test=0.2)
+
+
+@pytest.fixture(scope="module")
+def held_out(features, split):
+    "Files of the validation part."
+    return [Path(p) for p in features.index["path"].iloc[part_rows(features, split, "val")]]
+
+
+def said(*answers):
+    return np.array([list(p.probabilities.values()) for p in answers])
+
+
+def test_the_proof_of_one_path_can_fail(run, features, recognizer, held_out):
+    "A scale that is off by a thousandth of a deviation is seen, where the right one gives the figures of the judge."
+    judged = predictions(run, features, "val")
+    judged = calibrated(judged[[f"p_{label}" for label in recognizer.labels]].to_numpy(), recognizer.temperature)
+    normaliser = recognizer.normaliser
+    shifted = replace(recognizer, normaliser=replace(normaliser, stats={"": normaliser.stats[""] + [[1e-3], [0]]}))
+    apart = [np.abs(said(*map(r.predict, held_out)) - judged).max() for r in (recognizer, shifted)]
+    assert apart[0] < 1e-5 < apart[1]
+
+
+def test_grouping_moves_nothing(recognizer, held_out):
+    several = recognizer.predict_many([load_audio(p)[0] for p in held_out])
+    assert np.abs(said(*several) - said(*map(recognizer.predict, held_out))).max() < 1e-5
+    assert list(pd.DataFrame(several.rows())["label"]) == [p.label for p in several]
+
+
+@pytest.fixture(scope="module")
+def talk(home, held_out):
+    "Nine clips with pauses between."
+    pieces = [x for p in held_out[:9] for x in (load_audio(p, 44100)[0], np.zeros(22050, "float32"))]
+    sound = np.concatenate(pieces) * 0.9
+    sf.write(home / "talk.wav", np.stack([sound, sound], axis=1), 44100, subtype="FLOAT")
+    return home / "talk.wav"
+
+
+def test_window_is_a_clip(recognizer, talk):
+    "A window of a timeline has the answer that its samples alone have."
+    window, y = recognizer.timeline(talk)[3], load_audio(talk)[0]
+    alone = recognizer.predict(y[round(window.start * 16000) : round(window.stop * 16000)])
+    assert np.abs(said(alone) - said(window)).max() < 1e-5
+
+
+def test_microphone(recognizer, talk, monkeypatch):
+    "One that plays a file has the file's answers; where the library lacks, the error names what to install."
+    y = load_audio(talk)[0]
+
+    class InputStream:
+        def __init__(self, callback, **_):
+            for i in range(0, len(y), 1600):
+                callback(y[i : i + 1600, None], 1600, None, None)
+        def __enter__(self): return self
+        def __exit__(self, *_): pass
+
+    played = types.SimpleNamespace(InputStream=InputStream, PortAudioError=OSError)
+    monkeypatch.setitem(sys.modules, "sounddevice", played)
+    heard, windows = list(recognizer.listen(seconds=len(y) / 16000)), recognizer.timeline(talk)
+    assert [p.error for p in heard] == [p.error for p in windows]
+    for a, b in zip(heard, windows):
+        assert np.abs(said(a) - said(b)).max(initial=0) < 1e-5
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(PredictError, match=r"ser_nb\[mic\]"):
+        list(recognizer.listen(1))
+
+
+def edited(**values):
+    "A change of a json file: these values are put in."
+    return lambda data: json.dumps({**json.loads(data), **values}).encode()
+
+
+def forged(run, home, name, change, honest=False):
+    "What loading says of a copy of the run in which one file was changed, and, as a forger would, its hash."
+    copy = shutil.copytree(run, home / "forgery", dirs_exist_ok=True)
+    data = change((copy / name).read_bytes())
+    if data is None:
+        (copy / name).unlink()
+    elif honest or name == "hashes.json":
+        (copy / name).write_bytes(data)
+    else:
+        reseal(copy, name, data)
+    with pytest.raises(PredictError) as e:
+        Recognizer.load(copy)
+    return str(e.value).removeprefix(f"{copy}: ")
+
+
+def test_forged_run_is_told_in_one_line(run, home):
+    described = json.loads((run / "run.json").read_text())
+    model, settings = described["model"], described["features"]
+    for name, change in [
+            ("model.onnx", lambda d: d[:-300]), ("model.onnx", lambda d: None), ("model.onnx", lambda d: b"PK" + d),
+            ("run.json", edited(model={**model, "units": [10**9]})),
+            ("run.json", edited(model={**model, "code": "import os"})),
+            ("run.json", edited(features={**settings, "n_fft": 65536, "n_mels": 30000})),
+            ("run.json", edited(labels=described["labels"][1:])), ("run.json", edited(finished=False)),
+            ("normaliser.json", edited(stats={"": [[0.0], [1.0]]})),
+            ("reference.json", lambda d: d.replace(b'"mean": [', b'"mean": [NaN, ')),
+            ("reference.json", edited(max_frames=10**12)), ("hashes.json", lambda d: d[:-5]),
+            ("run.json", lambda d: b"[" * 10**5)]:
+        assert "\n" not in forged(run, home, name, change), name
+    flipped = forged(run, home, "model.onnx", lambda d: d[:9000] + b"\0\0\0\0" + d[9004:], honest=True)
+    assert "hash differs" in flipped
+    assert "not the network" in forged(run, home, "run.json", edited(model={**model, "pooling": "mean"}))
+
+
+def test_foreign_folders_and_zips(run, home):
+    (home / "foreign").mkdir()
+    (home / "foreign/run.json").write_text('{"name": "of another project"}')
+    packed = Path(shutil.make_archive(home / "whole", "zip", home, "run"))
+    (home / "cut.zip").write_bytes(packed.read_bytes()[:3000])
+    with zipfile.ZipFile(home / "two.zip", "w") as z:
+        for name in ("a", "b"):
+            z.writestr(f"{name}/run.json", "{}")
+    with zipfile.ZipFile(home / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("run.json", " " * 2**24)
+    for name, why in {"foreign": "not one of ser_nb", "cut.zip": "not a whole zip", "two.zip": "holds 2 runs",
+                      "bomb.zip": "at most were expected", "cut.h5": "run.json is missing"}.items():
+        with pytest.raises(PredictError, match=why):
+            Recognizer.load(home / name)
+
+
+def test_calibration_of_a_run(run, home, clip, recognizer):
+    "A good one is used; of other weights, out of range or lost it is refused."
+    other = shutil.copytree(run, home / "calibrated")
+    hashes, answer = json.loads((run / "hashes.json").read_text()), recognizer.predict(clip)
+    calibration = {"temperature": 2.0, "threshold": 0.9, "weights": hashes["best.weights.h5"]}
+    reseal(other, "calibration.json", json.dumps(calibration).encode())
+    careful = Recognizer.load(other).predict(clip)
+    assert np.abs(said(careful) - calibrated(said(answer), 2 / recognizer.temperature)).max() < 1e-5
+    assert (careful.best, careful.label) == (answer.best, answer.best if careful.confidence >= 0.9 else "unsure")
+    for change, why in [({"weights": "0" * 64}, "another training"), ({"temperature": 0}, "out of range"),
+                        ({"threshold": float("nan")}, "is no number"), ({"threshold": "high"}, "are needed")]:
+        reseal(other, "calibration.json", json.dumps({**calibration, **change}).encode())
+        with pytest.raises(PredictError, match=why):
+            Recognizer.load(other)
+    (other / "calibration.json").write_text(json.dumps(calibration))
+    with pytest.raises(PredictError, match="its hash differs\\): run ser_card again"):
+        Recognizer.load(other)
+    (other / "calibration.json").unlink()
+    with pytest.raises(PredictError, match="calibration.json is missing"):
+        Recognizer.load(other)
+
+
+def test_weights_too_large_are_seen_at_loading(run, home):
+    import onnx
+
+    def larger(data):
+        model = onnx.ModelProto.FromString(data)
+        for w in model.graph.initializer:
+            if not w.name.startswith("const"):
+                x = np.clip(np.frombuffer(w.raw_data, "<f4") * np.float64(1e45), -3e38, 3e38)
+                w.raw_data = x.astype("<f4").tobytes()
+        return model.SerializeToString()
+    assert "is no number" in forged(run, home, "model.onnx", larger)
+
+
+def test_no_answer_names_the_run(run, recognizer, features, clip):
+    "A scale may make frames infinite: then there is no answer."
+    tiny = {"": np.full((2, features[0].shape[1]), 1e-42)}
+    odd = replace(recognizer, normaliser=replace(recognizer.normaliser, stats=tiny))
+    for use in (odd.predict, lambda path: odd.predict_many([path, path]), odd.timeline,
+                lambda path: list(odd.stream([load_audio(path)[0]])), lambda path: odd.probabilities([features[0]])):
+        with pytest.raises(NoAnswer) as e:
+            use(clip)
+        assert str(run) in str(e.value)
+
+
+def test_one_without_an_answer(recognizer, home):
+    "The others of its group have theirs."
+    paths = sorted((home / "demo").rglob("*.wav"))[:20]
+    heard = [recognizer.normaliser.apply(recognizer.frames(p))[0, 0] for p in paths]
+    first = sorted(heard)[-2]
+
+    class Choosy:
+        "A network that has no answer to clips whose first number is large."
+        def predict_on_batch(self, batch):
+            p = np.full((len(batch["mask"]), len(recognizer.labels)), 1 / len(recognizer.labels), np.float32)
+            p[batch["frames"][:, 0, 0] > first] = np.nan
+            return p
+    some = replace(recognizer, network=Choosy()).predict_many(paths)
+    assert [bool(p.error) for p in some] == [x > first for x in heard] and len(some.failed) == 1
+
+
+def test_ensemble_is_the_mean_of_its_members(home, features, split, recognizer):
+    "Of each, divided by the shares of the emotions that it has learnt; in a zip too."
+    ensemble = train(features, split, home / "ensemble", ModelSettings(units=(8,)), TrainSettings(epochs=1, members=2),
+                     progress=False)
+    shown = [features[int(i)] for i in part_rows(features, split, "val")[:5]]
+    learnt = split["emotion"][split["part"] == "train"].value_counts()[list(recognizer.labels)].to_numpy()
+    members = sorted((ensemble / "members").iterdir())
+    each = np.stack([Recognizer.load(f).probabilities(shown) for f in members]) / learnt
+    whole = Recognizer.load(ensemble).probabilities(shown)
+    assert np.abs(whole - (each / each.sum(-1, keepdims=True)).mean(0)).max() < 1e-5
+    packed = Path(shutil.make_archive(home / "packed", "zip", home, "ensemble"))
+    assert (Recognizer.load(packed).probabilities(shown) == whole).all()
+
+
+def test_long_clips_are_cut_as_in_training(run, features, split, recognizer):
+    model, _, normaliser = load_run(run)
+    longest = recognizer.reference["max_frames"]
+    long = np.concatenate([features[int(i)] for i in part_rows(features, split, "val")[:3]])
+    assert len(long) > longest
+    assert np.abs(recognizer.probabilities([long]) - predict_rows(model, [long], [0], normaliser, (longest,))).max() < 1e-5
+
+
+def test_what_is_no_sound(recognizer, clip, talk):
+    "Refused by name, one recording or many; windows that make no sense too."
+    y, sr = sf.read(clip)
+    for odd in (None, 3, {}, object(), (sr, y), ["a"], [None] * 9000, open, b"", iter(y)):
+        with pytest.raises(AudioError):
+            recognizer.predict(odd)
+    for odd in (y, b"RIFF", pd.DataFrame({"path": [clip]}), 3, {}):
+        with pytest.raises(PredictError, match="predict takes one"):
+            recognizer.predict_many(odd)
+    assert len(recognizer.predict_many(clip)) == 1
+    with pytest.raises(PredictError, match="jobs=0"):
+        recognizer.predict_many([clip], jobs=0)
+    assert [bool(p.error) for p in recognizer.predict_many([clip, None, y * np.nan])] == [False, True, True]
+    for window, hop in [(0, None), (1, 2), (float("nan"), None), ("1", None), (61, 1)]:
+        with pytest.raises(PredictError, match="are needed"):
+            recognizer.timeline(talk, window, hop)
+    with pytest.raises(PredictError, match="stream takes samples"):
+        recognizer.timeline(y)
+    assert recognizer.timeline(talk.read_bytes()).rows() == [{**row, "name": "bytes"}
+                                                             for row in recognizer.timeline(talk).rows()]
+
+
+def test_blocks_of_a_file_are_the_file(held_out):
+    for p in held_out[:4]:
+        assert (np.concatenate(list(file_blocks(p, seconds=0.13))) == load_audio(p)[0]).all()
+
+
+def test_samples_in_any_form(recognizer, clip):
+    y, sr = sf.read(clip)
+    exact = recognizer.predict(clip).probabilities
+
+    class Tensor:
+        "What a tensor of torch answers."
+        def detach(self): return self
+        def cpu(self): return self
+        def __array__(self, dtype=None, copy=None): return y
+    for samples in (y, y.tolist(), tuple(y), memoryview(y), pd.Series(y), Tensor()):
+        assert recognizer.predict(samples, sr).probabilities == exact
+
+
+def test_one_person_a_channel(recognizer, home, held_out):
+    one, other = (load_audio(p)[0][:12000] for p in (held_out[0], held_out[-1]))
+    call = np.stack([one, other], axis=1)
+    sf.write(home / "two.wav", call, 16000, subtype="FLOAT")
+    mixed = recognizer.predict(home / "two.wav")
+    for sound in ((home / "two.wav").read_bytes(), call, call.T):
+        assert recognizer.predict(sound).warnings == mixed.warnings
+        assert np.abs(said(recognizer.predict(sound, channel=1)) - said(recognizer.predict(other))).max() < 1e-6
+        with pytest.raises(AudioError, match="no such channel"):
+            recognizer.predict(sound, channel=2)
+    assert not any("hold different sound" in w for w in recognizer.predict(call, channel=1).warnings)
+
+
+def test_exit_codes(run, home, clip):
+    packed = export(run, home / "codes.zip")
+    folder = home / "mixed"
+    folder.mkdir()
+    shutil.copy(clip, folder)
+    (folder / "empty.wav").touch()
+    (folder / "page.wav").write_text("<!DOCTYPE html>")
+    done = command(folder, "-", "--run", run, "--format", "json", input=packed.read_bytes())
+    rows = json.loads(done.stdout)
+    assert (done.returncode, len(rows)) == (1, 4)
+    assert [Path(r["name"]).name for r in rows if r["error"]] == ["empty.wav", "page.wav", "standard input"]
+    done = command("-", "--run", packed, "--format", "csv", input=clip.read_bytes())
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, b"", 2)
+    for words, code in [((clip, "--run", "nowhere"), 2), ((clip, "--format", "xml"), 2), (("no.wav", "--run", run), 1),
+                        ((), 2), ((home / "nofolder", "--run", run), 1)]:
+        done = command(*words)
+        assert done.returncode == code and b"Traceback" not in done.stderr and done.stderr
+    assert command("--help").returncode == 0
+
+
+def test_speaker_folder_that_is_not_there(home, features, split, clip):
+    scaled = train(features, split, home / "scaled", ModelSettings(units=(8,)),
+                   TrainSettings(epochs=1, normalise="speaker"), progress=False)
+    done = command(clip, "--run", scaled, "--speaker", home / "nofolder", text=True)
+    assert (done.returncode, "no such folder" in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+
+
+@pytest.mark.parametrize("module", ["ser_nb.predict", "ser_nb.more.answering"])
+def test_module_is_light(run, clip, module):
+    "As a command by its module, too."
+    heavy = ["keras", "jax", "tensorflow", "torch", "librosa", "numba", "matplotlib", "sklearn", "scipy", "pandas.core",
+             "joblib", "IPython", "requests"]
+    code = f"""import sys, runpy
+sys.argv = ["ser_predict", {str(clip)!r}, "--run", {str(run)!r}]
+try: runpy.run_module({module!r}, run_name="__main__")
+except SystemExit as e: assert e.code == 0, e.code
+print([m for m in {heavy!r} if m in sys.modules])"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['UNSURE', 'FORMATS', 'Prediction', 'Predictions', 'show', 'reason']
+__all__ = ['UNSURE', 'FORMATS', 'MANY', 'Prediction', 'Predictions', 'show', 'reason', 'progress_of', 'NoAnswer', 'some_answered']
 
 # %% ../../nbs/lib/answers.ipynb #ba2919ac
 import csv
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastcore.basics import patch
 
-from .command import need, printable
+from .command import need, printable, progress
 from .files import FORMULA, PLAIN, AudioError, PredictError
 
 # %% ../../nbs/lib/answers.ipynb #eb6f9475
@@ -193,3 +193,32 @@ def reason(error: Exception) -> str:  # of one recording
     if isinstance(error, MemoryError):
         return "not enough memory for it"
     return f"{error.problem}: {error.detail}" if isinstance(error, AudioError) else str(error)
+
+# %% ../../nbs/lib/answers.ipynb #4c0e482c
+MANY = 100  # recordings or windows from which on it is said how far the work is
+
+
+def progress_of(
+    total: int | None,           # recordings or windows; None: not known
+    what: str,                   # is done, as in "answers"
+    unit: str,                   # one of them
+    shown: bool | None = None,   # None: where they are many
+):  # a context, as `progress` gives it
+    "How far a work is, where it is long, or where that was asked for."
+    short = total is None or total < MANY
+    return progress(total, what, unit, quiet=(short or None) if shown is None else not shown)
+
+
+class NoAnswer(PredictError):
+    "A network that gives no probabilities."
+
+
+def some_answered(
+    found: Predictions,
+    source: str,         # of the run, with which the errors of its network begin
+) -> Predictions:
+    "The answers, unless the network gave none at all."
+    silent = [p.error for p in found if p.error.startswith(f"{source}: the network")]
+    if silent and not any(p.best for p in found):
+        raise NoAnswer(silent[0])
+    return found
