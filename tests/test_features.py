@@ -177,7 +177,7 @@ def test_command(listing):
     code, printed, complaints = command("--data_dir", listing, "--out_dir", out, "--n_mfcc", 13)
     assert code == 0 and printed.startswith("10 "), complaints
     roles, *log = complaints.splitlines()
-    assert "speakers unknown" in roles and [line[:18] for line in log[:-1]] == ["features: 11 clips"] * 2
+    assert "speakers unknown" in roles and [line[:18] for line in log if line.startswith("features: ")] == ["features: 11 clips"] * 2
     assert log[-1].startswith("rejected ")
     assert open_features(out).settings == FeatureSettings(n_mfcc=13, pitch=True)
     code, _, complaints = command("--data_dir", listing, "--out_dir", out, "--n_mfcc", 13, "--strict")
