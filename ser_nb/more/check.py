@@ -182,7 +182,10 @@ def ser_check(
 
 def _say_known() -> None:
     "Print what is known of published corpora."
-    print(known_corpora().to_string(index=False, justify="left"))
+    known = known_corpora()[["name", "example", "home", "licence"]]
+    widths = [known[column].str.len().max() for column in known]
+    for row in [list(known), *known.itertuples(index=False)]:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
 
 def _check_command(data_dir: str, out: str, strict: bool, channel: int | None, *ways: str) -> None:
