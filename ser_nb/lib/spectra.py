@@ -415,6 +415,9 @@ def side_by_side(
             missing.discard(family)
     if missing:
         raise FeatureError(f"family {min(missing)!r} has columns and is computed nowhere; add it to `_parts`")
+    if not np.isfinite(frames).all():
+        family = next(name for name, columns in layout.items() if not np.isfinite(frames[:, columns]).all())
+        raise FeatureError(f"family {family!r} has values that are no finite numbers; a fault in its code")
     return frames
 
 # %% ../../nbs/lib/spectra.ipynb #83f2bf17

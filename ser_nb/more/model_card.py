@@ -380,6 +380,8 @@ def ser_card(
     def work():
         if seed < 0:
             raise TrustError(f"--seed {seed}: give a whole number from 0 on")
+        if max_clips < 0:
+            raise TrustError(f"--max_clips {max_clips}: give a number of clips, or 0 for all")
         ways = {"speaker_from": speaker_from, "text_from": text_from, "emotion_from": emotion_from}
         table, place = _card_features(run, features, data_dir, **ways), Path(out_dir or run_folder(run) / "card")
         with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
