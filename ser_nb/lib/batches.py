@@ -244,6 +244,9 @@ def train_batches(
             place += 1
         yield _batch(clips, labels[take], weight[take], pieces.row[take], how.batch_size, buckets)
 
+
+train_batches.__delwrap__ = Epoch  # whose source has the settings' reasons; its made __init__ has no source
+
 # %% ../../nbs/lib/batches.ipynb #51bd11c3
 def n_batches(
     features,  # `Features`, or a list of arrays [T, F]
