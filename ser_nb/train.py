@@ -28,24 +28,25 @@ from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing
 pd = lazy.load("pandas")
 
 # %% auto #0
-__all__ = ['pd', 'LADDER', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'ENCODER_NETWORK', 'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'voice_alone', 'change_clips',
-           'train_buckets', 'predict_rows', 'val_scores', 'score', 'best_epoch', 'should_stop', 'learning_rate',
-           'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'fit_readout', 'has_encoder', 'describe_run',
-           'seal_run', 'train', 'plot_curves', 'load_run', 'run_features', 'run_split', 'save_model_file',
-           'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split', 'command_settings', 'ready_encoder',
-           'ser_train', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated', 'clear_unfinished', 'clip_facts',
-           'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights', 'fit_calibration',
-           'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line', 'outside',
-           'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout',
-           'seed_everything', 'seen_by', 'versions']
+__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
+           'ENCODER_NETWORK', 'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'predict_rows', 'val_scores', 'score',
+           'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
+           'fit_readout', 'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features',
+           'run_split', 'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split',
+           'command_settings', 'ready_encoder', 'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker',
+           'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory',
+           'even_odds', 'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights',
+           'make_reference', 'nll', 'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run',
+           'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
+           'versions']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
-from .dataset import (MODES, Normaliser, ahead, another_voice, audit, bucket_lengths, check_normaliser,
-                            check_split, class_names, class_weights, cut_frames, eval_batches, label_ids,
-                            load_split, mask_frames, n_batches, part_rows, save_split, speakers_of, split_folders,
-                            split_hash, split_random, split_speakers, split_words, train_batches, verdict)
+from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,
+                            eval_batches, label_ids, load_split, n_batches, part_rows, save_split, speakers_of,
+                            split_folders, split_hash, split_random, split_speakers, split_words, train_batches,
+                            verdict)
 from .features import FeatureSettings, only_voice, open_features, pick_families
+from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
 from .lib.onnx import onnx_bytes
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
@@ -75,48 +76,6 @@ def train_epoch(
     if not np.isfinite(total["loss"]):
         raise TrainError("the loss is not a number any more: lower learning_rate")
     return {k: v / seen for k, v in total.items()}
-
-# %% ../nbs/04_train.ipynb #657463c0
-def voice_alone(
-    families,  # names, of `FeatureSettings`
-) -> bool:
-    "Whether frames are log-mel bands and pitch, apart from what a pretrained encoder looks at."
-    return [name for name in families if name != "encoder"] in (["logmel"], ["logmel", "pitch"])
-
-
-def change_clips(
-    features,                 # `Features`
-    settings: TrainSettings,
-):  # (frames, rng) -> frames, or None
-    "What is done to a scaled clip each time it is shown."
-    s, change, families = settings, None, features.settings.families
-    if s.voices:
-        if not voice_alone(families):
-            raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
-                             "alone (ser_features --new_voices), or take voices=0")
-        change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
-    elif s.time_masks or s.feature_masks:
-        change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
-    if not s.crop:
-        return change
-    return lambda x, rng: cut_frames(change(x, rng) if change else x, rng, s.crop)
-
-# %% ../nbs/04_train.ipynb #2bf2140e
-LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1000)  # frames
-
-
-def train_buckets(
-    features,                 # `Features`
-    rows: np.ndarray,         # of the training part
-    settings: TrainSettings,
-) -> tuple:  # lengths in frames
-    "The lengths that clips are padded to."
-    n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
-    if settings.voices:
-        rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
-    else:
-        rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
-    return tuple(sorted({*rungs, min(most, max(rungs))}))
 
 # %% ../nbs/04_train.ipynb #1eaa789b
 def predict_rows(
@@ -209,7 +168,7 @@ _RANGES = (("epochs crop", lambda v: not v < 0, "0 or more"),
            ("seed", lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1"),
            ("voices", lambda v: 0 <= (v or 0) <= 1, "from 0 to 1"))
 
-# %% ../nbs/04_train.ipynb #7146e5f5
+
 class _Checked:
     def __post_init__(self):
         "Raise where a setting makes no sense."
@@ -428,7 +387,7 @@ def _begin(split, files):
     files.adopt(["split.csv"])
     files.write("audit.csv", table_text(audit(split)).encode())
 
-# %% ../nbs/04_train.ipynb #36e1c849
+
 def _sizes(run):
     return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
 
@@ -819,8 +778,8 @@ def ser_train(
     one_line(lambda: _train_asked(**asked), "ser_train")
 
 # %% ../nbs/04_train.ipynb #3a0f7e03
-_all_ = ["MARGINS", "SEALED", "TrainError", "by_speaker", "calibrated", "clear_unfinished", "clip_facts",
-         "discriminant", "draw_bands", "draw_memory", "even_odds", "even_weights", "fit_calibration",
+_all_ = ["LADDER", "MARGINS", "SEALED", "TrainError", "by_speaker", "calibrated", "change_clips", "clear_unfinished",
+         "clip_facts", "discriminant", "draw_bands", "draw_memory", "even_odds", "even_weights", "fit_calibration",
          "fit_temperature", "for_frames", "load_weights", "make_reference", "nll", "one_line", "outside",
          "pick_threshold", "read_history", "read_run", "risk_coverage", "run_folder", "save_weights", "seed_dropout",
-         "seed_everything", "seen_by", "versions"]
+         "seed_everything", "seen_by", "train_buckets", "versions"]

@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order', 'speaker_batches',
-           'draw_order', 'class_weights', 'Epoch', 'train_batches', 'n_batches', 'ahead', 'eval_batches', 'gather_rows']
+__all__ = ['LADDER', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order',
+           'speaker_batches', 'draw_order', 'class_weights', 'Epoch', 'train_batches', 'n_batches', 'ahead',
+           'eval_batches', 'gather_rows', 'voice_alone', 'change_clips', 'train_buckets']
 
 # %% ../../nbs/lib/batches.ipynb #8675e6b5
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 from fastcore.meta import delegates
 
-from .files import SplitError
+from .augment import another_voice, cut_frames, mask_frames
+from .files import SplitError, TrainError
 from .splits import index_of, speakers_of
 
 # %% ../../nbs/lib/batches.ipynb #e528f459
@@ -306,3 +309,45 @@ def gather_rows(
     real = row >= 0
     np.add.at(result, [place[r] for r in row[real].tolist()], (value[real].T * weight[real]).T)
     return result
+
+# %% ../../nbs/lib/batches.ipynb #b7c1e0a2
+def voice_alone(
+    families,  # names, of `FeatureSettings`
+) -> bool:
+    "Whether frames are log-mel bands and pitch, apart from what a pretrained encoder looks at."
+    return [name for name in families if name != "encoder"] in (["logmel"], ["logmel", "pitch"])
+
+
+def change_clips(
+    features,                 # `Features`
+    settings,                 # `TrainSettings`
+):  # (frames, rng) -> frames, or None
+    "What is done to a scaled clip each time it is shown."
+    s, change, families = settings, None, features.settings.families
+    if s.voices:
+        if not voice_alone(families):
+            raise TrainError(f"voices={s.voices}: only log-mel bands and pitch can be another voice: extract these "
+                             "alone (ser_features --new_voices), or take voices=0")
+        change = partial(another_voice, bands=families["logmel"].stop, strength=s.voices)
+    elif s.time_masks or s.feature_masks:
+        change = partial(mask_frames, time_masks=s.time_masks, feature_masks=s.feature_masks)
+    if not s.crop:
+        return change
+    return lambda x, rng: cut_frames(change(x, rng) if change else x, rng, s.crop)
+
+# %% ../../nbs/lib/batches.ipynb #b7c1e0a5
+LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1000)  # frames
+
+
+def train_buckets(
+    features,                 # `Features`
+    rows: np.ndarray,         # of the training part
+    settings,                 # `TrainSettings`
+) -> tuple:  # lengths in frames
+    "The lengths that clips are padded to."
+    n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
+    if settings.voices:
+        rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
+    else:
+        rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
+    return tuple(sorted({*rungs, min(most, max(rungs))}))
