@@ -38,7 +38,8 @@ def settings_for(
 ) -> tuple:  # `ModelSettings` and `TrainSettings`; `train` fills in what depends on the training part
     "The settings of a track."
     for value, known, name in ((track, TRACKS, "track"), (kind, KINDS, "kind")):
-        if value not in known: raise UnseenError(f"{name} {value!r}: must be one of {', '.join(known)}")
+        if value not in known:
+            raise UnseenError(f"{name} {value!r}: must be one of {', '.join(known)}")
     network, training = KINDS[kind]
     own = TRACKS[track]
     return replace(network, speaker_norm=own.get("sampling") == "speaker"), replace(training, **own)
@@ -47,7 +48,8 @@ def settings_for(
 def halves(model):  # -> up to `speaker_norm`, and from there on; they share its weights; None without that layer
     "The network in two parts."
     import keras
-    if not any(layer.name == "speaker_norm" for layer in model.layers): return None
+    if not any(layer.name == "speaker_norm" for layer in model.layers):
+        return None
     norm = model.get_layer("speaker_norm")
     return keras.Model(model.input, norm.input), keras.Model(norm.output, model.output)
 
@@ -59,7 +61,8 @@ def predict_speakers(
     normaliser: Normaliser,
 ) -> np.ndarray:  # [rows, emotions]
     "Probabilities of clips whose speakers are told apart."
-    if parts is None: return predict_rows(model, features, rows, normaliser, LADDER)
+    if parts is None:
+        return predict_rows(model, features, rows, normaliser, LADDER)
     speaker = speakers_of(features)[rows]
     e = predict_rows(parts[0], features, rows, normaliser, LADDER)
     return np.asarray(parts[1].predict_on_batch(by_speaker(e, speaker, model.get_layer("speaker_norm"))))
@@ -187,13 +190,16 @@ def self_train(
     labels = label_ids(index["emotion"].iloc[own], loaded[0][1]["labels"])
     n, speaker = len(loaded[0][1]["labels"]), speakers_of(features)[new]
     shares, found = np.bincount(labels, minlength=n) / len(labels), []
-    if np.unique(speaker, return_counts=True)[1].max() < few: rounds = 0
-    for model, run, *_ in loaded: compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
+    if np.unique(speaker, return_counts=True)[1].max() < few:
+        rounds = 0
+    for model, run, *_ in loaded:
+        compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
     parts = [halves(model) for model, *_ in loaded]
     for turn in range(rounds + 1):
         found.append(np.mean([even_odds(predict_speakers(m, halved, features, new, norm), known)
                               for halved, (m, _, norm, known) in zip(parts, loaded)], 0))
-        if turn == rounds: return np.stack(found)
+        if turn == rounds:
+            return np.stack(found)
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
         w = np.concatenate([np.ones(len(own)), weight * min(1, len(own) / len(new))])

@@ -69,13 +69,17 @@ def pick_threshold(
     risk: float | None = None,      # share of answers that are wrong, at most
 ) -> float:  # answer where the confidence is this or more
     "The confidence below which to stay silent."
-    if (coverage is None) == (risk is None): raise TrainError("give coverage or risk, one of the two")
+    if (coverage is None) == (risk is None):
+        raise TrainError("give coverage or risk, one of the two")
     name, wanted = ("coverage", coverage) if risk is None else ("risk", risk)
-    if not 0 <= wanted <= 1: raise TrainError(f"{name}={wanted!r}: must be from 0 to 1")
+    if not 0 <= wanted <= 1:
+        raise TrainError(f"{name}={wanted!r}: must be from 0 to 1")
     hit = np.flatnonzero(table["coverage"] >= coverage - 1e-12 if risk is None else table["risk"] <= risk)
-    if not len(hit): raise TrainError(f"risk={risk!r}: none reaches it; the lowest is {table['risk'].min():.3f}")
+    if not len(hit):
+        raise TrainError(f"risk={risk!r}: none reaches it; the lowest is {table['risk'].min():.3f}")
     i = hit[0] if risk is None else hit[-1]
-    if i + 1 == len(table): return 0.0
+    if i + 1 == len(table):
+        return 0.0
     return float(table["threshold"].iloc[i : i + 2].mean())
 
 # %% ../../nbs/lib/confidence.ipynb #9dc8c945

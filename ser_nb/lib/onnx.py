@@ -96,7 +96,8 @@ def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] ->
     names = [g.put(w, f"{name}.{part}") for w, part in zip(parts, "WRB")]
     y, last, _ = g.add("LSTM", x, *names, lengths, n_outputs=3, hidden_size=units,
                        direction="bidirectional" if both == 2 else "forward")
-    if sequence: return g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.put(np.array([0, 0, -1])))
+    if sequence:
+        return g.add("Reshape", g.add("Transpose", y, perm=[0, 2, 1, 3]), g.put(np.array([0, 0, -1])))
     return g.add("Reshape", g.add("Transpose", last, perm=[1, 0, 2]), g.put(np.array([0, -1])))
 
 # %% ../../nbs/lib/onnx.ipynb #e1840ea1
@@ -111,7 +112,8 @@ def _onnx_wide(g, x, n_features, settings, weights):  # x [batch, time, n_featur
 # %% ../../nbs/lib/onnx.ipynb #441cc189
 def _onnx_dense(g, x, weights, name, activation=""):
     y = g.add("MatMul", x, g.put(np.asarray(weights[0], np.float32), f"{name}.kernel"))
-    if len(weights) > 1: y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
+    if len(weights) > 1:
+        y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
     return g.add(activation, y) if activation else y
 
 def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [batch, time] -> [batch, u or 2 u]
@@ -126,7 +128,8 @@ def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [
     score = _onnx_dense(g, hidden, weights["attention_score"], "attention_score")
     a = g.add("Softmax", g.add("Where", real, score, g.put(np.float32(-1e9))), axis=0)
     m = g.add("ReduceSum", g.add("Mul", h, a), first, keepdims=0)
-    if pooling == "attention": return m
+    if pooling == "attention":
+        return m
     off = g.add("Sub", h, g.add("Unsqueeze", m, first))
     spread = g.add("ReduceSum", g.add("Mul", a, g.add("Mul", off, off)), first, keepdims=0)
     return g.add("Concat", m, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(1e-6)))), axis=1)
@@ -173,20 +176,27 @@ def _onnx_layers(g, settings, n_features, weights):
     s, seen, clean = settings, "mask", g.add("Unsqueeze", "mask", g.put(np.array([2])))
     x = g.add("Where", clean, "frames", g.put(np.float32(0)))
     x, width = _onnx_columns(g, x, s.columns), seen_columns(s, n_features)
-    if s.wide: x = _onnx_wide(g, x, width, s, weights["wide"])
-    if s.encoder != "none": x, seen = _onnx_encoder(g, x, width, s, weights)
+    if s.wide:
+        x = _onnx_wide(g, x, width, s, weights["wide"])
+    if s.encoder != "none":
+        x, seen = _onnx_encoder(g, x, width, s, weights)
     elif s.conv:
         x, every = _onnx_conv(g, x, s, weights["conv"]), g.put(np.array([s.conv_stride]))
         seen = g.add("Slice", "mask", g.put(np.array([0])), g.put(np.array([2**31 - 1])), g.put(np.array([1])), every)
-    else: x = g.add("Transpose", x, perm=[1, 0, 2])
+    else:
+        x = g.add("Transpose", x, perm=[1, 0, 2])
     lengths = _onnx_lengths(g, seen)
     for i in range(len(s.units)):
         name = f"bilstm_{i}" if s.bidirectional else f"lstm_{i}"
         x = _onnx_lstm(g, x, lengths, weights[name], name, i < len(s.units) - 1 or s.pooling != "last")
-    if s.pooling != "last": x = _onnx_pool(g, x, seen, s.pooling, weights)
-    if s.speaker_norm: x = _onnx_batch_norm(g, x, weights["speaker_norm"], "speaker_norm", s.speaker_epsilon)
-    if s.dense: x = _onnx_dense(g, x, weights["dense"], "dense", "Relu")
-    if s.batch_norm: x = _onnx_batch_norm(g, x, weights["batch_norm"], "batch_norm")
+    if s.pooling != "last":
+        x = _onnx_pool(g, x, seen, s.pooling, weights)
+    if s.speaker_norm:
+        x = _onnx_batch_norm(g, x, weights["speaker_norm"], "speaker_norm", s.speaker_epsilon)
+    if s.dense:
+        x = _onnx_dense(g, x, weights["dense"], "dense", "Relu")
+    if s.batch_norm:
+        x = _onnx_batch_norm(g, x, weights["batch_norm"], "batch_norm")
     return g.add("Softmax", _onnx_dense(g, x, weights["emotion"], "emotion"), axis=-1)
 
 # %% ../../nbs/lib/onnx.ipynb #04d349c4

@@ -45,9 +45,11 @@ def seed_figures(
     speakers, figures = {r["speaker"] for r in results}, []
     for seed in sorted({r["seed"] for r in results}):
         same = [r for r in results if r["seed"] == seed]
-        if {r["speaker"] for r in same} != speakers or len(same) < same[0].get("tests", 0): continue
+        if {r["speaker"] for r in same} != speakers or len(same) < same[0].get("tests", 0):
+            continue
         each = [(np.array(r["truth"]), np.eye(len(r["classes"]))[r[answer]]) for r in same]
-        if pooled: each = [tuple(map(np.concatenate, zip(*each)))]
+        if pooled:
+            each = [tuple(map(np.concatenate, zip(*each)))]
         figures.append(float(np.mean([val_scores(p, truth)["val_uar"] for truth, p in each])))
     return figures
 
@@ -98,18 +100,21 @@ def figures(
     for task, found in results.items():
         pooled, svm = task.startswith("emodb"), baseline.get(task.replace("scaled", "adapted"), [])
         steps = {"mean of members": seed_figures(found, pooled, "answer")}
-        if not pooled and steps["mean of members"]: steps = {"one network": _single(found), **steps}
+        if not pooled and steps["mean of members"]:
+            steps = {"one network": _single(found), **steps}
         kinds = [kind for kind in KIND_NAMES if all(len(r.get("by_kind", {})) > 1 for r in found)]
         steps |= {f"{KIND_NAMES[kind]} members": seed_figures(
             [dict(r, answer=r["by_kind"][kind]) for r in found], pooled, "answer") for kind in kinds}
-        if any(r["final"] != r["answer"] for r in found): steps["self-trained"] = seed_figures(found, pooled, "final")
+        if any(r["final"] != r["answer"] for r in found):
+            steps["self-trained"] = seed_figures(found, pooled, "final")
         same = dict.fromkeys(steps, svm)
         if pooled and steps["mean of members"]:
             steps["speakers never looked at"] = seed_figures(never_looked_at(found), pooled, "final")
             same["speakers never looked at"] = never_looked_at(svm)
         for step, values in steps.items():
-            if len(values): table.append((NAMES[task], step, *interval(values), len(values), looks.get(task),
-                                          *(seed_figures(same[step], pooled) or [np.nan])))
+            if len(values):
+                table.append((NAMES[task], step, *interval(values), len(values), looks.get(task),
+                              *(seed_figures(same[step], pooled) or [np.nan])))
     return pd.DataFrame(table, columns=["test", "step", "UAR", "deviation", "from", "to", "seeds", "looks",
                                         "ComParE + SVM"])
 
@@ -140,7 +145,8 @@ def ablation(
         task, variant = path.stem.split("--")
         changed, full = json.loads(path.read_text()), read_results(folder).get(task, [])
         both = {(r["speaker"], r["seed"]) for r in changed} & {(r["speaker"], r["seed"]) for r in full}
-        if not both: continue
+        if not both:
+            continue
         u, v = (np.array([r["averaged"] for r in sorted(x, key=lambda r: (r["speaker"], r["seed"]))
                           if (r["speaker"], r["seed"]) in both]) for x in (full, changed))
         table.append((NAMES[task], variant, u.mean(), v.mean(), *interval(v - u, least=-1), len(u)))
