@@ -33,6 +33,8 @@ for line in sys.stdin:
         os.chdir(home)
         signal.alarm(seconds)
         for path, fd in (("out.txt", 1), ("err.txt", 2)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # what the command before has left running may still write to its own
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False, errors="backslashreplace")
