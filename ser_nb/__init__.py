@@ -23,28 +23,37 @@ def _keep_home() -> None:
 
 _keep_home()
 
+def lazily(
+    module: str,  # name of the module that wants to be asked
+    places: dict,  # where names stand: module -> the names, with spaces between
+):  # function of a name
+    "A module's `__getattr__`: names that stand elsewhere, which is not imported before one is asked for."
+    place = {name: where for where, names in places.items() for name in names.split()}
+
+    def found(name: str):
+        if name not in place:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        import importlib
+        return getattr(importlib.import_module(place[name]), name)
+
+    return found
+
+
 _NAMES = {
-    "data": "load_audio load_corpus",
-    "features": "FeatureSettings clip_features extract open_features",
-    "dataset": "audit split_random split_speakers split_words",
-    "model": "ModelSettings build_model",
-    "train": "TrainSettings",
-    "evaluate": "report_card",
-    "predict": "Recognizer export",
-    "more.demo": "demo",
-    "more.fetch": "fetch",
-    "trust": "model_card",
+    "ser_nb.data": "load_audio load_corpus",
+    "ser_nb.features": "FeatureSettings clip_features extract open_features",
+    "ser_nb.dataset": "audit split_random split_speakers split_words",
+    "ser_nb.model": "ModelSettings build_model",
+    "ser_nb.train": "TrainSettings",
+    "ser_nb.evaluate": "report_card",
+    "ser_nb.predict": "Recognizer export",
+    "ser_nb.more.demo": "demo",
+    "ser_nb.more.fetch": "fetch",
+    "ser_nb.trust": "model_card",
 }
-_PLACES = {name: place for place, names in _NAMES.items() for name in names.split()}
-__all__ = sorted(_PLACES)
-
-
-def __getattr__(name: str):
-    if name not in _PLACES:
-        raise AttributeError(f"module 'ser_nb' has no attribute {name!r}")
-    import importlib
-    return getattr(importlib.import_module(f"ser_nb.{_PLACES[name]}"), name)
+__all__ = sorted(name for names in _NAMES.values() for name in names.split())
+__getattr__ = lazily("ser_nb", _NAMES)
 
 
 def __dir__():
-    return sorted({*globals(), *_PLACES})
+    return sorted({*globals(), *__all__})

@@ -13,12 +13,12 @@ __all__ = ['pd', 'plot_waves', 'AudioError', 'COLUMNS', 'CorpusError', 'EMOTIONS
            'load_audio', 'load_corpus', 'read_name', 'read_table', 'replace_file']
 
 # %% ../nbs/00_data.ipynb #bf849096
-import importlib
 import sys
 
 import lazy_loader as lazy
 import numpy as np
 
+from . import lazily
 from .lib.audio import MAX_RATE, MIN_RATE, STREAMED, SUFFIXES, audio_files, load_audio
 from .lib.command import command
 from .lib.corpora import (COLUMNS, EMOTIONS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, Naming,
@@ -57,21 +57,12 @@ _all_ = ["AudioError", "COLUMNS", "CorpusError", "EMOTIONS", "LOSSY", "MARKER", 
          "load_corpus", "read_name", "read_table", "replace_file"]
 
 # %% ../nbs/00_data.ipynb #63ab72cd
-_MOVED = {
+__getattr__ = lazily(__name__, {
     "ser_nb.more.demo": "DEMO_SR DEMO_STEP DEMO_WORDS DEMO_CUES PHONES Phone phones demo_tracks glottis resonances "
                         "moving_filter demo_voice demo_style demo_course say demo example_corpus",
     "ser_nb.more.check": "longest_clip check ser_check",
     "ser_nb.more.fetch": "Source SOURCES download unpack fetch ser_fetch",
-}
-
-
-def __getattr__(name: str):
-    "What stands in a room that is built upon this chapter, under its name here."
-    room = next((room for room, names in _MOVED.items() if name in names.split()), None)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(room), name)
-
+})
 
 if __name__ == "__main__" and globals().get("__spec__"):
     sys.exit("ser_nb.data has no command; there are ser_check and ser_fetch")

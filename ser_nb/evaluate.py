@@ -21,6 +21,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
+from . import lazily
 from .lib.command import plural
 from .lib.corpora import one_spelling
 from .lib.files import EvaluateError, TrainError, table_text
@@ -230,7 +231,7 @@ def _report_page(title, found, pred, pictures, surest, sounds) -> str:
 _all_ = ["EvaluateError", "FEW", "SYNTHETIC_NOTE", "bootstrap", "cluster_adds", "cluster_by", "cluster_counts",
          "embedded", "hear", "html_page", "interval", "mcnemar", "mean_recall", "plain_text", "plot_spectrograms",
          "plural", "png_bytes", "read_predictions", "same_clips", "say_interval", "swap_test", "t_interval", "uar"]
-_MOVED = {
+__getattr__ = lazily(__name__, {
     "ser_nb.more.leaks": "RATE SPAN find_twins twins_across twins_apart check_run",
     "ser_nb.more.protocols": "PROTOCOLS LINES protocol_splits why_absent wanted_protocols check_counts can_be_judged "
                              "Plan be_quiet run_protocols summary",
@@ -238,16 +239,7 @@ _MOVED = {
     "ser_nb.more.crossing": "cross_validate choose nested_cross_validate shared_emotions corpus_split cross_corpus "
                             "plot_cross write_cross",
     "ser_nb.more.judge": "LONG first_words ser_evaluate ser_run",
-}
-
-
-def __getattr__(name: str):
-    "What stands in a room that is built upon this chapter, under its name here."
-    room = next((room for room, names in _MOVED.items() if name in names.split()), None)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(room), name)
-
+})
 
 if __name__ == "__main__" and globals().get("__spec__"):
     importlib.import_module("ser_nb.more.judge").ser_evaluate()

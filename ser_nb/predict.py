@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
+from . import lazily
 from .lib.answers import (FORMATS, MANY, UNSURE, NoAnswer, Prediction, Predictions, progress_of, reason,
                                 some_answered)
 from .lib.artefact import (LIMITS, NEEDED, check_calibration, check_files, check_json, check_labels,
@@ -416,15 +417,7 @@ def listen(
 # %% ../nbs/06_predict.ipynb #c0ffee63
 _all_ = ["FORMATS", "LIMITS", "MANY", "NEEDED", "NoAnswer", "PredictError", "Prediction", "Predictions", "UNSURE",
          "cut", "file_blocks", "mono", "resampled"]
-_MOVED = {"export": "ser_nb.more.export", "ser_predict": "ser_nb.more.answering"}
-
-
-def __getattr__(name: str):
-    "What stands in a room that is built upon this chapter, under its name here."
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MOVED[name]), name)
-
+__getattr__ = lazily(__name__, {"ser_nb.more.export": "export", "ser_nb.more.answering": "ser_predict"})
 
 if __name__ == "__main__" and globals().get("__spec__"):
     importlib.import_module("ser_nb.more.answering").ser_predict()

@@ -589,7 +589,7 @@ def many_speakers(
     "Whether untrained networks shall join the trained ones."
     return voices_for(speakers) ** -2 >= enough
 
-
+# %% ../nbs/04_train.ipynb #f410b2c1
 def ensemble_members(
     model: ModelSettings,     # of the trained ones
     settings: TrainSettings,  # of the ensemble

@@ -15,6 +15,7 @@ from typing import Callable
 import lazy_loader as lazy
 import numpy as np
 
+from . import lazily
 from .lib.audio import load_audio
 from .lib.calibration import aurc, calibration_errors, classwise_ece, ece, plot_reliability, reliability
 from .lib.corpora import one_spelling
@@ -281,21 +282,12 @@ _all_ = ["DEGRADATIONS", "Degradation", "MP3_RATES", "TrustError", "add_noise", 
          "reverberate", "room_response", "shift_pitch", "speed", "stretch", "telephone", "uar", "wilson"]
 
 # %% ../nbs/08_trust.ipynb #c0ffee62
-_MOVED = {
+__getattr__ = lazily(__name__, {
     "ser_nb.more.trust_pictures": "plot_risk_coverage plot_robustness plot_fairness plot_importance plot_occlusion",
     "ser_nb.more.model_card": "LICENCES INTENDED NOT_INTENDED licence_of unseen_beside protocol_note "
                               "level_free calibration_facts headline gather to_markdown to_html limits card_sections "
                               "card_pictures model_card n_steps moved_to ser_card",
-}
-
-
-def __getattr__(name: str):
-    "What stands in a room that is built upon this chapter, under its name here."
-    room = next((room for room, names in _MOVED.items() if name in names.split()), None)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(room), name)
-
+})
 
 if __name__ == "__main__" and globals().get("__spec__"):
     importlib.import_module("ser_nb.more.model_card").ser_card()

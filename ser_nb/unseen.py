@@ -5,7 +5,6 @@
 # %% ../nbs/07_unseen_voices.ipynb #4695d733
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 
+from . import lazily
 from .lib.files import UnseenError
 from .dataset import Normaliser, label_ids, part_rows, speakers_of, train_batches
 from .model import ModelSettings, compile_model, from_json
@@ -209,12 +209,7 @@ def self_train(
             learn_on(model, features, rows, y, w, norm, settings, range(start, start + epochs), n)
 
 # %% ../nbs/07_unseen_voices.ipynb #6ec36df2
-_MOVED = ("interval seed_figures NAMES LOOKED_AT read_looks read_results read_baseline never_looked_at KIND_NAMES "
-          "figures known_voices ablation").split()
-
-
-def __getattr__(name: str):
-    "What stands in the room of results, under its name here."
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("ser_nb.more.results"), name)
+__getattr__ = lazily(__name__, {
+    "ser_nb.more.results": "interval seed_figures NAMES LOOKED_AT read_looks read_results read_baseline "
+                           "never_looked_at KIND_NAMES figures known_voices ablation",
+})
