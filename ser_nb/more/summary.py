@@ -127,7 +127,7 @@ def plot_card(
     for y, (line, r) in enumerate(card.iterrows()):
         _draw_line(ax, y, line, r)
     ax.axvline(1 / n_classes, color="k", lw=0.8, ls="--")
-    ax.text(1 / n_classes, -0.75, " chance", fontsize=8, va="bottom")
+    ax.text(1 / n_classes, -0.75, " chance", fontsize=8, va="top")
     dots = "; dots: seeds" * bool(card["between_seeds"].notna().any())
     ax.set(xlim=(0, 1.02), ylim=(len(card) - 0.4, -0.8), title=title,
            xlabel="unweighted average recall (UAR); line: 95 % interval" + dots)
