@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param
 
-from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
+from .lib.backend import (load_weights, network_bytes, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
 from .lib.command import main_command, one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
@@ -47,7 +47,7 @@ from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_s
                             verdict)
 from .features import FeatureSettings, only_voice, open_features, pick_families
 from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
-from .lib.onnx import onnx_bytes
+from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
 from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
@@ -371,9 +371,10 @@ def seal_run(
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
     longest = train_buckets(features, lesson.rows["train"], lesson.settings)[-1]
-    files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
-    files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], longest)))
     found = fit_calibration(lesson.answers(model), lesson.y["val"])
+    graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
+    files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
+    files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], longest)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
     files.write("run.json", json_bytes({**run, "finished": True, **ends}))
@@ -571,7 +572,7 @@ def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model fil
 def _model_bytes(model, kind) -> bytes:
     "The content of a .h5 or .keras file."
     if kind != ".keras":
-        return weights_bytes(model)
+        return network_bytes(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         return (Path(folder) / "model.keras").read_bytes()

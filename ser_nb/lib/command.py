@@ -44,6 +44,10 @@ def arguments(
     from fastcore.script import anno_parser
 
     parser = anno_parser(function, prog=function.__name__)
+    for action in parser._actions:  # from_ is a name, --from what one writes
+        plain = [name.rstrip("_") for name in action.option_strings]
+        parser._option_string_actions |= dict.fromkeys(plain, action)
+        action.option_strings = plain
     parser.error = lambda text: parser.exit(
         2, f"{parser.prog}: {printable(text)[:500]}; {parser.prog} --help lists what there is\n")
     said = vars(parser.parse_args())
