@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param
 
-from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
+from .lib.backend import (load_weights, network_bytes, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
 from .lib.command import main_command, one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,

@@ -277,7 +277,8 @@ def _read_onnx(data):
     return model
 
 def _emptied(model):
-    "The model without the numbers in its weights, each of which must have as many as its shape says."
+    "The model without facts and numbers; each of its weights must have as many as its shape says."
+    model.ClearField("metadata_props")
     for w in model.graph.initializer:
         if w.data_type in FLOATS and not w.name.startswith("const"):
             if len(w.raw_data) != np.dtype(FLOATS[w.data_type]).itemsize * int(np.prod(w.dims, dtype=object)):
