@@ -41,6 +41,7 @@ from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNE
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
                               pitch_frames, pitches)
 from .lib.roles import tell_roles
+from .lib.settings import changed, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
                                 chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,
@@ -60,13 +61,13 @@ FORMAT = 2  # of the formulas and of the folder; with another number old folders
 class FrameSettings(Settings):
     "How a recording is cut into frames."
     FORMAT = FORMAT
-    sr: int = 16000  # sampling rate in Hz; what speech says of emotion lies below 8 kHz
-    n_fft: int = 1024  # samples in a frame: 64 ms, long enough to part the harmonics of a low voice
-    win_length: int | None = None  # samples of the Hann window, in the middle of the frame; None: n_fft
-    hop_length: int = 320  # samples from frame to frame: 20 ms, fine enough for prosody, short sequences for an LSTM
-    center: bool = True  # frame t is centred on sample t * hop_length, with zeros beyond the ends
-    top_db: float | None = 30.0  # ends more than this many dB below the loudest frame are cut off; None: keep them
-    vad: int | None = None  # also cut off what WebRTC's voice detector, 0 (lenient) to 3 (strict), rejects; None: off
+    sr: int = setting(16000, low=4000, high=384_000)  # sampling rate in Hz; what speech says of emotion is below 8 kHz
+    n_fft: int = setting(1024, low=32, high=2**16)  # samples in a frame: 64 ms, to part the harmonics of a low voice
+    win_length: int | None = setting(None, int, low=2, none=True)  # samples of the Hann window in it; None: n_fft
+    hop_length: int = setting(320, low=1)  # samples from frame to frame: 20 ms, fine enough for prosody
+    center: bool = setting(True)  # frame t is centred on sample t * hop_length, with zeros beyond the ends
+    top_db: float | None = setting(30.0, low=1e-3, none=True, off=0)  # ends so many dB below the top go; None: keep
+    vad: int | None = setting(None, int, low=0, high=3, none=True, off=-1)  # WebRTC's cut, strict by 3; None: off
 
 # %% ../nbs/01_features.ipynb #13d3909a
 def rms(
@@ -211,25 +212,25 @@ def pitch(
 @dataclass(frozen=True)
 class FeatureSettings(FrameSettings):
     "What is computed from each clip."
-    LATER = ("encoder",)
-    fmin: float = 0.0  # Hz, lower end of the mel bands
-    fmax: float | None = None  # Hz, upper end of the mel bands; None: sr / 2
-    n_mels: int = 64  # mel bands, of the log-mel family and under the MFCC
-    logmel: bool = True  # log-mel energies as a family of their own
-    n_mfcc: int = 20  # cepstral coefficients, 13 to 40 are usual; 0: none
-    delta_order: int = 2  # 1: deltas of the MFCC, 2: and delta-deltas, 0: neither
-    delta_width: int = 9  # frames that a delta is fitted to, odd
-    n_chroma: int = 12  # pitch classes in an octave; 0: none
-    tuning: float | None = 0.0  # pitch classes by which A lies above 440 Hz; None: estimated from each clip
-    n_bands: int = 6  # octave bands of the spectral contrast above the first; 0: none
-    tonnetz: bool = True  # tonal centroid of the chroma
-    rms: bool = True  # root mean square of each frame
-    zcr: bool = True  # zero crossing rate of each frame
-    pitch: bool = False  # fundamental frequency, voicing and harmonicity; off: they take longer than all the others
-    f0_min: float = 65.0  # Hz, lowest pitch that is looked for: a low man's voice
-    f0_max: float = 650.0  # Hz, highest: a woman's voice in surprise
-    db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
-    encoder: str = "none"  # ge2e: what the pretrained encoder of lib/encoder looks at, as a family
+    LATER = {"encoder": "none"}
+    fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
+    fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
+    n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
+    logmel: bool = setting(True)  # log-mel energies as a family of their own
+    n_mfcc: int = setting(20, low=0)  # cepstral coefficients, 13 to 40 are usual; 0: none
+    delta_order: int = setting(2, low=0, high=2)  # 1: deltas of the MFCC, 2: and delta-deltas, 0: neither
+    delta_width: int = setting(9, low=3, high=99, odd=True)  # frames that a delta is fitted to, odd
+    n_chroma: int = setting(12, low=0)  # pitch classes in an octave; 0: none
+    tuning: float | None = setting(0.0, low=-0.5, high=0.5, none=True)  # classes by which A is off; None: estimated
+    n_bands: int = setting(6, low=0)  # octave bands of the spectral contrast above the first; 0: none
+    tonnetz: bool = setting(True)  # tonal centroid of the chroma
+    rms: bool = setting(True)  # root mean square of each frame
+    zcr: bool = setting(True)  # zero crossing rate of each frame
+    pitch: bool = setting(False)  # fundamental frequency, voicing and harmonicity; they take longer than all others
+    f0_min: float = setting(65.0, low=20)  # Hz, lowest pitch that is looked for: a low man's voice
+    f0_max: float = setting(650.0, low=30)  # Hz, highest: a woman's voice in surprise
+    db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
+    encoder: str = setting("none", choices=ENCODERS)  # ge2e: what the pretrained encoder looks at, as a family
 
     def checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from spectrum_checks(self)

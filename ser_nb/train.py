@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.encoder import ABOUT, ENCODERS, fetch_encoder, set_encoder
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
+from .lib.settings import Checked, setting
 
 pd = lazy.load("pandas")
 
@@ -52,7 +54,7 @@ from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
 from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
                                   fit_last, for_frames, seen_by)
-from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
+from .model import Ensemble, ModelSettings, build_model, build_network, compile_model, network_settings
 
 # %% ../nbs/04_train.ipynb #652ea5ed
 def train_epoch(
@@ -161,50 +163,36 @@ def learning_rate(
 # %% ../nbs/04_train.ipynb #700b41c4
 MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
 SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
-_WORDS = {"monitor": MONITORS, "schedule": SCHEDULES, "sampling": SAMPLINGS, "normalise": MODES, "fit": FITS}
-_RANGES = (("epochs crop", lambda v: not v < 0, "0 or more"),
-           ("batch_size learning_rate plateau patience n_buckets", lambda v: v > 0, "above 0"),
-           ("members", lambda v: 1 <= v <= 50, "from 1 to 50"),
-           ("seed", lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1"),
-           ("voices", lambda v: 0 <= (v or 0) <= 1, "from 0 to 1"))
 
 
-class _Checked:
-    def __post_init__(self):
-        "Raise where a setting makes no sense."
-        for name, wanted in _WORDS.items():
-            if getattr(self, name) not in wanted:
-                raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
-        for names, allowed, wanted in _RANGES:
-            for name in names.split():
-                if not allowed(getattr(self, name)):
-                    raise TrainError(f"{name}={getattr(self, name)!r}: must be {wanted}")
-        if self.fit == "readout" and not self.epochs:
-            raise TrainError("fit='readout' needs a number of epochs")
+def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong, and what is needed
+    "What can't be together."
+    yield "epochs", s.fit == "readout" and not s.epochs, "fit='readout' needs a number of epochs"
 
 # %% ../nbs/04_train.ipynb #a553a978
 @dataclass(frozen=True)
-class TrainSettings(_Checked):
+class TrainSettings(Checked):
     "How the network is trained."
-    seed: int = 0                 # sets first weights, order of clips, dropout and masks
-    epochs: int = 40              # at most; early stopping usually ends before; 0: by how many clips there are
-    batch_size: int = 32          # clips
-    learning_rate: float = 2e-3   # of Adam at its highest
-    schedule: str = "plateau"     # or cosine (with warm-up), constant
-    warmup: int = 2               # epochs of rising rate, for cosine
-    plateau: int = 3              # epochs without progress before the rate is halved
-    patience: int = 8             # epochs without progress before training stops
-    monitor: str = "val_uar"      # what progress is: val_uar (ties by val_loss), val_loss; last: keep the last
-    normalise: str = "train"      # Normaliser mode: none, train, utterance, level, speaker
-    sampling: str = "shuffle"     # or balanced; speaker: batches of one speaker each, which `speaker_norm` needs
-    class_weights: bool = False   # weigh each class so that all count the same
-    n_buckets: int = 3            # lengths that clips are padded to: jax compiles once for each; not with voices
-    time_masks: int = 2           # SpecAugment masks over time, a clip; 0 for none
-    feature_masks: int = 2        # SpecAugment masks over features, a clip; 0 for none
-    voices: float | None = 0.0    # strength of `another_voice`, log-mel frames only; None: by the number of speakers
-    crop: int = 0                 # frames: of a longer clip a stretch of so many is shown each time; 0: all of it
-    fit: str = "all"              # weights that are learnt; readout: those of the last layer, from all epochs at once
-    members: int = 1              # networks of an ensemble; of voices many and various as many untrained ones besides
+    ERROR, checks = TrainError, _checks
+    seed: int = setting(0, low=0, high=2**32 - 1)      # sets first weights, order of clips, dropout and masks
+    epochs: int = setting(40, low=0)                   # at most; early stopping mostly ends before; 0: by clips there
+    batch_size: int = setting(32, low=1)               # clips
+    learning_rate: float = setting(2e-3, low=0, without="low")  # of Adam at its highest
+    schedule: str = setting("plateau", choices=SCHEDULES)  # of the rate: halved without progress, or a cosine
+    warmup: int = setting(2, low=0)                    # epochs of rising rate, for cosine
+    plateau: int = setting(3, low=1)                   # epochs without progress before the rate is halved
+    patience: int = setting(8, low=1)                  # epochs without progress before training stops (early stopping)
+    monitor: str = setting("val_uar", choices=MONITORS)  # what progress is; last: keep the last epoch
+    normalise: str = setting("train", choices=MODES)   # Normaliser mode: over training, utterance, level, speaker
+    sampling: str = setting("shuffle", choices=SAMPLINGS)  # speaker: batches of one each, which speaker_norm needs
+    class_weights: bool = setting(False)               # weigh each class so that all count the same
+    n_buckets: int = setting(3, low=1)                 # lengths that clips are padded to; not with voices
+    time_masks: int = setting(2, low=0)                # SpecAugment masks over time, a clip; 0 for none
+    feature_masks: int = setting(2, low=0)             # SpecAugment masks over features, a clip; 0 for none
+    voices: float | None = setting(0.0, low=0, high=1, none=True)  # strength of `another_voice`; None: by speakers
+    crop: int = setting(0, low=0)                      # frames: of longer clips such a stretch is shown; 0: all of it
+    fit: str = setting("all", choices=FITS)            # weights that are learnt; readout: of the last layer, at once
+    members: int = setting(1, low=1, high=50)          # networks of an ensemble; many speakers: untrained ones too
 
 # %% ../nbs/04_train.ipynb #179657e7
 VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
@@ -286,7 +274,7 @@ def describe_run(
             "clips": {part: int((split["part"] == part).sum()) for part in ("train", "val", "test")},
             "test_speakers": sorted(set(split["speaker"][split["part"] == "test"])),
             "audit": verdict(split), "features": json.loads(features.settings.to_json()),
-            "model": as_values(model_settings), "train": asdict(train_settings),
+            "model": model_settings.values(), "train": train_settings.values(),
             "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions(),
             **({"encoder": ABOUT} if has_encoder(model_settings) else {})}
 

@@ -44,6 +44,7 @@ def arguments(
     from fastcore.script import anno_parser
 
     parser = anno_parser(function, prog=function.__name__)
+    getattr(function, "shape", lambda parser: None)(parser)
     parser.error = lambda text: parser.exit(
         2, f"{parser.prog}: {printable(text)[:500]}; {parser.prog} --help lists what there is\n")
     said = vars(parser.parse_args())
