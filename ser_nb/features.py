@@ -9,11 +9,11 @@ from __future__ import annotations
 __all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings',
            'rms', 'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma',
            'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features',
-           'clip_features', 'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'ser_features',
-           'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features',
-           'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS',
-           'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path',
-           'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
+           'clip_features', 'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames',
+           'ser_features', 'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError',
+           'FeatureView', 'Features', 'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS',
+           'SHARD_FIELDS', 'SHARPNESS', 'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation',
+           'best_path', 'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
            'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames',
            'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal',
            'summary', 'tonnetz_filters', 'voiced_span']
@@ -30,7 +30,6 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
@@ -41,7 +40,7 @@ from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNE
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
                               pitch_frames, pitches)
 from .lib.roles import tell_roles
-from .lib.settings import changed, setting, takes
+from .lib.settings import changed, like, read_config, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
                                 chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,
@@ -439,22 +438,25 @@ def pick_families(
     return pick_columns(features, settings, FAMILY_FIELDS)
 
 # %% ../nbs/01_features.ipynb #aa71b371
-def _asked_settings(
-    top_db: float, vad: int, n_chroma: int, pitch: int, new_voices: bool, **same
+def asked_frames(
+    given: dict,            # of a command; None: not given
+    base: FeatureSettings,  # as they are otherwise
 ) -> FeatureSettings:
-    "The settings that the command was asked for."
-    settings = FeatureSettings(top_db=top_db or None, vad=None if vad == -1 else vad, n_chroma=n_chroma,
-                               tonnetz=n_chroma > 0, pitch=pitch > 0, **same)
-    return only_voice(settings) if new_voices else settings
+    "The frames that a command was asked for; where there are no pitch classes, there is no tonnetz."
+    if str(given.get("n_chroma")) == "0" and given.get("tonnetz") is None:
+        given = {**given, "tonnetz": False}
+    return changed(given, base)[0]
 
 
-def _fill_as_asked(
-    data_dir, out_dir, jobs, strict, engine, address, speaker_from, text_from, emotion_from, **asked
-) -> None:
+_USUAL = FeatureSettings(pitch=True)
+
+
+def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, address, ways, asked) -> None:
     "What the command does."
-    start, settings = time.perf_counter(), _asked_settings(**asked)
+    start, settings = time.perf_counter(), asked_frames(asked, like(_USUAL, read_config(config)["features"]))
+    settings = only_voice(settings) if new_voices else settings
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
+        tell_roles(corpus := load_corpus(data_dir, "all", *ways))
         features = extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
     for row in features.rejected.itertuples():
         say(f"rejected {row.clip}: {row.reason}")
@@ -462,20 +464,11 @@ def _fill_as_asked(
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @main_command
+@takes(_USUAL, first="sr hop_length top_db n_mels n_mfcc pitch encoder")
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date
-    sr: int = 16000,  # sampling rate in Hz
-    n_fft: int = 1024,  # samples in a frame
-    hop_length: int = 320,  # samples from frame to frame
-    top_db: float = 30.0,  # quiet ends are cut off at this many dB below the loudest frame; 0: keep them
-    vad: int = -1,  # WebRTC voice activity detection, 0 to 3; -1: off
-    n_mels: int = 64,  # mel bands
-    n_mfcc: int = 20,  # cepstral coefficients; 0: none
-    n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
-    n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
-    pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1, choices=(0, 1)) = 1,
-    encoder: Param("powers for a pretrained encoder: ge2e, or none", str, choices=ENCODERS) = "none",
+    config: str = "",  # run.json of another run, whose features are taken
     new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
@@ -484,9 +477,12 @@ def ser_features(
     speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
     text_from: str = "",  # and the text
     emotion_from: str = "",  # and the emotion
+    **settings,
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
-    one_line(functools.partial(_fill_as_asked, **locals()), "ser_features")
+    ways = speaker_from, text_from, emotion_from
+    one_line(lambda: _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, address, ways,
+                                    settings), "ser_features")
 
 # %% ../nbs/01_features.ipynb #74b342eb
 _all_ = ["BLOCK", "CHANGE", "CONTRAST_FMIN", "DEPTH", "ENGINES", "FINE", "FeatureError", "FeatureView", "Features",

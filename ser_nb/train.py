@@ -5,6 +5,7 @@
 # %% ../nbs/04_train.ipynb #8649ff1b
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -15,15 +16,15 @@ from pathlib import Path
 import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
+from . import lazily
 from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
-from .lib.command import main_command, one_line, progress as told
+from .lib.command import one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
                                    pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
-from .lib.encoder import ABOUT, ENCODERS, fetch_encoder, set_encoder
+from .lib.encoder import ABOUT, set_encoder
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
 from .lib.settings import Checked, setting
 
@@ -31,24 +32,22 @@ pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'ENCODER_NETWORK', 'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'predict_rows', 'val_scores', 'score',
-           'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
-           'fit_readout', 'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features',
-           'run_split', 'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split',
-           'command_settings', 'ready_encoder', 'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker',
-           'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory',
-           'even_odds', 'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights',
-           'make_reference', 'nll', 'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run',
+           'ENCODER_NETWORK', 'READOUT_TRAINING', 'train_epoch', 'predict_rows', 'val_scores', 'score', 'best_epoch',
+           'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'fit_readout',
+           'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features', 'run_split',
+           'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'LADDER', 'MARGINS', 'SEALED',
+           'TrainError', 'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant',
+           'draw_bands', 'draw_memory', 'even_odds', 'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames',
+           'load_weights', 'make_reference', 'nll', 'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run',
            'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
            'versions']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,
                             eval_batches, label_ids, load_split, n_batches, part_rows, save_split, speakers_of,
-                            split_folders, split_hash, split_random, split_speakers, split_words, train_batches,
-                            verdict)
-from .features import FeatureSettings, only_voice, open_features, pick_families
-from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
+                            split_hash, train_batches, verdict)
+from .features import FeatureSettings, open_features, pick_families
+from .lib.batches import LADDER, change_clips, train_buckets, train_hop, voice_alone
 from .lib.onnx import onnx_bytes
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
@@ -168,12 +167,13 @@ SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
 def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong, and what is needed
     "What can't be together."
     yield "epochs", s.fit == "readout" and not s.epochs, "fit='readout' needs a number of epochs"
+    yield "crop", s.crop and s.window, "windows are of one length: take crop=0 or window=0"
 
 # %% ../nbs/04_train.ipynb #a553a978
 @dataclass(frozen=True)
 class TrainSettings(Checked):
     "How the network is trained."
-    ERROR, checks = TrainError, _checks
+    ERROR, LATER, checks = TrainError, {"window": 0, "overlap": 0.5}, _checks
     seed: int = setting(0, low=0, high=2**32 - 1)      # sets first weights, order of clips, dropout and masks
     epochs: int = setting(40, low=0)                   # at most; early stopping mostly ends before; 0: by clips there
     batch_size: int = setting(32, low=1)               # clips
@@ -193,6 +193,8 @@ class TrainSettings(Checked):
     crop: int = setting(0, low=0)                      # frames: of longer clips such a stretch is shown; 0: all of it
     fit: str = setting("all", choices=FITS)            # weights that are learnt; readout: of the last layer, at once
     members: int = setting(1, low=1, high=50)          # networks of an ensemble; many speakers: untrained ones too
+    window: int = setting(0, low=0)                    # frames: clips are cut into windows so long; 0: padded instead
+    overlap: float = setting(0.5, low=0, high=1, without="high")  # of a training window with the next
 
 # %% ../nbs/04_train.ipynb #179657e7
 VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
@@ -247,7 +249,8 @@ def fit_readout(
     "Fit the last layer to all epochs at once."
     s, part = settings, before_readout(model)
     how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
-               buckets=train_buckets(features, rows, s), augment=change_clips(features, s))
+               buckets=train_buckets(features, rows, s), augment=change_clips(features, s),
+               hop=train_hop(s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
     found = val_scores(*fit_last(model, shown, speakers_of(features)))
@@ -297,7 +300,7 @@ class _Lesson:
             return fit_readout(model, f, rows, y, self.normaliser, s, weights, tick=tick)
         batches = train_batches(f, rows, y, self.normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
                                 buckets=train_buckets(f, rows, s), sampling=s.sampling, weights=weights,
-                                augment=change_clips(f, s))
+                                augment=change_clips(f, s), hop=train_hop(s))
         return train_epoch(model, batches, self.n_classes, tick)
 
 # %% ../nbs/04_train.ipynb #d021329e
@@ -312,7 +315,7 @@ def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
 def steps(self: _Lesson) -> int:  # batches
     "How long an epoch is."
     s, rows = self.settings, self.rows["train"]
-    return n_batches(self.features, rows, s.batch_size, train_buckets(self.features, rows, s), sampling=s.sampling)
+    return n_batches(self.features, rows, s.batch_size, train_buckets(self.features, rows, s), train_hop(s), s.sampling)
 
 
 def _lesson(features, split, run, normaliser=None) -> _Lesson:
@@ -653,121 +656,13 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
                    for name, (key, how) in zip(names, members.items())]
         return _leave_mean(files, run, folders, features, split)
 
-# %% ../nbs/04_train.ipynb #1f90e339
-def make_split(
-    table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words, speakers or folders
-    seed: int = 0,
-    test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
-) -> pd.DataFrame:  # a split
-    "A split by the name of its protocol."
-    if test_speakers and protocol != "speakers":
-        raise TrainError(f"test_speakers={test_speakers!r}: they judge where the split is speakers, not {protocol}")
-    simple = {"random": split_random, "words": split_words, "folders": split_folders}
-    if protocol in simple:
-        return simple[protocol](table, seed=seed)
-    if protocol != "speakers":
-        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
-    names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
-    return split_speakers(table, test=names, seed=seed)
-
-# %% ../nbs/04_train.ipynb #d6bc9c95
-MEMBERS = 3  # networks that a command trains; 07 was measured with so many
-
-
-def command_settings(
-    frames: FeatureSettings,  # of the feature folder
-    classic: bool,            # or a folder without log-mel bands
-    network: dict,            # `ModelSettings` of a command; None: not given
-    training: dict,           # `TrainSettings` of a command; None: not given
-    encoder: str = "none",    # pretrained, for a further network of the ensemble
-) -> tuple:  # frames, network, training
-    "What a command trains, and on which families of its frames."
-    if classic and encoder != "none":
-        raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
-    frames = replace(frames, encoder=encoder)
-    base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
-    if frames.logmel and not classic:
-        base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
-    given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
-    return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
-
-# %% ../nbs/04_train.ipynb #e5c0de11
-def ready_encoder(
-    encoder: str,  # of a command
-    features=None, # `Features` to be learnt from; None: they are to be made
-) -> str:  # the same
-    "Have a pretrained encoder at hand, or say in one line why not."
-    if encoder not in ENCODERS:
-        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
-    if encoder != "none" and features is not None and features.settings.encoder != encoder:
-        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
-                         f"--encoder {encoder}, or take --encoder none")
-    if encoder != "none":
-        fetch_encoder()
-    return encoder
-
-# %% ../nbs/04_train.ipynb #a8190bba
-def _train_asked(features, model_out, split, test_speakers, classic, units, bidirectional, overwrite, **asked):
-    "What `ser_train` does."
-    table = open_features(features)
-    if Path(model_out).suffix not in (".h5", ".keras", "") or not Path(model_out).name:
-        raise TrainError(f"model_out={model_out!r}: a file is needed whose name ends in .h5 or .keras")
-    seed = TrainSettings(seed=asked["seed"]).seed  # before anything is split by it
-    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
-    try:
-        sizes = tuple(int(u) for u in units.split(",")) if units else None
-    except ValueError:
-        raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
-    network = {name: asked.pop(name) for name in ("conv", "pooling", "dropout")}
-    network |= {"units": sizes, "bidirectional": bidirectional or None}
-    encoder = ready_encoder(asked.pop("encoder"), table)
-    frames, *how = command_settings(table.settings, classic, network, asked, encoder)
-    folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
-    if Path(model_out).suffix:
-        save_model_file(folder, model_out)
-    print(_say_run(folder))
-
-# %% ../nbs/04_train.ipynb #fb3087b8
-def _say_run(folder) -> str:
-    "What `ser_train` says at the end."
-    run, h = read_run(folder), read_history(folder)
-    what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
-            f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
-    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, validation UAR "
-            f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
-
-# %% ../nbs/04_train.ipynb #07b2587c
-@main_command
-def ser_train(
-    features: str = "data/features",             # feature folder, from ser_features
-    model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, folders, or a saved csv
-    test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
-    classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
-    epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most
-    batch_size: int = TrainSettings.batch_size,  # clips
-    learning_rate: float = TrainSettings.learning_rate,  # of Adam
-    conv: int = None,                            # filters of a convolution in front, 0 for none
-    units: str = None,                           # LSTM units a layer, e.g. 128,64
-    bidirectional: bool = False,                 # read the frames backwards too, as without --classic anyway
-    pooling: str = None,                         # last, mean, attention or deviation
-    dropout: float = None,                       # after each LSTM
-    normalise: str = None,                       # train, utterance, level, speaker or none
-    voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
-    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
-                   choices=ENCODERS) = "none",
-    members: int = None,                         # networks whose answers are averaged; by default 3, classic: 1
-    seed: int = 0,                               # of split and training
-    overwrite: bool = False,                     # replace another run of that name
-):
-    "Train the LSTM on a feature folder; called again after a kill, it goes on."
-    asked = dict(locals())
-    one_line(lambda: _train_asked(**asked), "ser_train")
-
 # %% ../nbs/04_train.ipynb #3a0f7e03
 _all_ = ["LADDER", "MARGINS", "SEALED", "TrainError", "by_speaker", "calibrated", "change_clips", "clear_unfinished",
          "clip_facts", "discriminant", "draw_bands", "draw_memory", "even_odds", "even_weights", "fit_calibration",
          "fit_temperature", "for_frames", "load_weights", "make_reference", "nll", "one_line", "outside",
          "pick_threshold", "read_history", "read_run", "risk_coverage", "run_folder", "save_weights", "seed_dropout",
          "seed_everything", "seen_by", "train_buckets", "versions"]
+__getattr__ = lazily(__name__, {"ser_nb.more.training": "MEMBERS command_settings make_split ready_encoder ser_train"})
+
+if __name__ == "__main__" and globals().get("__spec__"):
+    importlib.import_module("ser_nb.more.training").ser_train()

@@ -8,7 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['LADDER', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order',
            'speaker_batches', 'draw_order', 'class_weights', 'Epoch', 'train_batches', 'n_batches', 'ahead',
-           'eval_batches', 'gather_rows', 'voice_alone', 'change_clips', 'train_buckets']
+           'eval_batches', 'gather_rows', 'voice_alone', 'change_clips', 'train_buckets', 'train_hop']
 
 # %% ../../nbs/lib/batches.ipynb #8675e6b5
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -344,10 +344,19 @@ def train_buckets(
     rows: np.ndarray,         # of the training part
     settings,                 # `TrainSettings`
 ) -> tuple:  # lengths in frames
-    "The lengths that clips are padded to."
+    "The lengths that clips are padded to; with windows one, that of theirs."
+    if settings.window:
+        return (settings.window,)
     n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
     if settings.voices:
         rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
     else:
         rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
     return tuple(sorted({*rungs, min(most, max(rungs))}))
+
+
+def train_hop(
+    settings,  # `TrainSettings`
+) -> int | None:  # frames; None: half of a window, as when clips are judged
+    "From one training window to the next."
+    return max(round(settings.window * (1 - settings.overlap)), 1) if settings.window else None

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['is_int', 'is_real', 'Rule', 'setting', 'Checked', 'changed', 'comments', 'takes']
+__all__ = ['FILLED', 'is_int', 'is_real', 'Rule', 'setting', 'Checked', 'changed', 'read_config', 'like', 'comments', 'takes']
 
 # %% ../../nbs/lib/settings.ipynb #df28e1bb
 import argparse
@@ -16,11 +16,12 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
 
-from .files import SerError
+from .files import SerError, TrainError, json_object
 
 # %% ../../nbs/lib/settings.ipynb #85320cb0
 def is_int(
@@ -208,6 +209,37 @@ def changed(
     if left:
         raise TypeError(f"there is no setting {', '.join(left)}")
     return done
+
+# %% ../../nbs/lib/settings.ipynb #74337af2
+FILLED = ("columns", "n_mels")  # of a network: what its frames decide
+
+
+def read_config(
+    path: str | Path,  # run.json of a run, the run's folder, or a json with features, model or train; "": none
+) -> dict:  # features, model and train, of each what is said of it
+    "The settings of another run."
+    if not path:
+        return {"features": {}, "model": {}, "train": {}}
+    path = Path(path) / "run.json" if Path(path).is_dir() else Path(path)
+    todo = "give the run.json of a run, or a json object with features, model or train"
+    if not path.is_file():
+        raise TrainError(f"config {path}: no such file: {todo}")
+    run = json_object(path.read_bytes(), path, todo, TrainError)
+    found = {part: run.get(part, {}) for part in ("features", "model", "train")}
+    if not any(found.values()) or not all(isinstance(values, dict) for values in found.values()):
+        raise TrainError(f"config {path}: no settings in it: {todo}")
+    if "members" in found["model"]:
+        found["model"] = {name: v for name, v in found["model"]["members"][0].items() if name not in FILLED}
+    found["features"].pop("format", None)
+    return found
+
+
+def like(
+    base,          # object of `Checked`
+    values: dict,  # some of its settings, as json holds them
+):  # an object of the same class
+    "Settings of which some are as in another run."
+    return type(base).from_values({**base.values(), **values})
 
 # %% ../../nbs/lib/settings.ipynb #60dd2e5d
 def comments(
