@@ -174,26 +174,26 @@ def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong
 class TrainSettings(Checked):
     "How the network is trained."
     ERROR, LATER, checks = TrainError, {"window": 0, "overlap": 0.5}, _checks
-    seed: int = setting(0, low=0, high=2**32 - 1)      # sets first weights, order of clips, dropout and masks
-    epochs: int = setting(40, low=0)                   # at most; early stopping mostly ends before; 0: by clips there
-    batch_size: int = setting(32, low=1)               # clips
+    seed: int = setting(0, low=0, high=2**32 - 1)  # sets first weights, order of clips, dropout and masks
+    epochs: int = setting(40, low=0)  # at most; early stopping mostly ends before; 0: by how many clips there are
+    batch_size: int = setting(32, low=1)  # clips
     learning_rate: float = setting(2e-3, low=0, without="low")  # of Adam at its highest
-    schedule: str = setting("plateau", choices=SCHEDULES)  # of the rate: halved without progress, or a cosine
-    warmup: int = setting(2, low=0)                    # epochs of rising rate, for cosine
-    plateau: int = setting(3, low=1)                   # epochs without progress before the rate is halved
-    patience: int = setting(8, low=1)                  # epochs without progress before training stops (early stopping)
+    schedule: str = setting("plateau", choices=SCHEDULES)  # of the rate: halved without progress, a cosine, constant
+    warmup: int = setting(2, low=0)  # epochs of rising rate, for cosine
+    plateau: int = setting(3, low=1)  # epochs without progress before the rate is halved
+    patience: int = setting(8, low=1)  # epochs without progress before training stops (early stopping)
     monitor: str = setting("val_uar", choices=MONITORS)  # what progress is; last: keep the last epoch
-    normalise: str = setting("train", choices=MODES)   # Normaliser mode: over training, utterance, level, speaker
+    normalise: str = setting("train", choices=MODES)  # Normaliser mode: over training, utterance, level, speaker
     sampling: str = setting("shuffle", choices=SAMPLINGS)  # speaker: batches of one each, which speaker_norm needs
-    class_weights: bool = setting(False)               # weigh each class so that all count the same
-    n_buckets: int = setting(3, low=1)                 # lengths that clips are padded to; not with voices
-    time_masks: int = setting(2, low=0)                # SpecAugment masks over time, a clip; 0 for none
-    feature_masks: int = setting(2, low=0)             # SpecAugment masks over features, a clip; 0 for none
-    voices: float | None = setting(0.0, low=0, high=1, none=True)  # strength of `another_voice`; None: by speakers
-    crop: int = setting(0, low=0)                      # frames: of longer clips such a stretch is shown; 0: all of it
-    fit: str = setting("all", choices=FITS)            # weights that are learnt; readout: of the last layer, at once
-    members: int = setting(1, low=1, high=50)          # networks of an ensemble; many speakers: untrained ones too
-    window: int = setting(0, low=0)                    # frames: clips are cut into windows so long; 0: padded instead
+    class_weights: bool = setting(False)  # weigh each class so that all count the same
+    n_buckets: int = setting(3, low=1)  # lengths that clips are padded to: jax compiles once for each; not with voices
+    time_masks: int = setting(2, low=0)  # SpecAugment masks over time, a clip; 0 for none
+    feature_masks: int = setting(2, low=0)  # SpecAugment masks over features, a clip; 0 for none
+    voices: float | None = setting(0.0, low=0, high=1, none=True)  # of `another_voice`; None: by the speakers
+    crop: int = setting(0, low=0)  # frames: of longer clips such a stretch is shown; 0: all of it
+    fit: str = setting("all", choices=FITS)  # weights that are learnt; readout: of the last layer, at once
+    members: int = setting(1, low=1, high=50)  # networks of an ensemble; of many voices as many untrained ones besides
+    window: int = setting(0, low=0)  # frames: clips are cut into windows of this length; 0: they are padded whole
     overlap: float = setting(0.5, low=0, high=1, without="high")  # of a training window with the next
 
 # %% ../nbs/04_train.ipynb #179657e7

@@ -10,6 +10,7 @@ __all__ = ['FILLED', 'is_int', 'is_real', 'Rule', 'setting', 'Checked', 'changed
 
 # %% ../../nbs/lib/settings.ipynb #df28e1bb
 import argparse
+import importlib
 import inspect
 import json
 import math
@@ -249,9 +250,15 @@ def comments(
     from fastcore.docments import docments
 
     found = {}
-    for c in reversed(cls.__mro__):
+    for c in map(_imported, reversed(cls.__mro__)):
         found |= {k: v for k, v in (docments(c, returns=False) if is_dataclass(c) else {}).items() if v}
     return found
+
+
+def _imported(cls):
+    "A class that has its source: one of a program that `python -m` started has none."
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return getattr(importlib.import_module(spec.name), cls.__name__) if cls.__module__ == "__main__" and spec else cls
 
 
 def _say(value) -> str:
@@ -293,7 +300,7 @@ def _shape_all(parser, bases, first):
     for base, names in bases:
         words, group = comments(type(base)), parser.add_argument_group(type(base).__doc__.rstrip("."))
         for action in [a for a in plain._group_actions if a.dest in names]:
-            _shape(action, base, words[action.dest], not every and action.dest not in first)
+            _shape(action, base, words.get(action.dest, ""), not every and action.dest not in first)
             if action.dest not in first:
                 plain._group_actions.remove(action)
                 group._group_actions.append(action)
