@@ -41,26 +41,26 @@ def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong
 class ModelSettings(Checked):
     "What the network looks like and what it minimises."
     ERROR, LATER, checks = ModelError, {"columns": (), "encoder": "none", "encoder_layers": (2,)}, _checks
-    wide: int = setting(0, low=0)          # wide bands that log-mel bands are summed to in front of it all, 0 for none
-    n_mels: int = setting(0, low=0)        # columns in front that are log-mel bands, where there are wide ones
-    conv: int = setting(0, low=0)          # filters of a convolution over time in front of the LSTMs, 0 for none
+    wide: int = setting(0, low=0)  # wide bands that log-mel bands are summed to in front of it all, 0 for none
+    n_mels: int = setting(0, low=0)  # columns in front that are log-mel bands, where there are wide ones
+    conv: int = setting(0, low=0)  # filters of a convolution over time in front of the LSTMs, 0 for none
     conv_kernel: int = setting(5, low=1, odd=True)  # frames that a filter sees, odd
-    conv_stride: int = setting(2, low=1)   # frames from one place of the filters to the next
+    conv_stride: int = setting(2, low=1)  # frames from one place of the filters to the next
     units: tuple = setting((128, 64), int, low=1, several=True)  # LSTM units a layer, 1 to 3 layers
-    bidirectional: bool = setting(False)   # read the frames backwards too
-    pooling: str = setting("last", choices=POOLINGS)  # how the frames become one vector
+    bidirectional: bool = setting(False)  # read the frames backwards too
+    pooling: str = setting("last", choices=POOLINGS)  # how frames become a vector: last, mean, attention, deviation
     dropout: float = setting(0.3, low=0, high=1, without="high")  # share dropped after convolution, LSTMs, deviation
     recurrent_dropout: float = setting(0.0, low=0, high=1, without="high")  # off: it leaves the fast path everywhere
-    speaker_norm: bool = setting(False)    # normalise what is pooled over a batch, which then is of one speaker
+    speaker_norm: bool = setting(False)  # normalise what is pooled over a batch, which then is of one speaker
     speaker_epsilon: float = setting(1e-3, low=0, without="low")  # added to the variance there; keras' own
-    dense: int = setting(64, low=0)        # units of the relu layer, 0 for none
-    batch_norm: bool = setting(False)      # batch normalisation after the relu layer
-    l2: float = setting(0.0, low=0)        # weight penalty on the LSTM and dense kernels
+    dense: int = setting(64, low=0)  # units of the relu layer, 0 for none
+    batch_norm: bool = setting(False)  # batch normalisation after the relu layer
+    l2: float = setting(0.0, low=0)  # weight penalty on the LSTM and dense kernels
     loss: str = setting("cross_entropy", choices=LOSSES)  # what is minimised
     label_smoothing: float = setting(0.0, low=0, high=1, without="high")  # of each target, spread over all classes
     focal_gamma: float = setting(2.0, low=0)  # focusing parameter of the focal loss (Lin et al. 2017)
     columns: tuple = setting((), int, low=0, several=True)  # first one that it looks at, and one past the last; (): all
-    encoder: str = setting("none", choices=ENCODERS)  # ge2e: a pretrained LSTM in front, whose weights stay
+    encoder: str = setting("none", choices=ENCODERS)  # ge2e: a pretrained LSTM in front, whose weights stay as they are
     encoder_layers: tuple = setting((2,), int, low=1, high=LAYERS, several=True)  # its layers whose states go on
 
 # %% ../nbs/03_model.ipynb #b2d854eb

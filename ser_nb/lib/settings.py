@@ -264,9 +264,10 @@ def _imported(cls):
 def _say(value) -> str:
     "A value as one would say it on the command line."
     if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "all of them"
-    return "none" if value is None else str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(
-        value, float) else str(value)
+        return ",".join(map(str, value)) or "nothing"
+    if isinstance(value, bool):
+        return str(int(value))
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 # %% ../../nbs/lib/settings.ipynb #9cd3c610
 def _checker(rule):  # a text -> the same, if it can be read
@@ -275,32 +276,34 @@ def _checker(rule):  # a text -> the same, if it can be read
         try:
             rule.read(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {rule}, not {text!r}") from None
+            needed = "0 or 1" if rule.kind is bool else rule
+            raise argparse.ArgumentTypeError(f"must be {needed}, not {text!r}") from None
         return text
 
     return same
 
 
-def _shape(action, base, text, hidden):
+def _shape(action, base, text, hidden, classic):
     "Give an option of a parser its kind and its words."
-    rule, usual, plain = (type(base).__dataclass_fields__[action.dest].metadata["rule"], getattr(base, action.dest),
-                          type(base).__dataclass_fields__[action.dest].default)
+    f, usual = type(base).__dataclass_fields__[action.dest], getattr(base, action.dest)
+    rule = f.metadata["rule"]
     action.type, action.metavar = _checker(rule), rule.kind.__name__.upper()
     if rule.kind is bool:
         action.nargs, action.const, action.metavar = "?", "1", "0|1"
     if rule.choices:
         action.metavar = "|".join(rule.choices)
-    also = f"; with --classic {_say(plain)}" if usual != plain else ""
+    also = f"; with --classic {_say(f.default)}" if classic and usual != f.default else ""
     action.help = argparse.SUPPRESS if hidden else f"{text} (default: {_say(usual)}{also})".replace("%", "%%")
 
 # %% ../../nbs/lib/settings.ipynb #74d83f5d
 def _shape_all(parser, bases, first):
     "Give the options that settings make their kind and words, in groups."
-    every, (plain,) = "--help-all" in sys.argv, [g for g in parser._action_groups if g.title == "options"]
+    every, plain = "--help-all" in sys.argv, next(g for g in parser._action_groups if g.title == "options")
+    classic = any(action.dest == "classic" for action in plain._group_actions)
     for base, names in bases:
         words, group = comments(type(base)), parser.add_argument_group(type(base).__doc__.rstrip("."))
         for action in [a for a in plain._group_actions if a.dest in names]:
-            _shape(action, base, words.get(action.dest, ""), not every and action.dest not in first)
+            _shape(action, base, words.get(action.dest, ""), not every and action.dest not in first, classic)
             if action.dest not in first:
                 plain._group_actions.remove(action)
                 group._group_actions.append(action)
