@@ -29,7 +29,6 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
@@ -40,6 +39,7 @@ from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNE
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
                               pitch_frames, pitches)
 from .lib.roles import tell_roles
+from .lib.settings import changed, like, read_config, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
                                 chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,

@@ -5,39 +5,39 @@
 # %% ../nbs/04_train.ipynb #8649ff1b
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
+from . import lazily
 from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
-from .lib.command import main_command, one_line, progress as told
+from .lib.command import one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
                                    pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
-from .lib.encoder import ABOUT, ENCODERS, set_encoder
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
-
-pd = lazy.load("pandas")
+from .lib.encoder import ABOUT, set_encoder
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, pd, table_text
+from .lib.settings import Checked, setting
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'ENCODER_NETWORK', 'READOUT_TRAINING', 'train_epoch', 'predict_rows', 'val_scores', 'score', 'best_epoch',
-           'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'fit_readout',
-           'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features', 'run_split',
-           'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'ready_encoder', 'LADDER',
-           'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished',
-           'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights', 'fit_calibration',
-           'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line', 'outside',
-           'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout',
-           'seed_everything', 'seen_by', 'train_buckets', 'versions']
+__all__ = ['MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK', 'ENCODER_NETWORK',
+           'READOUT_TRAINING', 'train_epoch', 'predict_rows', 'val_scores', 'score', 'best_epoch', 'should_stop',
+           'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'fit_readout', 'has_encoder',
+           'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features', 'run_split',
+           'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'LADDER', 'MARGINS', 'SEALED',
+           'TrainError', 'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant',
+           'draw_bands', 'draw_memory', 'even_odds', 'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames',
+           'load_weights', 'make_reference', 'nll', 'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run',
+           'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
+           'versions']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,
@@ -652,19 +652,6 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
         folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
                    for name, (key, how) in zip(names, members.items())]
         return _leave_mean(files, run, folders, features, split)
-
-# %% ../nbs/04_train.ipynb #e5c0de11
-def ready_encoder(
-    encoder: str,  # of a command
-    features=None, # `Features` to be learnt from; None: they are to be made
-) -> str:  # the same
-    "Whether what a pretrained encoder hears is there; else one line says what to do."
-    if encoder not in ENCODERS:
-        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
-    if encoder != "none" and features is not None and features.settings.encoder != encoder:
-        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
-                         f"--encoder {encoder}, or take --encoder none")
-    return encoder
 
 # %% ../nbs/04_train.ipynb #3a0f7e03
 _all_ = ["LADDER", "MARGINS", "SEALED", "TrainError", "by_speaker", "calibrated", "change_clips", "clear_unfinished",

@@ -25,7 +25,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from fastcore.basics import patch
 from .command import note, own_processes, plural, printable, progress
 from .corpora import is_synthetic
 from .files import AudioError, FeatureError, file_sha256, pd, read_table, replace_file, write_table
-from .spectra import is_int
+from .settings import Checked, is_int
 
 # %% ../../nbs/lib/store.ipynb #f7cef405
 class Settings(Checked):

@@ -10,6 +10,7 @@ __all__ = ['LONG', 'ser_evaluate', 'first_words', 'ser_run']
 
 # %% ../../nbs/more/judge.ipynb #b2073a9d
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from fastcore.script import Param
@@ -22,15 +23,17 @@ from ..lib.finding import corpus_paths, load_corpus
 from ..lib.pages import SYNTHETIC_NOTE
 from ..lib.roles import tell_roles
 from ..lib.runs import run_folder
+from ..lib.settings import takes
 from ..lib.stats import say_interval
 from ..evaluate import report
-from ..features import VOICE_FRAMES, FeatureSettings, extract
+from ..features import VOICE_FRAMES, extract
 from .crossing import cross_corpus, shared_emotions
 from .demo import demo
 from .leaks import check_run
 from .protocols import can_be_judged, check_counts, wanted_protocols
 from .summary import report_card
-from ..train import command_settings, ready_encoder, run_features
+from .training import MEMBERS, ready_encoder, run_settings
+from ..train import VOICE_NETWORK, VOICE_TRAINING, run_features
 
 # %% ../../nbs/more/judge.ipynb #32aea2c9
 def _show(text):

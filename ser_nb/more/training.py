@@ -6,27 +6,24 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'MEMBERS', 'make_split', 'command_settings', 'run_settings', 'ready_encoder', 'ser_train']
+__all__ = ['MEMBERS', 'make_split', 'command_settings', 'run_settings', 'ready_encoder', 'ser_train']
 
 # %% ../../nbs/more/training.ipynb #f236bd15
 from dataclasses import replace
 from pathlib import Path
 
-import lazy_loader as lazy
 from fastcore.script import Param
 
 from ..dataset import load_split, split_folders, split_random, split_speakers, split_words
 from ..features import VOICE_FRAMES, FeatureSettings, asked_frames, only_voice, open_features, pick_families
 from ..lib.batches import voice_alone
 from ..lib.command import command, one_line
-from ..lib.encoder import ENCODERS, fetch_encoder
-from ..lib.files import TrainError
+from ..lib.encoder import ENCODERS
+from ..lib.files import TrainError, pd
 from ..lib.runs import read_history, read_run, run_folder
 from ..lib.settings import changed, like, read_config, takes
 from ..model import ModelSettings
 from ..train import VOICE_NETWORK, VOICE_TRAINING, TrainSettings, save_model_file, train
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/training.ipynb #2915c0da
 def make_split(
@@ -94,14 +91,12 @@ def ready_encoder(
     encoder: str,  # of a command
     features=None, # `Features` to be learnt from; None: they are to be made
 ) -> str:  # the same
-    "Have a pretrained encoder at hand, or say in one line why not."
+    "Whether what a pretrained encoder hears is there; else one line says what to do."
     if encoder not in ENCODERS:
         raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
     if encoder != "none" and features is not None and features.settings.encoder != encoder:
         raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
-    if encoder != "none":
-        fetch_encoder()
     return encoder
 
 # %% ../../nbs/more/training.ipynb #c7ba308a
