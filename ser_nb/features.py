@@ -35,6 +35,7 @@ from .lib.command import main_command, one_line, say
 from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
 from .lib.files import FeatureError, pd
 from .lib.finding import load_corpus
+from .lib.parts import FAMILIES, own_frames
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
                               pitch_frames, pitches)
@@ -208,7 +209,7 @@ def pitch(
 @dataclass(frozen=True)
 class FeatureSettings(FrameSettings):
     "What is computed from each clip."
-    LATER = {"encoder": "none"}
+    LATER = {"encoder": "none", "own": ()}
     fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
     fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
     n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
@@ -227,6 +228,7 @@ class FeatureSettings(FrameSettings):
     f0_max: float = setting(650.0, low=30)  # Hz, highest: a woman's voice in surprise
     db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
     encoder: str = setting("none", choices=ENCODERS)  # ge2e: what the pretrained encoder looks at, as a family
+    own: tuple = setting((), str, choices=FAMILIES, several=True)  # families that somebody added, by @family
 
     def checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from spectrum_checks(self)
@@ -240,7 +242,7 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
-            "encoder": encoder_width(s)}
+            "encoder": encoder_width(s), **{name: FAMILIES.own[name].width for name in s.own}}
 
 
 @functools.lru_cache(maxsize=64)
@@ -316,6 +318,8 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
         yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
     if s.encoder != "none":
         yield "encoder", np.concatenate([encoder_rows(y, n_frames(len(y), s), s) for y in ys])
+    for name in s.own:
+        yield name, np.concatenate([own_frames(name, y, n_frames(len(y), s), s) for y in ys])
 
 
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -396,6 +400,7 @@ def extract(
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
     own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
+    jobs = 1 if settings.own else jobs  # what was added here, other processes don't know
     fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)
     features = open_features(out_dir)
     if strict and len(features) < len(corpus):
@@ -418,13 +423,13 @@ def only_voice(
 ) -> FeatureSettings:
     "The same frames with log-mel bands and pitch alone."
     return replace(settings, logmel=True, pitch=pitch, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False,
-                   zcr=False)
+                   zcr=False, own=())
 
 
 VOICE_FRAMES = only_voice(FeatureSettings())
 
 
-FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder")
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own")
 
 
 def pick_families(

@@ -13,20 +13,18 @@ from .lib.backend import BACKENDS, import_keras, named_weights
 from .lib.encoder import BANDS, ENCODERS, LAYERS, UNITS
 from .lib.files import ModelError
 from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
+from .lib.parts import LOSSES, POOLINGS
 from .lib.settings import Checked, setting
 from .lib.untrained import POWER, after_wide, band_shares, seen_columns, wide_bands
 
 # %% auto #0
-__all__ = ['POOLINGS', 'LOSSES', 'ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'weighted_stats',
-           'attention', 'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble',
-           'network_settings', 'build_network', 'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER',
+__all__ = ['ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'weighted_stats', 'attention', 'conv_front',
+           'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings',
+           'build_network', 'n_weights', 'BACKENDS', 'LOSSES', 'ModelError', 'OnnxNetwork', 'POOLINGS', 'POWER',
            'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model', 'seen_columns',
            'weight_shapes', 'wide_bands']
 
 # %% ../nbs/03_model.ipynb #02d608b1
-POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
-
-
 def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong, and what is needed
     "What can't be together."
     least = int(s.encoder == "none" or s.pooling == "last")  # an encoder's states can be pooled as they are
@@ -167,6 +165,8 @@ def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u or 2 u]
         h = masked_mean(h, seen)
     if s.pooling in ("attention", "deviation"):
         h = attention(h, seen, deviation=s.pooling == "deviation")
+    if s.pooling in POOLINGS.own:
+        h = POOLINGS.own[s.pooling](h, seen)
     if s.speaker_norm:
         h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
     return L.Dropout(s.dropout, name="pool_dropout")(h) if s.pooling == "deviation" else h
@@ -205,6 +205,8 @@ def build_model(
 def make_loss(settings: ModelSettings):  # a function of (one-hot targets, probabilities)
     "The loss that the settings ask for."
     keras = import_keras()
+    if settings.loss in LOSSES.own:
+        return LOSSES.own[settings.loss]
     L = keras.losses
     kind = L.CategoricalFocalCrossentropy if settings.loss == "focal" else L.CategoricalCrossentropy
     extra = {"gamma": settings.focal_gamma, "alpha": 1.0} if settings.loss == "focal" else {}
@@ -286,5 +288,5 @@ def n_weights(
     return total + 2 * d * s.batch_norm + (d + 1) * n_classes
 
 # %% ../nbs/03_model.ipynb #3a0f7e01
-_all_ = ["BACKENDS", "ModelError", "OnnxNetwork", "POWER", "after_wide", "band_shares", "check_onnx", "import_keras",
-         "named_weights", "onnx_model", "seen_columns", "weight_shapes", "wide_bands"]
+_all_ = ["BACKENDS", "LOSSES", "ModelError", "OnnxNetwork", "POOLINGS", "POWER", "after_wide", "band_shares",
+         "check_onnx", "import_keras", "named_weights", "onnx_model", "seen_columns", "weight_shapes", "wide_bands"]

@@ -446,7 +446,7 @@ def plot_family(
         low, high = np.percentile(x, [1, 99])
         ax.imshow(x.T, origin="lower", aspect="auto", interpolation="nearest", vmin=low, vmax=high,
                   extent=(times[0], times[-1], -0.5, x.shape[1] - 0.5))
-    title, label = PANELS[family]
+    title, label = PANELS.get(family, (family, "column"))
     ax.set(title=title, xlabel="time (s)", ylabel=label)
 
 # %% ../../nbs/lib/spectra.ipynb #eb34ad73
