@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ __all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate',
            'train_buckets', 'val_scores', 'versions', 'voices_for']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
+from .beside.copies import with_copies
 from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file, sizes)
 from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, READOUT_TRAINING, SAMPLINGS,
                                   SCHEDULES, VOICE_NETWORK, VOICE_TRAINING, TrainSettings, ensemble_members,
@@ -188,6 +189,17 @@ def steps(self: _Lesson) -> int:  # batches
     return n_batches(self.features, self.rows["train"], s.batch_size, self.buckets, train_hop(s), s.sampling)
 
 
+@patch
+def enlarged(self: _Lesson) -> _Lesson:
+    "With changed copies of the training clips, where they are asked for."
+    s, y = self.settings, self.y["train"]
+    if not s.augment:
+        return self
+    features, more = with_copies(self.features, self.rows["train"], s)
+    rows = {**self.rows, "train": np.concatenate([self.rows["train"], more])}
+    return replace(self, features=features, rows=rows, y={**self.y, "train": np.tile(y, s.copies + 1)})
+
+
 def _lesson(features, split, run, normaliser=None) -> _Lesson:
     "The clips of a run; where no scale is given, one is fitted."
     s, rows = TrainSettings.from_values(run["train"]), {p: part_rows(features, split, p) for p in ("train", "val")}
@@ -300,7 +312,7 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
         files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
         if finished:
             return out_dir
-        model, lesson = _first_weights(run, model_settings, s, build), _lesson(features, split, run)
+        model, lesson = _first_weights(run, model_settings, s, build), _lesson(features, split, run).enlarged()
         ends = _no_onnx(run, model, model_settings)
         files.write("normaliser.json", lesson.normaliser.to_json().encode())
         history = files.history if "history.csv" in files.hashes else pd.DataFrame()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..dataset import MODES
+from ..lib.augment import SOUNDS
 from ..lib.batches import voice_alone
 from ..lib.corpora import one_spelling
 from ..lib.files import TrainError, pd
@@ -37,7 +38,7 @@ def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong
 @dataclass(frozen=True)
 class TrainSettings(Checked):
     "How the network is trained."
-    ERROR, LATER, checks = TrainError, {"window": 0, "overlap": 0.5}, _checks
+    ERROR, LATER, checks = TrainError, {"window": 0, "overlap": 0.5, "augment": (), "copies": 1}, _checks
     seed: int = setting(0, low=0, high=2**32 - 1)  # sets first weights, order of clips, dropout and masks
     epochs: int = setting(40, low=0)  # at most; early stopping mostly ends before; 0: by how many clips there are
     batch_size: int = setting(32, low=1)  # clips
@@ -59,6 +60,8 @@ class TrainSettings(Checked):
     members: int = setting(1, low=1, high=50)  # networks of an ensemble; of many voices as many untrained ones besides
     window: int = setting(0, low=0)  # frames: clips are cut into windows of this length; 0: they are padded whole
     overlap: float = setting(0.5, low=0, high=1, without="high")  # of a training window with the next
+    augment: tuple = setting((), str, choices=tuple(SOUNDS), several=True)  # changed copies of training clips, how
+    copies: int = setting(1, low=1, high=100)  # of each training clip, where there is something to change
 
 # %% ../../nbs/beside/recipe.ipynb #f85592f1
 VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
