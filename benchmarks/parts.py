@@ -20,7 +20,7 @@ from ser_nb.lib.finding import load_corpus
 from ser_nb.lib.parts import network
 from ser_nb.lib.stats import interval
 from ser_nb.model import masked_mean
-from ser_nb.train import VOICE_NETWORK, VOICE_TRAINING, train
+from ser_nb.train import VOICE_NETWORK, VOICE_TRAINING, load_run, train
 
 ROOT = Path(__file__).resolve().parent.parent
 K, EPOCHS = 5, 24
@@ -79,7 +79,7 @@ def judge(features, name, build, out, epochs):
         runs.append(train(features, split, out / name / f"fold_{i}", VOICE_NETWORK, how, progress=False, build=build))
         report(runs[-1], features)
     found = interval(read_predictions(runs))
-    weights = int(sum(w.size for w in __import__("ser_nb.train").train.load_run(runs[0])[0].get_weights()))
+    weights = int(sum(w.size for w in load_run(runs[0], build)[0].get_weights()))
     return {"name": name, "weights": weights, "seconds": round(time.perf_counter() - start), **found}
 
 
