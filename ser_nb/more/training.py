@@ -106,15 +106,16 @@ def _model_name(model_out):
         raise TrainError(f"model_out={model_out!r}: a file is needed whose name ends in .h5 or .keras")
 
 
-def _train_asked(features, model_out, split, test_speakers, classic, config, encoder, overwrite, asked):
+def _train_asked(features, model_out, split, test_speakers, classic, config, encoder, build, overwrite, asked):
     "What `ser_train` does."
     table = open_features(features)
+    asked = {**asked, "members": 1} if build and asked.get("members") is None else asked
     _model_name(model_out)
     groups = [{n: asked[n] for n in asked if n in cls.__dataclass_fields__} for cls in (ModelSettings, TrainSettings)]
     frames, *how = command_settings(table.settings, classic, *groups, ready_encoder(encoder, table), config)
     seed = how[1].seed
     parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
-    folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
+    folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite, build=build or None)
     if Path(model_out).suffix:
         save_model_file(folder, model_out)
     print(_say_run(folder))
@@ -143,9 +144,10 @@ def ser_train(
     config: str = "",                            # run.json of another run, whose settings are taken
     encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
                    choices=ENCODERS) = "none",
+    build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
     **settings,
 ):
     "Train the LSTM on a feature folder; called again after a kill, it goes on."
-    one_line(lambda: _train_asked(features, model_out, split, test_speakers, classic, config, encoder, overwrite,
-                                  settings), "ser_train")
+    one_line(lambda: _train_asked(features, model_out, split, test_speakers, classic, config, encoder, build,
+                                  overwrite, settings), "ser_train")
