@@ -210,7 +210,7 @@ def test_features_of_a_run(given, runs, tmp_path):
 
 def test_ensemble_killed_before_the_mean(given, scarce, both, tmp_path):
     how = (given.features, scarce, tmp_path / "two", SMALL, PAIR)
-    with mock.patch.object(chapter, "_joined", side_effect=Killed), pytest.raises(Killed):
+    with mock.patch.object(chapter, "joined", side_effect=Killed), pytest.raises(Killed):
         train(*how, progress=False)
     made = {f: f.stat().st_mtime_ns for f in (tmp_path / "two/members").glob("*/[!.]*")}
     two = train(*how, progress=False)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FILLED', 'is_int', 'is_real', 'Rule', 'setting', 'Checked', 'changed', 'read_config', 'like', 'comments', 'takes']
+__all__ = ['ANY', 'FILLED', 'is_int', 'is_real', 'Rule', 'setting', 'Checked', 'changed', 'read_config', 'like', 'comments',
+           'takes']
 
 # %% ../../nbs/lib/settings.ipynb #df28e1bb
 import argparse
@@ -72,7 +73,7 @@ def _one(self: Rule, value) -> bool:
     "Whether a single value is allowed."
     if self.choices:
         return isinstance(value, str) and value in self.choices
-    if self.kind in (bool, str):
+    if self.kind in (bool, str, object):
         return isinstance(value, self.kind)
     ends = {"low": self.low, "high": self.high}
     fits = (is_int if self.kind is int else is_real)(value, self.low, self.high)
@@ -83,7 +84,7 @@ def _one(self: Rule, value) -> bool:
 def allows(self: Rule, value) -> bool:
     "Whether a value is allowed."
     if value is None:
-        return self.none
+        return self.none or self.kind is object
     return isinstance(value, tuple) and all(map(self._one, value)) if self.several else self._one(value)
 
 # %% ../../nbs/lib/settings.ipynb #89d5f5dc
@@ -110,6 +111,9 @@ def __str__(self: Rule):
     return what + " or None" * self.none
 
 # %% ../../nbs/lib/settings.ipynb #158b71f0
+ANY = Rule(object)  # of a field that says nothing
+
+
 class Checked:
     "A base of frozen dataclasses whose fields are settings."
     ERROR = SerError  # what is raised where a value makes no sense
@@ -117,7 +121,7 @@ class Checked:
 
     def __post_init__(self):
         for f in fields(self):
-            value, rule = getattr(self, f.name), f.metadata["rule"]
+            value, rule = getattr(self, f.name), f.metadata.get("rule", ANY)
             if rule.several:
                 object.__setattr__(self, f.name, value := _tuple(value, rule.kind))
             if not rule.allows(value):
@@ -174,7 +178,7 @@ def _read_one(self: Rule, text: str):
     "A single value."
     if self.kind is bool and text not in ("0", "1"):
         raise ValueError(text)
-    return text == "1" if self.kind is bool else self.kind(text)
+    return text == "1" if self.kind is bool else text if self.kind is object else self.kind(text)
 
 
 @patch
@@ -199,7 +203,7 @@ def changed(
     "Settings in which some are others."
     left, done = {name: said for name, said in given.items() if said is not None}, []
     for base in bases:
-        rules = {f.name: f.metadata["rule"] for f in fields(base)}
+        rules = {f.name: f.metadata.get("rule", ANY) for f in fields(base)}
         own = {name: left.pop(name) for name in [*left] if name in rules}
         for name, said in own.items():
             try:
@@ -286,7 +290,7 @@ def _checker(rule):  # a text -> the same, if it can be read
 def _shape(action, base, text, hidden, classic):
     "Give an option of a parser its kind and its words."
     f, usual = type(base).__dataclass_fields__[action.dest], getattr(base, action.dest)
-    rule = f.metadata["rule"]
+    rule = f.metadata.get("rule", ANY)
     action.type, action.metavar = _checker(rule), rule.kind.__name__.upper()
     if rule.kind is bool:
         action.nargs, action.const, action.metavar = "?", "1", "0|1"
