@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,42 +16,41 @@ from fastcore.basics import patch
 from . import lazily
 from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
-from .lib.command import note, one_line, progress as told
+from .lib.command import one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
                                    risk_coverage)
-from .lib.corpora import is_synthetic
-from .lib.encoder import ABOUT, set_encoder
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd, table_text
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd
 
 # %% auto #0
-__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'has_encoder', 'describe_run', 'seal_run',
-           'train', 'plot_curves', 'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'NETWORKS',
-           'READOUT_NETWORK', 'READOUT_TRAINING', 'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings',
-           'VOICE_NETWORK', 'VOICE_TRAINING', 'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished',
-           'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds',
-           'even_weights', 'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split',
-           'learnt_shares', 'load_run', 'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside',
-           'pick_threshold', 'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder',
-           'run_split', 'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by',
-           'train_buckets', 'val_scores', 'versions', 'voices_for']
+__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
+           'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING',
+           'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING',
+           'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant',
+           'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds', 'even_weights',
+           'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
+           'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold',
+           'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split',
+           'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
+           'val_scores', 'versions', 'voices_for']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
+from .beside.begin import begin, best_bytes, describe_run, first_weights, no_onnx, watched
 from .beside.copies import with_copies
-from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file, sizes)
+from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file)
 from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, READOUT_TRAINING, SAMPLINGS,
                                   SCHEDULES, VOICE_NETWORK, VOICE_TRAINING, TrainSettings, ensemble_members,
                                   epochs_for, for_split, many_speakers, voices_for)
-from .dataset import (Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,
-                            label_ids, n_batches, part_rows, save_split, split_hash, train_batches, verdict)
+from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
+                            part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
 from .lib.onnx import onnx_bytes
-from .lib.parts import NETWORKS, check_network, need_code, own_code, why_no_onnx
+from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
 from .lib.stats import val_scores
 from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
                                   for_frames, seen_by)
-from .model import Ensemble, ModelSettings, build_model, build_network, compile_model, network_settings
+from .model import Ensemble, ModelSettings, network_settings
 
 # %% ../nbs/04_train.ipynb #652ea5ed
 def train_epoch(
@@ -125,32 +123,6 @@ def learning_rate(
         if waited >= s.plateau:
             rate, waited = rate / 2, 0
     return max(rate, 1e-5)
-
-# %% ../nbs/04_train.ipynb #1be0739f
-def has_encoder(
-    settings,  # `ModelSettings` or `Ensemble`
-) -> bool:
-    "Whether a pretrained encoder is in a network."
-    return any(s.encoder != "none" for s in getattr(settings, "members", (settings,)))
-
-
-def describe_run(
-    features,                     # `Features`
-    split: pd.DataFrame,
-    model_settings,               # `ModelSettings` or `Ensemble`
-    train_settings: TrainSettings,
-    build=None,                   # function that builds the network, if it isn't one of ser_nb
-) -> dict:  # what goes into run.json
-    "All that decides the result of a run."
-    names, code = sorted(set(features.index["corpus"])), own_code(features.settings, model_settings, build)
-    return {"corpus": names, "synthetic": is_synthetic(features.index), "protocol": str(split["protocol"].iloc[0]),
-            "fold": int(split["fold"].iloc[0]), "labels": list(class_names(split)),
-            "clips": {part: int((split["part"] == part).sum()) for part in ("train", "val", "test")},
-            "test_speakers": sorted(set(split["speaker"][split["part"] == "test"])),
-            "audit": verdict(split), "features": json.loads(features.settings.to_json()),
-            "model": model_settings.values(), "train": train_settings.values(),
-            "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions(),
-            **({"encoder": ABOUT} if has_encoder(model_settings) else {}), **({"code": code} if code else {})}
 
 # %% ../nbs/04_train.ipynb #0d51d57c
 @dataclass
@@ -259,70 +231,26 @@ def seal_run(
     files.forget(files.epochs())
     return files.folder
 
-# %% ../nbs/04_train.ipynb #e4a872e8
-def _begin(split, files):
-    "What a run folder begins with."
-    save_split(split, files.where("split.csv"))
-    files.adopt(["split.csv"])
-    files.write("audit.csv", table_text(audit(split)).encode())
-
-
-def _first_weights(run, settings, s, build):
-    "The network before its first epoch."
-    seed_everything(s.seed)
-    model = (build or build_model)(settings, *sizes(run))
-    if build:
-        check_network(model, *sizes(run))
-    if not model.compiled:
-        compile_model(model, settings, s.learning_rate)
-    model.optimizer.build(model.trainable_variables)
-    draw_bands(model, s.seed)
-    if s.fit == "readout":
-        draw_memory(model, s.seed)
-    set_encoder(model)
-    return model
-
-# %% ../nbs/04_train.ipynb #b1e6e448
-def _best_bytes(model, run, build) -> bytes:  # content of best.weights.h5
-    "The weights of a trained network, without Adam's moments."
-    bare = (build or build_network)(network_settings(run["model"]), *sizes(run))
-    bare.set_weights(model.get_weights())
-    return weights_bytes(bare)
-
-
-def _watched(model, callbacks, s):
-    "Keras callbacks, as `fit` would call them."
-    model.stop_training = False
-    return importlib.import_module("keras.callbacks").CallbackList(list(callbacks), model=model, epochs=s.epochs)
-
-
-def _no_onnx(run, model, settings) -> dict:
-    "What run.json says of a network that can't be written as ONNX."
-    why = why_no_onnx(model, settings) if "code" in run else ""
-    if why:
-        note(f"no model.onnx, the run is used through keras: {why}")
-    return {"no_onnx": why} if why else {}
-
 # %% ../nbs/04_train.ipynb #8d0f161b
 def _train_one(features, split, out_dir, model_settings, s, overwrite, progress, build, callbacks) -> Path:
     "Train a network, or go on, while no other program writes to its folder."
     model_settings = for_frames(model_settings, features.settings, s)
     run = describe_run(features, split, model_settings, s, build)
     with locked(out_dir):
-        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
+        files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)
         if finished:
             return out_dir
-        model, lesson = _first_weights(run, model_settings, s, build), _lesson(features, split, run).enlarged()
-        ends = _no_onnx(run, model, model_settings)
+        model, lesson = first_weights(run, model_settings, s, build), _lesson(features, split, run).enlarged()
+        ends = no_onnx(run, model, model_settings)
         files.write("normaliser.json", lesson.normaliser.to_json().encode())
         history = files.history if "history.csv" in files.hashes else pd.DataFrame()
         if len(history):
             load_weights(model, files.checked(epoch_name(len(history) - 1)))
         name = progress if isinstance(progress, str) else run["protocol"]
-        history = _go_on(model, files, lesson, history, name, None if progress else True, _watched(model, callbacks, s))
+        history = _go_on(model, files, lesson, history, name, None if progress else True, watched(model, callbacks, s))
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(epoch_name(best)))
-        files.write("best.weights.h5", _best_bytes(model, run, build))
+        files.write("best.weights.h5", best_bytes(model, run, build))
         ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
         return seal_run(files, model, run, lesson.normaliser, features, split, ends)
 
@@ -412,7 +340,7 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
-        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
+        files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)
         if finished:
             return out_dir
         names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
@@ -421,15 +349,15 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
         return _leave_mean(files, run, folders, features, split)
 
 # %% ../nbs/04_train.ipynb #3a0f7e03
-_all_ = ["ENCODER_NETWORK", "FITS", "LADDER", "MARGINS", "MONITORS", "NETWORKS", "READOUT_NETWORK", "READOUT_TRAINING",
+_all_ = ["ENCODER_NETWORK", "FITS", "LADDER", "MARGINS", "MONITORS", "READOUT_NETWORK", "READOUT_TRAINING",
          "SAMPLINGS", "SCHEDULES", "SEALED", "TrainError", "TrainSettings", "VOICE_NETWORK", "VOICE_TRAINING",
-         "by_speaker", "calibrated", "change_clips", "clear_unfinished", "clip_facts", "discriminant", "draw_bands",
-         "draw_memory", "ensemble_members", "epochs_for", "even_odds", "even_weights", "fit_calibration",
-         "fit_readout", "fit_temperature", "for_frames", "for_split", "learnt_shares", "load_run", "load_weights",
-         "make_reference", "many_speakers", "nll", "one_line", "outside", "pick_threshold", "predict_rows",
-         "read_history", "read_run", "risk_coverage", "run_features", "run_folder", "run_split", "save_model_file",
-         "save_weights", "seed_dropout", "seed_everything", "seen_by", "train_buckets", "val_scores", "versions",
-         "voices_for"]
+         "by_speaker", "calibrated", "change_clips", "clear_unfinished", "clip_facts", "describe_run", "discriminant",
+         "draw_bands", "draw_memory", "ensemble_members", "epochs_for", "even_odds", "even_weights",
+         "fit_calibration", "fit_readout", "fit_temperature", "for_frames", "for_split", "learnt_shares", "load_run",
+         "load_weights", "make_reference", "many_speakers", "nll", "one_line", "outside", "pick_threshold",
+         "predict_rows", "read_history", "read_run", "risk_coverage", "run_features", "run_folder", "run_split",
+         "save_model_file", "save_weights", "seed_dropout", "seed_everything", "seen_by", "train_buckets",
+         "val_scores", "versions", "voices_for"]
 __getattr__ = lazily(__name__, {"ser_nb.more.training": "MEMBERS command_settings make_split ready_encoder ser_train"})
 
 if __name__ == "__main__" and globals().get("__spec__"):
