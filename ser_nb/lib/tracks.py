@@ -25,8 +25,8 @@ def _joined(group) -> Prediction:  # of (start, stop, answer) that say the same
     weights = np.maximum([stop - start for start, stop, _ in group], 1e-9)
     rows = np.array([list(p.probabilities.values()) for *_, p in group])
     mean = (weights / weights.sum()) @ rows
-    first = group[0][2]
-    return replace(first, start=group[0][0], stop=group[-1][1], probabilities=dict(zip(first.probabilities, mean.tolist())),
+    start, stop, first = group[0][0], group[-1][1], group[0][2]
+    return replace(first, start=start, stop=stop, probabilities=dict(zip(first.probabilities, mean.tolist())),
                    warnings=tuple(dict.fromkeys(w for *_, p in group for w in p.warnings)))
 
 
