@@ -179,7 +179,7 @@ SOUNDS = {
     "pitch": lambda y, sr, rng: shift_pitch(y, sr, rng.uniform(-2, 2)),  # semitones
     "stretch": lambda y, sr, rng: stretch(y, rng.uniform(0.9, 1.1)),  # of the tempo
     "room": lambda y, sr, rng: reverberate(y, sr, rng.uniform(0.2, 0.6), rng),  # s until the echoes are gone
-    "band": lambda y, sr, rng: telephone(y, sr, rng.uniform(50, 300), rng.uniform(3400, 7000)),  # Hz, lowest and highest
+    "band": lambda y, sr, rng: telephone(y, sr, rng.uniform(50, 300), rng.uniform(3400, 7000)),  # from, to (Hz)
 }
 
 

@@ -135,7 +135,7 @@ def check_network(
         raise ModelError(f"{model.name}: its inputs must be called frames and mask")
     p, q = (np.asarray(model.predict_on_batch(_two_clips(n_features, n))) for n in (4, 20))
     if p.shape != (2, n_classes) or not np.abs(p.sum(1) - 1).max() < 1e-3:
-        raise ModelError(f"{model.name}: it gives {p.shape}; probabilities [batch, {n_classes}] are needed, as of softmax")
+        raise ModelError(f"{model.name}: it gives {p.shape}; probabilities [batch, {n_classes}] are needed")
     if np.abs(p - q).max() > 1e-4:
         raise ModelError(f"{model.name}: the padding changes what it says: give its layers the mask")
     return model
