@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from . import lazily
-from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
+from .lib.backend import (load_weights, network_bytes, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
 from .lib.command import one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
@@ -42,7 +42,7 @@ from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, RE
 from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
                             part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
-from .lib.onnx import onnx_bytes
+from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
@@ -220,10 +220,11 @@ def seal_run(
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
-    if not ends.get("no_onnx"):
-        files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
     found = fit_calibration(lesson.answers(model), lesson.y["val"])
+    if not ends.get("no_onnx"):
+        graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
+        files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
     files.write("run.json", json_bytes({**run, "finished": True, **ends}))

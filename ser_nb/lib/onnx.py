@@ -387,10 +387,8 @@ def run_facts(
     found: dict,    # its calibration
 ) -> dict:
     "What a run's network says of itself."
-    from ser_nb import __version__
-
     return {"labels": run["labels"], "input": FRAMES.format(n=frames.n_features, note=normaliser.note),
             "output": ANSWER, "columns": frames.names, "features": frames.to_json(), "normalise": normaliser.mode,
             "rate": frames.sr, "temperature": found["temperature"], "threshold": found["threshold"],
             "corpus": run["corpus"], "synthetic": run["synthetic"], "audit": run["audit"],
-            "made_by": f"ser_nb {__version__}"}
+            "made_by": f"ser_nb {run['versions'].get('ser_nb', '')}"}
