@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from . import lazily
-from .lib.backend import (load_weights, network_bytes, save_weights, seed_dropout, seed_everything, versions,
+from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
 from .lib.command import one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
@@ -23,14 +23,15 @@ from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd
 
 # %% auto #0
 __all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
-           'run_features', 'run_split', 'save_model_file', 'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS',
-           'READOUT_NETWORK', 'READOUT_TRAINING', 'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings',
-           'VOICE_NETWORK', 'VOICE_TRAINING', 'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished',
-           'clip_facts', 'describe_run', 'discriminant', 'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for',
-           'even_odds', 'even_weights', 'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split',
-           'learnt_shares', 'load_run', 'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside',
-           'pick_threshold', 'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights',
-           'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets', 'val_scores', 'versions', 'voices_for']
+           'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING',
+           'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING',
+           'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant',
+           'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds', 'even_weights',
+           'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
+           'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold',
+           'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split',
+           'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
+           'val_scores', 'versions', 'voices_for']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .beside.begin import begin, best_bytes, describe_run, first_weights, no_onnx, watched
@@ -317,30 +318,6 @@ def plot_curves(
     many = f", {len(curves)} trained networks" if len(curves) > 1 else ""
     fig.suptitle(f"{', '.join(run['corpus'])}, {run['protocol']}{many}", fontsize=10)
     return fig
-
-# %% ../nbs/04_train.ipynb #84e0d8cc
-def run_features(path: str | Path, folder: str | Path):  # a run folder or model file; a feature folder -> `Features`
-    "The families of a feature folder that a run looks at."
-    return pick_families(open_features(folder), Run.open(run_folder(path)).frames)
-
-
-def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
-    "The split of a run."
-    return Run.open(run_folder(path)).split
-
-
-def _model_bytes(model, kind) -> bytes:
-    "The content of a .h5 or .keras file."
-    if kind != ".keras":
-        return network_bytes(model)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder) / "model.keras")
-        return (Path(folder) / "model.keras").read_bytes()
-
-
-def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 or .keras
-    "Write a run's network to a `.h5` or `.keras` file; of one beside its run folder, the run knows the hash."
-    return keep_model_file(run_folder(run_dir), path, lambda kind: _model_bytes(load_run(run_dir)[0], kind))
 
 # %% ../nbs/04_train.ipynb #07f965e7
 def _leave_mean(files, run, folders, features, split) -> Path:
