@@ -6,18 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'excess',
-           'even_odds']
+__all__ = ['calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'excess', 'even_odds']
 
 # %% ../../nbs/lib/confidence.ipynb #75ffce38
 import math
 
-import lazy_loader as lazy
 import numpy as np
 
-from .files import TrainError
-
-pd = lazy.load("pandas")
+from .files import TrainError, pd
 
 # %% ../../nbs/lib/confidence.ipynb #066904bf
 def calibrated(
@@ -88,9 +84,10 @@ def fit_calibration(
     y: np.ndarray,              # int [n]
     coverage: float = 0.9,      # share of validation clips that are to be answered
     risk: float | None = None,  # or: share of wrong answers that is borne
+    temperature: float | None = None,  # None: the one at which the truth is most likely
 ) -> dict:  # temperature, threshold, and what they do on these clips
     "Temperature and threshold for some clips."
-    temperature = fit_temperature(p, y)
+    temperature = temperature or fit_temperature(p, y)
     q = calibrated(p, temperature)
     table = risk_coverage(q.max(1), q.argmax(1) == y)
     wanted = {"coverage": coverage} if risk is None else {"risk": risk}
