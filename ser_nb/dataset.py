@@ -302,7 +302,7 @@ class Normaliser(KeptScale):
 def fit(
     cls: Normaliser,
     features,  # `Features`, or a list of arrays [T, F]
-    rows: Sequence[int],  # the training rows; mode "speaker" takes all clips of every speaker, and says so
+    rows: Sequence[int] | np.ndarray,  # the training rows; mode "speaker" takes all clips of every speaker, and says so
     mode: str = "train",  # one of `MODES`
     speakers: Sequence[str] | None = None,  # of every row, for mode "speaker" where `features` has no index
 ) -> Normaliser:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param
@@ -23,22 +22,19 @@ from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit
                                    pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.encoder import ABOUT, ENCODERS, set_encoder
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
-
-pd = lazy.load("pandas")
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, pd, table_text
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'ENCODER_NETWORK', 'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'predict_rows', 'val_scores', 'score',
-           'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
-           'fit_readout', 'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features',
-           'run_split', 'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split',
-           'command_settings', 'ready_encoder', 'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker',
-           'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory',
-           'even_odds', 'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights',
-           'make_reference', 'nll', 'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run',
-           'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
-           'versions']
+__all__ = ['MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK', 'ENCODER_NETWORK',
+           'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'predict_rows', 'val_scores', 'score', 'best_epoch',
+           'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'fit_readout',
+           'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features', 'run_split',
+           'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split', 'command_settings',
+           'ready_encoder', 'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated',
+           'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'even_odds',
+           'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll',
+           'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder',
+           'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets', 'versions']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,

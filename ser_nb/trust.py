@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 

@@ -149,9 +149,9 @@ def speakers_meant(
     spelt = {identity(name): name for name in set(clips["speaker"])}
     unknown = [name for name in wanted if identity(str(name)) not in spelt]
     if not wanted:
-        raise SplitError(f"no speaker to test on: choose from {say_some(spelt.values())}")
+        raise SplitError(f"no speaker to test on: choose from {say_some({*spelt.values()})}")
     if unknown:
-        raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {say_some(spelt.values())}")
+        raise SplitError(f"speaker {unknown[0]!r} is not in the corpus: choose from {say_some({*spelt.values()})}")
     return {spelt[identity(str(name))] for name in wanted}
 
 # %% ../../nbs/lib/draws.ipynb #c7551167

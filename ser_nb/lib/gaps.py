@@ -92,7 +92,7 @@ def gap_test(
     exact, hits = by != "speaker" and len(made) < n, int((made >= gap - 1e-12).sum())
     figures = {name: uar(right[group == i], y[group == i]) for i, name in enumerate(names)}
     least = (made >= made.max() - 1e-12).mean() if exact else 1 / (n + 1)
-    return {"by": by, "gap": gap, "best": max(figures, key=figures.get), "worst": min(figures, key=figures.get),
+    return {"by": by, "gap": gap, "best": max(figures, key=figures.__getitem__), "worst": min(figures, key=figures.__getitem__),
             "groups": len(names), "p": hits / len(made) if exact else (hits + 1) / (n + 1), "least": float(least)}
 
 # %% ../../nbs/lib/gaps.ipynb #452935f0

@@ -18,7 +18,7 @@ import functools
 import itertools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -85,7 +85,7 @@ SMALL = 2**18  # multiplications up to which OpenBLAS stays on one thread
 def product(
     A: np.ndarray,  # [T, K], the rows of all clips below one another
     B: np.ndarray,  # [K, N]
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
     out: np.ndarray | None = None,  # [T, N] to write into
 ) -> np.ndarray:  # [T, N]
     "A times B, some rows of a clip at a time, always on one thread."
@@ -98,7 +98,7 @@ def product(
 
 
 def clip_sizes(
-    starts: np.ndarray,  # first row of each clip
+    starts: Sequence[int] | np.ndarray,  # first row of each clip
     n: int,  # rows in all
 ) -> np.ndarray:
     "Rows of each clip."
@@ -188,7 +188,7 @@ def delta_weights(
 def slopes(
     x: np.ndarray,  # [T, F]
     w: np.ndarray,  # [width], as `delta_weights` gives them
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, F]
     "Weighted sum of the frames around each frame."
     sizes, width, half = clip_sizes(starts, len(x)), len(w), len(w) // 2
@@ -497,11 +497,11 @@ def check_memory(
 # %% ../../nbs/lib/spectra.ipynb #247913b8
 def is_int(
     value,
-    low: int,
+    low: float,
     high: float = math.inf,
 ) -> bool:
     "Whether a value is a whole number within limits."
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 def is_real(
