@@ -46,6 +46,7 @@ from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
 from .lib.onnx import onnx_bytes
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
+from .lib.stats import uar
 from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
                                   fit_last, for_frames, seen_by)
 from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
@@ -106,7 +107,7 @@ def val_scores(
     "Loss, accuracy and UAR of some probabilities."
     right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
     return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
-            "val_uar": float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))}
+            "val_uar": uar(right, labels)}
 
 # %% ../nbs/04_train.ipynb #051d9b9e
 def score(
