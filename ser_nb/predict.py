@@ -338,7 +338,7 @@ def _window_answers(recognizer, windows: list, name) -> list:
                     stop=(start + len(y)) / sr) for i, (start, y) in enumerate(windows)]
 
 # %% ../nbs/06_predict.ipynb #bb61caf5
-def _sizes(recognizer, window, hop) -> tuple:  # samples
+def _sizes(recognizer, window, hop) -> tuple[int, int]:  # samples
     "Window and hop in samples."
     window, hop = window_sizes(window, hop, recognizer.reference["median_duration"])
     _check_length(window, _longest(recognizer.settings), "a window")

@@ -447,7 +447,8 @@ def _list_parts(
             left_out[printable(f"{fields[names.index('path')]} (line {line})")] = (
                 f"its part is {printable(fields[at])}; give train, val, test or nothing")
     settle_parts([*meant.values()])
-    return [row for row in rows if row[2][at] not in strange], {value: part["part"] or "" for value, part in meant.items()}
+    known = {value: part["part"] or "" for value, part in meant.items()}
+    return [row for row in rows if row[2][at] not in strange], known
 
 
 def _list_row(row: dict[str, str], file: str, given: dict[str, str], parts: dict[str, str]) -> dict[str, str]:
