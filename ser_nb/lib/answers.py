@@ -190,7 +190,8 @@ def plot(
     return fig
 
 # %% ../../nbs/lib/answers.ipynb #e7f5b58d
-FORMATS: dict[str, Callable] = {"table": str, "json": Predictions.to_json, "csv": lambda table: table.to_csv().rstrip("\n")}
+FORMATS: dict[str, Callable] = {"table": str, "json": Predictions.to_json,
+                                "csv": lambda table: table.to_csv().rstrip("\n")}
 
 
 def _ascii(text) -> str:

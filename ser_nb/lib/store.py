@@ -41,7 +41,7 @@ from .spectra import is_int
 class Settings:
     "What a folder is made by and named after: a frozen dataclass that adds `n_features`, `read` and `compute`."
     FORMAT = 1  # of the formulas and of the folder; with another number old folders are computed anew
-    LATER: ClassVar[tuple] = ()  # fields that came later: unsaid while they are as by default, so that older hashes hold
+    LATER: ClassVar[tuple] = ()  # fields that came later: unsaid while they are as by default, so old hashes hold
 
     def __post_init__(self):
         for name, wrong, needed in self.checks():
