@@ -81,9 +81,15 @@ def _of_keras(path, n_features, n_classes, model) -> bytes:
 def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
     network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
-    frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
+    frames = np.zeros((3, 8, n_features), np.float32) + np.float32([0, 3, -3])[:, None, None]
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
+
+
+def _in_keras(path):
+    "The keras network of a run that has no ONNX."
+    from ser_nb.beside.opened import load_run
+    return load_run(path)[0]
 
 # %% ../nbs/06_predict.ipynb #39e38c21
 def _files_of(path) -> dict:  # name -> bytes
@@ -102,8 +108,11 @@ def _load(path) -> Recognizer:
     run, hashes = check_files(files)
     labels, settings, model = _read_settings(run)
     n, k = settings.n_features, len(labels)
-    data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
-    network = _network(data, model, n, k)
+    if "no_onnx" in run:  # of somebody's own: only keras can run it, and whoever knows its code
+        network, model = _in_keras(path), None
+    else:
+        data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
+        network = _network(data, model, n, k)
     reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
     return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
                       *check_calibration(files, hashes), model, str(path))
