@@ -81,7 +81,7 @@ def _of_keras(path, n_features, n_classes, model) -> bytes:
 def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
     network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
-    frames = np.zeros((3, 8, n_features), np.float32) + np.float32([0, 3, -3])[:, None, None]
+    frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
 

@@ -22,7 +22,7 @@ from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_tempera
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd
 
 # %% auto #0
-__all__ = ['train_epoch', 'val_scores', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
+__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
            'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING',
            'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING',
            'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant',
@@ -30,8 +30,8 @@ __all__ = ['train_epoch', 'val_scores', 'score', 'best_epoch', 'should_stop', 'l
            'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
            'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold',
            'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split',
-           'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets', 'versions',
-           'voices_for']
+           'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
+           'val_scores', 'versions', 'voices_for']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .beside.begin import begin, best_bytes, describe_run, first_weights, no_onnx, watched
@@ -77,16 +77,6 @@ def train_epoch(
     if not np.isfinite(total["loss"]):
         raise TrainError("the loss is not a number any more: lower learning_rate")
     return {k: v / seen for k, v in total.items()}
-
-# %% ../nbs/04_train.ipynb #7597e448
-def val_scores(
-    p: np.ndarray,       # [n, n_classes]
-    labels: np.ndarray,  # int [n]
-) -> dict:  # val_loss, val_accuracy, val_uar
-    "Loss, accuracy and UAR of some probabilities."
-    right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
-    return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
-            "val_uar": uar(right, labels)}
 
 # %% ../nbs/04_train.ipynb #051d9b9e
 def score(
