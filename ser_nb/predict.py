@@ -85,6 +85,12 @@ def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
 
+
+def _in_keras(path):
+    "The keras network of a run that has no ONNX."
+    from ser_nb.beside.opened import load_run
+    return load_run(path)[0]
+
 # %% ../nbs/06_predict.ipynb #39e38c21
 def _files_of(path) -> dict:  # name -> bytes
     "What a run folder, a zip of one, or the folder beside a model file holds."
@@ -102,8 +108,11 @@ def _load(path) -> Recognizer:
     run, hashes = check_files(files)
     labels, settings, model = _read_settings(run)
     n, k = settings.n_features, len(labels)
-    data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
-    network = _network(data, model, n, k)
+    if "no_onnx" in run:  # of somebody's own: only keras can run it, and whoever knows its code
+        network, model = _in_keras(path), None
+    else:
+        data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
+        network = _network(data, model, n, k)
     reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
     return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
                       *check_calibration(files, hashes), model, str(path))
