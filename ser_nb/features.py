@@ -242,7 +242,7 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
-            "encoder": encoder_width(s), **{name: FAMILIES.own[name].width for name in s.own}}
+            **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s)}
 
 
 @functools.lru_cache(maxsize=64)
