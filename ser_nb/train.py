@@ -22,7 +22,7 @@ from .lib.command import main_command, one_line, progress as told
 from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
                                    pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
-from .lib.encoder import ABOUT, ENCODERS, fetch_encoder, set_encoder
+from .lib.encoder import ABOUT, ENCODERS, set_encoder
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
 
 pd = lazy.load("pandas")
@@ -709,14 +709,12 @@ def ready_encoder(
     encoder: str,  # of a command
     features=None, # `Features` to be learnt from; None: they are to be made
 ) -> str:  # the same
-    "Have a pretrained encoder at hand, or say in one line why not."
+    "Whether what a pretrained encoder hears is there; else one line says what to do."
     if encoder not in ENCODERS:
         raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
     if encoder != "none" and features is not None and features.settings.encoder != encoder:
         raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
-    if encoder != "none":
-        fetch_encoder()
     return encoder
 
 # %% ../nbs/04_train.ipynb #a8190bba

