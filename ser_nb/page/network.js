@@ -3,41 +3,14 @@
 
 const fround = Math.fround;
 
-// X [T, n] times the transpose of W [m, n], and b: the four-by-four blocks keep a core busy.
-function affine(X, W, b, T, n, m) {
-  const out = new Float32Array(T * m);
-  for (let t = 0; t < T; t++) {
-    const x = t * n;
-    for (let j = 0; j < m; j += 4) {
-      const w0 = j * n, w1 = w0 + n, w2 = w1 + n, w3 = w2 + n;
-      let s0 = b[j], s1 = b[j + 1], s2 = b[j + 2], s3 = b[j + 3];
-      for (let k = 0; k < n; k++) {
-        const v = X[x + k];
-        s0 = fround(s0 + fround(v * W[w0 + k]));
-        s1 = fround(s1 + fround(v * W[w1 + k]));
-        s2 = fround(s2 + fround(v * W[w2 + k]));
-        s3 = fround(s3 + fround(v * W[w3 + k]));
-      }
-      const o = t * m + j;
-      out[o] = s0;
-      out[o + 1] = s1;
-      out[o + 2] = s2;
-      out[o + 3] = s3;
-    }
-  }
-  return out;
-}
-
 const sigmoid = x => 1 / (1 + Math.exp(-x));
 
 // One direction of an LSTM layer: X [T, n] to states [T, u], written at `column` of rows of `width`.
-function lstm(X, T, n, u, W, R, B, out, width, column, backwards, math) {
-  const bias = new Float32Array(4 * u), none = new Float32Array(4 * u), c = new Float32Array(u);
-  for (let j = 0; j < 4 * u; j++) bias[j] = B[j] + B[4 * u + j];
-  const heard = math.affine(X, W, bias, T, n, 4 * u);
-  let h = new Float32Array(u);
+function lstm(X, T, { W, R, bias, u }, out, width, column, backwards, math) {
+  const heard = Float32Array.from(math.times(X, T, W)), c = new Float32Array(u), h = new Float32Array(u);
+  for (let t = 0; t < T; t++) for (let j = 0; j < 4 * u; j++) heard[t * 4 * u + j] += bias[j];
   for (let step = 0; step < T; step++) {
-    const t = backwards ? T - 1 - step : step, g = math.affine(h, R, none, 1, u, 4 * u), x = t * 4 * u;
+    const t = backwards ? T - 1 - step : step, g = math.times(h, 1, R), x = t * 4 * u;
     for (let k = 0; k < u; k++) {
       const i = sigmoid(g[k] + heard[x + k]), o = sigmoid(g[u + k] + heard[x + u + k]);
       const f = sigmoid(g[2 * u + k] + heard[x + 2 * u + k]);
@@ -49,13 +22,21 @@ function lstm(X, T, n, u, W, R, B, out, width, column, backwards, math) {
   return h;
 }
 
+// The weights of an LSTM layer, made ready for products, one set a direction.
+function lstmWeights(w, name, math) {
+  const [both, rows, n] = w[`${name}.W`].shape, u = rows / 4;
+  const part = (p, k) => w[`${name}.${p}`].data.subarray(...[k, k + 1].map(i => (i * w[`${name}.${p}`].data.length) / both));
+  return Array.from({ length: both }, (_, k) => {
+    const B = part("B", k), bias = Float32Array.from({ length: rows }, (_, j) => B[j] + B[rows + j]);
+    return { W: math.ready(part("W", k), rows, n), R: math.ready(part("R", k), rows, u), bias, u };
+  });
+}
+
 // An LSTM layer in one direction or both: states [T, d], and the last ones [d].
 function lstmLayer(X, T, n, w, name, math) {
-  const [both, rows] = w[`${name}.W`].shape, u = rows / 4, d = both * u, out = new Float32Array(T * d), last = new Float32Array(d);
-  for (let k = 0; k < both; k++) {
-    const part = p => w[`${name}.${p}`].data.subarray((k * w[`${name}.${p}`].data.length) / both, ((k + 1) * w[`${name}.${p}`].data.length) / both);
-    last.set(lstm(X, T, n, u, part("W"), part("R"), part("B"), out, d, k * u, k === 1, math), k * u);
-  }
+  const ways = (w[`${name}.ready`] ??= lstmWeights(w, name, math)), u = ways[0].u, d = ways.length * u;
+  const out = new Float32Array(T * d), last = new Float32Array(d);
+  ways.forEach((way, k) => last.set(lstm(X, T, way, out, d, k * u, k === 1, math), k * u));
   return { X: out, T, n: d, last };
 }
 

@@ -40,7 +40,7 @@ function filledIn(value, tensors) {
 
 class Recognizer {
   // `description` as Python writes it, `bytes` its numbers.
-  constructor(description, bytes, math = { affine }) {
+  constructor(description, bytes, math = bestMath()) {
     const tensors = tensorsOf(description.tensors, bytes);
     this.D = { ...description, tables: filledIn(description.tables, tensors) };
     this.math = math;
