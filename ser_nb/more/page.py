@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['EPSILON', 'ENGINE', 'POLICY', 'Numbers', 'graph_weights', 'sparse', 'filter_tables', 'refusal', 'describe',
-           'page_part', 'page_html', 'write_page']
+__all__ = ['FAMILIES', 'POOLED', 'EPSILON', 'ENGINE', 'POLICY', 'Numbers', 'graph_weights', 'sparse', 'filter_tables', 'refusal',
+           'describe', 'page_part', 'page_html', 'write_page']
 
 # %% ../../nbs/more/page.ipynb #9a6e1003
 import base64
@@ -28,7 +28,6 @@ from ..lib.files import PredictError, write_file
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles
-from ..lib.runs import Run
 from ..lib.spectra import (chroma_filters, contrast_bands, dct_filters, delta_weights, hann, mel_filters,
                                 tonnetz_filters)
 from ..lib.untrained import POWER
@@ -105,11 +104,19 @@ def filter_tables(
     return tables
 
 # %% ../../nbs/more/page.ipynb #9a6e1041
+FAMILIES = ("mfcc", "delta", "delta2", "logmel", "chroma", "contrast", "tonnetz", "rms", "zcr", "pitch", "encoder")
+POOLED = ("last", "mean", "attention", "deviation")
+
+
 def refusal(
     recognizer,  # `Recognizer`
 ) -> str:  # nothing where the page can do it
     "Why a run can't become a page."
     s, mode = recognizer.settings, recognizer.normaliser.mode
+    own = [name for name in s.families if name not in FAMILIES]
+    own += [m.pooling for m in getattr(recognizer.model, "members", (recognizer.model,)) if m and m.pooling not in POOLED]
+    if own or recognizer.model is None:
+        return f"{', '.join(own) or 'the network'} of your own: the page knows only what comes with ser_nb"
     if mode == "speaker":
         return "normalise='speaker' needs clips of whoever speaks: train with normalise='level'"
     if s.vad is not None:
@@ -176,6 +183,8 @@ def page_html(
     about: str = "",  # a sentence on who was learnt from
 ) -> str:
     "The page of a run."
+    if why := refusal(recognizer):
+        raise PredictError(f"{recognizer.source}: {why}")
     description, numbers = describe(recognizer)
     text = json.dumps(description, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
     parts = {"policy": POLICY, "title": html.escape(title), "about": html.escape(about), "style": page_part("page.css"),
@@ -189,7 +198,4 @@ def write_page(
     path: Path,  # of the html file
 ):
     "Write a run as a page that listens."
-    recognizer = Recognizer.load(run)
-    if why := refusal(recognizer):
-        raise PredictError(f"{run}: {why}")
-    write_file(path, page_html(recognizer).encode())
+    write_file(path, page_html(Recognizer.load(run)).encode())

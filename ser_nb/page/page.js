@@ -51,14 +51,15 @@ const engine = openEngine();
 
 // ---- recordings -------------------------------------------------------------------------------------------------------
 
-// A file as one channel of samples: wav by our own reader, all else by the browser's, at 48 kHz.
+// A file as one channel of samples: wav by our own reader, all else by the browser's, at the rate that it has.
 async function decoded(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   if (!bytes.length) throw utter("empty", "it has 0 bytes; copy or download it again");
   const own = isWav(bytes) ? readWav(bytes) : null;
   if (own) return { samples: mono(own.channels, run.limits), rate: own.rate };
   try {
-    const sound = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes.buffer);
+    const rate = Math.min(Math.max(namedRate(bytes), 8000), 96000);
+    const sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.buffer);
     const channels = Array.from({ length: sound.numberOfChannels }, (_, c) => sound.getChannelData(c));
     return { samples: mono(channels, run.limits), rate: sound.sampleRate };
   } catch (e) {

@@ -95,7 +95,7 @@ class Recognizer {
 
   // Answers to windows along samples at any rate, one at a time, with where they start and stop in seconds.
   *timeline(y, rate, span = this.D.window) {
-    const sr = this.D.settings.sr, total = Math.ceil((y.length * sr) / rate - 1e-9), length = Math.round(span * sr), hop = Math.round((span / 2) * sr);
+    const sr = this.D.settings.sr, total = Math.round((y.length * sr) / rate), length = Math.round(span * sr), hop = Math.round((span / 2) * sr);
     for (let start = 0, done = 0; done < total; start += hop) {
       if (start + length > total) start = Math.max(0, total - length);
       done = Math.min(start + length, total);

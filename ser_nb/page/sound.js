@@ -21,6 +21,7 @@ function wavChunks(bytes, view) {
     if (name === "data") {
       if (size === 0xffffffff && long !== null) size = long;
       else if (size >= 0x7ffff000 || size === 0) size = bytes.length - at; // written to a pipe
+      if (bytes.length <= at) throw utter("no samples", "it has a header and no sound; copy or record it again");
       if (size > bytes.length - at)
         throw utter("truncated", `${thousands(bytes.length - at)} of ${thousands(size)} bytes of sound are there; copy it again`);
     }
@@ -75,6 +76,21 @@ function readWav(bytes) {
   return { rate, channels };
 }
 
+// The rate that another format's header names, so that the browser decodes without changing it; 48 kHz where none does.
+function namedRate(bytes) {
+  const head = textAt(bytes, 0, Math.min(bytes.length, 4096)), view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const mp3 = head.startsWith("ID3") ? 10 + [6, 7, 8, 9].reduce((n, i) => n * 128 + bytes[i], 0) : 0;
+  const vorbis = head.indexOf("\x01vorbis"), half = Math.max(0, bytes.length - 2 ** 20);
+  if (head.startsWith("fLaC")) return view.getUint32(18) >> 12 >>> 0;
+  if (head.startsWith("OggS") && vorbis > 0) return view.getUint32(vorbis + 12, true);
+  if (bytes[mp3] === 0xff && (bytes[mp3 + 1] & 0xe6) === 0xe2)
+    return [44100, 48000, 32000][(bytes[mp3 + 2] >> 2) & 3] / [4, 0, 2, 1][(bytes[mp3 + 1] >> 3) & 3] || 48000;
+  for (const from of head.slice(4, 8) === "ftyp" ? [0, half] : [])
+    for (let i = from; i < Math.min(from + 2 ** 20, bytes.length - 32); i++)
+      if (bytes[i] === 0x6d && bytes[i + 1] === 0x70 && bytes[i + 2] === 0x34 && bytes[i + 3] === 0x61) return view.getUint16(i + 28) || 48000;
+  return 48000;
+}
+
 // ---- one channel ------------------------------------------------------------------------------------------------------
 
 // The mean of the channels; where they cancel one another, that is said.
@@ -120,7 +136,8 @@ function checkSound(y, rate, limits, least = 0.1) {
 
 // ---- another rate -----------------------------------------------------------------------------------------------------
 
-const ZEROS = 96, ROLL_OFF = 0.957, BETA = 13, PHASES = 640; // crossings on either side; of the lower half rate; of Kaiser
+// Chosen so that the filter falls off as that of soxr in Python does.
+const ZEROS = 96, ROLL_OFF = 0.957, BETA = 13.5, PHASES = 640; // crossings on either side; of the lower half rate; of Kaiser
 
 // The modified Bessel function of order 0.
 function bessel(x) {
@@ -155,7 +172,7 @@ function filterFor(rate, sr) {
 }
 
 // Samples `from` to `to` of the signal at rate `sr`, of which `y` is the one at `rate`.
-function resample(y, rate, sr, from = 0, to = Math.ceil((y.length * sr) / rate - 1e-9)) {
+function resample(y, rate, sr, from = 0, to = Math.round((y.length * sr) / rate)) {
   if (rate === sr) return y.subarray(from, to);
   const { half, taps, bank, phases } = filterFor(rate, sr), out = new Float32Array(to - from), n = y.length;
   for (let i = from; i < to; i++) {
