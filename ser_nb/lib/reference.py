@@ -37,8 +37,8 @@ def band_middles(
     settings,  # `FeatureSettings`
 ) -> np.ndarray:  # Hz [n_mels]
     "Where the mel bands lie."
-    ends = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
-    return mel_to_hz(np.linspace(*ends, settings.n_mels + 2))[1:-1]
+    low, high = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
+    return mel_to_hz(np.linspace(low, high, settings.n_mels + 2))[1:-1]
 
 
 def _bandwidth(power, settings) -> float:  # power [n_mels]
