@@ -114,7 +114,8 @@ def refusal(
     "Why a run can't become a page."
     s, mode = recognizer.settings, recognizer.normaliser.mode
     own = [name for name in s.families if name not in FAMILIES]
-    own += [m.pooling for m in getattr(recognizer.model, "members", (recognizer.model,)) if m and m.pooling not in POOLED]
+    members = getattr(recognizer.model, "members", (recognizer.model,))
+    own += [m.pooling for m in members if m and m.pooling not in POOLED]
     if own or recognizer.model is None:
         return f"{', '.join(own) or 'the network'} of your own: the page knows only what comes with ser_nb"
     if mode == "speaker":
@@ -161,8 +162,8 @@ EPSILON = 1e-3  # of a batch normalisation, keras' own
 
 # %% ../../nbs/more/page.ipynb #9a6e1061
 ENGINE = ("sound", "fourier", "pitch", "frames", "kernel", "network", "recognizer", "server")  # what the worker runs
-POLICY = ("default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' data:; style-src 'unsafe-inline'; img-src data:; "
-          "media-src blob: data:; worker-src data:; base-uri 'none'; form-action 'none'")
+POLICY = ("default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' data:; style-src 'unsafe-inline'; "
+          "img-src data:; media-src blob: data:; worker-src data:; base-uri 'none'; form-action 'none'")
 
 
 def page_part(
