@@ -50,6 +50,7 @@ from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
 from .lib.onnx import onnx_bytes
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
+from .lib.strangers import calibration_of, keep_strangers, read_strangers, strangers_of, together
 from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
                                   fit_last, for_frames, seen_by)
 from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
@@ -245,6 +246,11 @@ def for_split(
                    voices=voices_for(speakers) if settings.voices is None else settings.voices)
 
 # %% ../nbs/04_train.ipynb #c23fbf7a
+def _with_encoder(features) -> bool:
+    "Whether a pretrained encoder answers too, and no trained network must."
+    return "encoder" in features.settings.families
+
+
 def fit_readout(
     model,                  # with `draw_memory`; nothing between pooling and the last layer
     features,
@@ -262,7 +268,7 @@ def fit_readout(
                buckets=train_buckets(features, rows, s), augment=change_clips(features, s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
-    found = val_scores(*fit_last(model, shown, speakers_of(features)))
+    found = val_scores(*fit_last(model, shown, speakers_of(features), tempered=_with_encoder(features)))
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #1be0739f
@@ -373,10 +379,12 @@ def seal_run(
     longest = train_buckets(features, lesson.rows["train"], lesson.settings)[-1]
     files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], longest)))
-    found = fit_calibration(lesson.answers(model), lesson.y["val"])
+    val = lesson.answers(model), lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
-    files.write("run.json", json_bytes({**run, "finished": True, **ends}))
+    rests = {name: found.get(name) for name in ("part", "people", "risk", "risk_low", "risk_high")}
+    files.write("run.json", json_bytes({**run, "finished": True, "strangers": rests, **ends}))
     files.forget(files.epochs())
     return files.folder
 
@@ -410,6 +418,14 @@ def _best_bytes(model, run) -> bytes:  # content of best.weights.h5
     return weights_bytes(bare)
 
 # %% ../nbs/04_train.ipynb #b1e6e448
+def _leave_out(files, model, lesson, labels) -> dict:
+    "Keep what a readout says of people left out; after a kill it is fitted once more."
+    if not hasattr(model, "strangers"):
+        lesson.show(model, 0, None)
+    keep_strangers(files, strangers_of(model.strangers, lesson.features.index, labels), labels)
+    return {"tempered": _with_encoder(lesson.features)}
+
+
 def _train_one(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
     "Train a network, or go on, while no other program writes to its folder."
     model_settings = for_frames(model_settings, features.settings, s)
@@ -425,10 +441,11 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress)
             load_weights(model, files.checked(epoch_name(len(history) - 1)))
         name = progress if isinstance(progress, str) else run["protocol"]
         history = _go_on(model, files, lesson, history, name, None if progress else True)
+        ends = _leave_out(files, model, lesson, run["labels"]) if s.fit == "readout" else {}
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(epoch_name(best)))
         files.write("best.weights.h5", _best_bytes(model, run))
-        ends = {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
+        ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
         return seal_run(files, model, run, lesson.normaliser, features, split, ends)
 
 # %% ../nbs/04_train.ipynb #7c95e9a9
@@ -645,7 +662,11 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     files.write("best.weights.h5", weights_bytes(model))
     files.write("normaliser.json", normaliser.to_json().encode())
     files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
-    ends = {"best_epoch": 0, "normaliser": normaliser.note,
+    members = [Run.open(folder) for folder in folders]
+    keep_strangers(files, together([read_strangers(m, run["labels"]) for m in members],
+                                   run["model"].get("shares")), run["labels"])
+    ends = {"tempered": all(m.described.get("tempered", False) for m in members), "best_epoch": 0,
+            "normaliser": normaliser.note,
             "epochs_run": max(read_run(f)["epochs_run"] for f in folders)}
     return seal_run(files, model, run, normaliser, features, split, ends)
 
