@@ -7,7 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['POWER', 'band_shares', 'seen_columns', 'after_wide', 'wide_bands', 'draw_bands', 'for_frames', 'draw_memory',
-           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last']
+           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last',
+           'fit_readout']
 
 # %% ../../nbs/lib/untrained.ipynb #35b741ab
 from dataclasses import replace
@@ -15,9 +16,11 @@ from dataclasses import replace
 import numpy as np
 
 from .backend import import_keras
-from .encoder import BANDS, UNITS, layers_of
+from .batches import ahead, change_clips, train_batches, train_buckets, train_hop
+from .encoder import BANDS, UNITS
 from .files import ModelError, TrainError
-from .strangers import NEVER, Heard, cooled, left_out, readout_heat
+from .splits import speakers_of
+from .stats import val_scores
 
 # %% ../../nbs/lib/untrained.ipynb #adf70d90
 POWER = 3.5  # c
@@ -247,3 +250,25 @@ def fit_last(
     _set_readout(last, (known, kernel / heat, b / heat), mean, std)
     model.strangers = Heard(row, cooled(z, heat))
     return np.asarray(last(e)), y
+
+# %% ../../nbs/lib/untrained.ipynb #73388624
+def fit_readout(
+    model,                  # with `draw_memory`; nothing between pooling and the last layer
+    features,
+    rows: np.ndarray,       # training rows
+    labels: np.ndarray,     # of these rows
+    normaliser,             # `Normaliser`
+    settings,               # `TrainSettings`
+    weights=None,           # of these rows; None: 1
+    first: int = 0,         # number of the first epoch, which decides the random numbers
+    tick=None,              # called after each batch
+) -> dict:  # loss and accuracy
+    "Fit the last layer to all epochs at once."
+    s, part = settings, before_readout(model)
+    how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
+               buckets=train_buckets(features, rows, s), augment=change_clips(features, s),
+               hop=train_hop(s))
+    shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
+             for k in range(s.epochs)]
+    found = val_scores(*fit_last(model, shown, speakers_of(features)))
+    return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
