@@ -22,12 +22,12 @@ from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_tempera
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd
 
 # %% auto #0
-__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'fit_readout', 'seal_run', 'train',
-           'plot_curves', 'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK',
-           'READOUT_TRAINING', 'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK',
-           'VOICE_TRAINING', 'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts',
-           'describe_run', 'discriminant', 'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds',
-           'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
+__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
+           'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING',
+           'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING',
+           'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant',
+           'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds', 'even_weights',
+           'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
            'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold',
            'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split',
            'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
@@ -47,7 +47,9 @@ from .lib.onnx import onnx_bytes
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
+from .lib.splits import speakers_of
 from .lib.stats import val_scores
+from .lib.strangers import calibration_of, keep_strangers, leave_out, read_strangers, together
 from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
                                   for_frames, seen_by)
 from .model import Ensemble, ModelSettings, network_settings
@@ -123,32 +125,6 @@ def learning_rate(
         if waited >= s.plateau:
             rate, waited = rate / 2, 0
     return max(rate, 1e-5)
-
-# %% ../nbs/04_train.ipynb #c23fbf7a
-def _with_encoder(features) -> bool:
-    "Whether a pretrained encoder answers too, and no trained network must."
-    return "encoder" in features.settings.families
-
-
-def fit_readout(
-    model,                  # with `draw_memory`; nothing between pooling and the last layer
-    features,
-    rows: np.ndarray,       # training rows
-    labels: np.ndarray,     # of these rows
-    normaliser: Normaliser,
-    settings: TrainSettings,
-    weights=None,           # of these rows; None: 1
-    first: int = 0,         # number of the first epoch, which decides the random numbers
-    tick=None,              # called after each batch
-) -> dict:  # loss and accuracy
-    "Fit the last layer to all epochs at once."
-    s, part = settings, before_readout(model)
-    how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
-               buckets=train_buckets(features, rows, s), augment=change_clips(features, s))
-    shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
-             for k in range(s.epochs)]
-    found = val_scores(*fit_last(model, shown, speakers_of(features), tempered=_with_encoder(features)))
-    return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #0d51d57c
 @dataclass
@@ -250,10 +226,12 @@ def seal_run(
     if not ends.get("no_onnx"):
         files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    found = fit_calibration(lesson.answers(model), lesson.y["val"])
+    val = lesson.answers(model), lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
-    files.write("run.json", json_bytes({**run, "finished": True, **ends}))
+    rests = {name: found.get(name) for name in ("part", "people", "risk", "risk_low", "risk_high")}
+    files.write("run.json", json_bytes({**run, "finished": True, "strangers": rests, **ends}))
     files.forget(files.epochs())
     return files.folder
 
@@ -274,40 +252,10 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
             load_weights(model, files.checked(epoch_name(len(history) - 1)))
         name = progress if isinstance(progress, str) else run["protocol"]
         history = _go_on(model, files, lesson, history, name, None if progress else True, watched(model, callbacks, s))
+        ends |= leave_out(files, model, lesson, run["labels"]) if s.fit == "readout" else {}
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(epoch_name(best)))
         files.write("best.weights.h5", best_bytes(model, run, build))
-        ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
-        return seal_run(files, model, run, lesson.normaliser, features, split, ends)
-
-# %% ../nbs/04_train.ipynb #b1e6e448
-def _leave_out(files, model, lesson, labels) -> dict:
-    "Keep what a readout says of people left out; after a kill it is fitted once more."
-    if not hasattr(model, "strangers"):
-        lesson.show(model, 0, None)
-    keep_strangers(files, strangers_of(model.strangers, lesson.features.index, labels), labels)
-    return {"tempered": _with_encoder(lesson.features)}
-
-
-def _train_one(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
-    "Train a network, or go on, while no other program writes to its folder."
-    model_settings = for_frames(model_settings, features.settings, s)
-    run = describe_run(features, split, model_settings, s)
-    with locked(out_dir):
-        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
-        if finished:
-            return out_dir
-        model, lesson = _first_weights(run, model_settings, s), _lesson(features, split, run)
-        files.write("normaliser.json", lesson.normaliser.to_json().encode())
-        history = files.history if "history.csv" in files.hashes else pd.DataFrame()
-        if len(history):
-            load_weights(model, files.checked(epoch_name(len(history) - 1)))
-        name = progress if isinstance(progress, str) else run["protocol"]
-        history = _go_on(model, files, lesson, history, name, None if progress else True)
-        ends = _leave_out(files, model, lesson, run["labels"]) if s.fit == "readout" else {}
-        best = best_epoch(history, s.monitor)
-        load_weights(model, files.checked(epoch_name(best)))
-        files.write("best.weights.h5", _best_bytes(model, run))
         ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
         return seal_run(files, model, run, lesson.normaliser, features, split, ends)
 
@@ -386,6 +334,9 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     files.write("normaliser.json", normaliser.to_json().encode())
     files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
     ends = next(({"no_onnx": r["no_onnx"]} for r in ran if "no_onnx" in r), {})
+    said = together([read_strangers(Run.open(f), run["labels"]) for f in folders], run["model"].get("shares"))
+    keep_strangers(files, said, run["labels"])
+    ends |= {"tempered": all(r.get("tempered", False) for r in ran)}
     ends |= {"best_epoch": 0, "normaliser": normaliser.note, "epochs_run": max(r["epochs_run"] for r in ran)}
     return seal_run(files, model, run, normaliser, features, split, ends)
 

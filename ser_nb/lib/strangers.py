@@ -7,8 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['LEAST', 'MOST', 'HEAT', 'CLIPS', 'POWER', 'NEVER', 'FILE', 'KNOWN', 'FEW', 'groups_of', 'left_out', 'usual_heat',
-           'cooled', 'readout_heat', 'Heard', 'Strangers', 'strangers_of', 'keep_strangers', 'read_strangers',
-           'together', 'calibration_of', 'promised']
+           'cooled', 'readout_heat', 'Heard', 'Strangers', 'strangers_of', 'keep_strangers', 'leave_out',
+           'with_encoder', 'read_strangers', 'together', 'calibration_of', 'promised']
 
 # %% ../../nbs/lib/strangers.ipynb #57ae0004
 import io
@@ -145,6 +145,26 @@ def keep_strangers(
     files.write(FILE, table_text(table).encode())
 
 # %% ../../nbs/lib/strangers.ipynb #57ae0015
+def leave_out(
+    files: Run,
+    model,         # a readout, fitted in this call or, before a kill, in another
+    lesson,        # its clips; `show` fits it once more
+    labels: list,  # emotions
+) -> dict:  # what run.json says of it
+    "Keep what a readout says of people left out."
+    if not hasattr(model, "strangers"):
+        lesson.show(model, 0, None)
+    keep_strangers(files, strangers_of(model.strangers, lesson.features.index, labels), labels)
+    return {"tempered": with_encoder(lesson.features)}
+
+
+def with_encoder(
+    features,  # `Features`, or a list of arrays
+) -> bool:
+    "Whether a pretrained encoder answers too, so that no readout stands beside a trained network alone."
+    return "encoder" in getattr(getattr(features, "settings", None), "families", ())
+
+
 def read_strangers(
     files: Run,
     labels: list,  # emotions

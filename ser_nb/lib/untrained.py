@@ -17,10 +17,11 @@ import numpy as np
 
 from .backend import import_keras
 from .batches import ahead, change_clips, train_batches, train_buckets, train_hop
-from .encoder import BANDS, UNITS
+from .encoder import BANDS, UNITS, layers_of
 from .files import ModelError, TrainError
 from .splits import speakers_of
 from .stats import val_scores
+from .strangers import NEVER, Heard, cooled, left_out, readout_heat, with_encoder
 
 # %% ../../nbs/lib/untrained.ipynb #adf70d90
 POWER = 3.5  # c
@@ -270,5 +271,5 @@ def fit_readout(
                hop=train_hop(s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
-    found = val_scores(*fit_last(model, shown, speakers_of(features)))
+    found = val_scores(*fit_last(model, shown, speakers_of(features), tempered=with_encoder(features)))
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
