@@ -81,7 +81,7 @@ def _of_keras(path, n_features, n_classes, model) -> bytes:
 def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
     network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
-    frames = np.zeros((3, 8, n_features), np.float32) + np.float32([0, 3, -3])[:, None, None]
+    frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
 
@@ -204,7 +204,7 @@ def probabilities(
     need = min(max(map(len, frames)), longest)
     buckets = sorted({*range(8, need + 8, 8), longest})
     try:
-        return _check_answers(predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
+        return _check_answers(predict_rows(self.network, frames, np.arange(len(frames)), self.normaliser, buckets,
                                            min(batch_size, len(frames))))
     except (ModelError, TrainError) as e:
         raise NoAnswer(f"{self.source}: {e}; copy the run again, or train again") from None
@@ -347,7 +347,7 @@ def _window_answers(recognizer, windows: list, name) -> list:
                     stop=(start + len(y)) / sr) for i, (start, y) in enumerate(windows)]
 
 # %% ../nbs/06_predict.ipynb #bb61caf5
-def _sizes(recognizer, window, hop) -> tuple:  # samples
+def _sizes(recognizer, window, hop) -> tuple[int, int]:  # samples
     "Window and hop in samples."
     window, hop = window_sizes(window, hop, recognizer.reference["median_duration"])
     _check_length(window, _longest(recognizer.settings), "a window")

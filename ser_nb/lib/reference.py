@@ -35,8 +35,8 @@ def clip_facts(
 
 def _bandwidth(power, settings) -> float:  # power [n_mels]
     "Middle in Hz of the highest mel band that is not much weaker than the strongest."
-    ends = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
-    middles = mel_to_hz(np.linspace(*ends, settings.n_mels + 2))[1:-1]
+    low, high = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
+    middles = mel_to_hz(np.linspace(low, high, settings.n_mels + 2))[1:-1]
     return float(middles[np.flatnonzero(power >= power.max() * 1e-6)[-1]])
 
 # %% ../../nbs/lib/reference.ipynb #fcd034fb
