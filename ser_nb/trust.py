@@ -23,11 +23,11 @@ from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do,
                               reverberate, room_response, shift_pitch, speed, stretch, telephone)
 from .lib.runs import Run, read_run, run_folder
 from .lib.stats import gap_sentence, gap_test, uar, wilson
+from .lib.strangers import calibration_of
 from .dataset import clip_table, draw_clips, label_ids, part_rows
 from .evaluate import interval, predictions
 from .features import FeatureSettings, clip_features
-from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, run_split,
-                          train_buckets)
+from .train import TrainSettings, calibrated, load_run, predict_rows, run_split, train_buckets
 
 # %% auto #0
 __all__ = ['answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness', 'with_sex',
