@@ -34,7 +34,7 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['BUNDLED', 'UNITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer',
+__all__ = ['BUNDLED', 'UNITS', 'DIGITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer',
            'PredictError', 'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
 
 # %% ../nbs/06_predict.ipynb #99341bcc
@@ -217,14 +217,14 @@ def probabilities(
 
 # %% ../nbs/06_predict.ipynb #bf542f4e
 UNITS = {"level": "dB", "bandwidth": "Hz", "duration": "s", "distance": "deviations"}
+DIGITS = {"level": 0, "bandwidth": 0, "duration": 1, "distance": 1}  # after the point
 
 
 def _warnings(recognizer, frames) -> tuple:
     "In what a clip is unlike the training clips."
     reference, known = recognizer.reference, recognizer.reference["known"]
     facts = clip_facts(frames, recognizer.settings, np.array([reference["mean"], reference["deviation"]]))
-    digits = {"level": 0, "bandwidth": 0}
-    said = [(name, digits.get(name, 1), *known[name]) for name in outside(facts, known)]
+    said = [(name, DIGITS[name], *known[name]) for name in outside(facts, known)]
     return tuple(f"{name} {facts[name]:,.{d}f} {UNITS[name]}, known are {low:,.{d}f} to {high:,.{d}f}"
                  for name, d, low, high in said)
 

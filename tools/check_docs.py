@@ -88,10 +88,10 @@ def find_browser():
 
 
 @contextlib.contextmanager
-def browser():
-    "A page of a new headless Chromium, as a websocket of its DevTools protocol."
+def browser(*more):
+    "A page of a new headless Chromium, started with more flags, as a websocket of its DevTools protocol."
     with tempfile.TemporaryDirectory(prefix="ser_nb-chromium-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen([find_browser(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        process = subprocess.Popen([find_browser(), *FLAGS, *more, f"--user-data-dir={profile}", "about:blank"],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             port, end = Path(profile) / "DevToolsActivePort", time.monotonic() + 60

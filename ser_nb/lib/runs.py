@@ -205,7 +205,7 @@ EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
 class Run(Sealed):
     "A run folder."
-    names = "|".join([*map(re.escape, (*SEALED, "calibration.json", "statistics.npz", *BESIDE)), EPOCHS])
+    names = "|".join([*map(re.escape, (*SEALED, "calibration.json", "strangers.csv", "statistics.npz", *BESIDE)), EPOCHS])
     loose = ("calibration.json", *BESIDE)
 
     def where(self, name: str) -> Path:
@@ -237,7 +237,7 @@ def clear(
 ) -> Run:  # without files
     "Remove the run that a folder holds."
     folder = Path(folder)
-    for name in ("run.json", cls.seal, *SEALED, "calibration.json"):
+    for name in ("run.json", cls.seal, *SEALED, "calibration.json", "strangers.csv"):
         (folder / name).unlink(missing_ok=True)
     for left in folder.glob("epoch-*.weights.h5"):
         left.unlink()

@@ -19,6 +19,7 @@ import numpy as np
 from ..lib.command import printable
 from ..lib.files import PredictError, replace_file
 from ..lib.runs import Run
+from .page import write_page
 from ..predict import Recognizer
 from ..train import load_run, save_model_file
 
@@ -101,12 +102,13 @@ def _saved_folder(run, path):
 def _writer(run: Path, suffix: str):  # of a path to write to; None where there is none
     "What writes a run into one file."
     return {".onnx": lambda path: path.write_bytes((run / "model.onnx").read_bytes()),
-            ".zip": lambda path: _zip_run(run, path), ".tflite": lambda path: _by_tensorflow(run, path)}.get(suffix)
+            ".html": lambda path: write_page(run, path), ".zip": lambda path: _zip_run(run, path),
+            ".tflite": lambda path: _by_tensorflow(run, path)}.get(suffix)
 
 
 def export(
     run: str | Path,   # a run folder
-    path: str | Path,  # .onnx, .keras, .h5, .tflite, .zip, or no suffix for a SavedModel
+    path: str | Path,  # .onnx, .keras, .h5, .tflite, .zip, .html, or none for a SavedModel
 ) -> Path:  # the path
     "Write a run for another runtime."
     run, path = Path(run), Path(path)
@@ -120,7 +122,7 @@ def export(
     elif path.suffix in (".keras", ".h5"):
         save_model_file(run, path)
     elif path.suffix:
-        raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, or none")
+        raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, .html, or none")
     else:
         _saved_folder(run, path)
     return path
