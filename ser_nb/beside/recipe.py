@@ -120,7 +120,8 @@ def ensemble_members(
     s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
     powers = frames.families.get("encoder")
     seen = (0, powers.start) if powers else ()
-    found = {f"trained-{seed}": (replace(model, columns=seen), replace(s, seed=seed, members=1)) for seed in seeds}
+    own = replace(model, columns=seen or model.columns)
+    found = {f"trained-{seed}": (own, replace(s, seed=seed, members=1)) for seed in seeds}
     heard = voice_alone(frames.families) and s.normalise != "none"
     other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
     how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,

@@ -18,6 +18,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from fastcore.basics import patch
 
@@ -73,7 +74,9 @@ class Sealed:
     folder: Path                                # where it lies
     hashes: dict = field(default_factory=dict)  # of `parse_hashes`
 
-    seal, names, loose = "hashes.json", r".+", ()  # of the list, of files, of those that may be without a hash
+    seal = "hashes.json"               # name of the list
+    names = r".+"                      # that files may have
+    loose: ClassVar[tuple] = ()        # names of files that may be without a hash
 
     def where(self, name: str) -> Path:  # path of a file
         "Where a file lies."
@@ -202,7 +205,7 @@ EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
 class Run(Sealed):
     "A run folder."
-    names = "|".join([*map(re.escape, (*SEALED, "calibration.json", *BESIDE)), EPOCHS])
+    names = "|".join([*map(re.escape, (*SEALED, "calibration.json", "strangers.csv", "statistics.npz", *BESIDE)), EPOCHS])
     loose = ("calibration.json", *BESIDE)
 
     def where(self, name: str) -> Path:
@@ -234,7 +237,7 @@ def clear(
 ) -> Run:  # without files
     "Remove the run that a folder holds."
     folder = Path(folder)
-    for name in ("run.json", cls.seal, *SEALED, "calibration.json"):
+    for name in ("run.json", cls.seal, *SEALED, "calibration.json", "strangers.csv"):
         (folder / name).unlink(missing_ok=True)
     for left in folder.glob("epoch-*.weights.h5"):
         left.unlink()

@@ -17,10 +17,11 @@ import numpy as np
 
 from .backend import import_keras
 from .batches import ahead, change_clips, train_batches, train_buckets, train_hop
-from .encoder import BANDS, UNITS
+from .encoder import BANDS, UNITS, layers_of
 from .files import ModelError, TrainError
 from .splits import speakers_of
 from .stats import val_scores
+from .strangers import NEVER, Heard, cooled, left_out, readout_heat, with_encoder
 
 # %% ../../nbs/lib/untrained.ipynb #adf70d90
 POWER = 3.5  # c
@@ -216,16 +217,39 @@ def _set_readout(layer, readout, mean, std):
     layer.set_weights([kernel, bias])
 
 
+def _fitted(e, y, w, speaker, shrink) -> tuple:
+    "Discriminants of scaled values, and the scale."
+    mean, std = e.mean(0), e.std(0) + 1e-9
+    return discriminant((e - mean) / std, y, w * even_weights(speaker, y), shrink), mean, std
+
+
+def _odds(fitted, e, n_classes) -> np.ndarray:
+    "Log odds of some values."
+    (known, w, b), mean, std = fitted
+    z = np.full((len(e), n_classes), NEVER)
+    z[:, known] = (e - mean) / std @ w + b
+    return z
+
+
 def fit_last(
     model,     # with `draw_memory`; nothing between pooling and the last layer
     shown,     # of `seen_by`, one an epoch
     speakers,  # names [of all rows]
+    shrink: float = 0.2,  # of `discriminant`
+    tempered: bool = False,  # no surer than people left out let it be; beside trained networks they are as fitted
 ) -> tuple:  # the last layer's answers to what it was shown [n, n_classes], and the labels [n]
     "Fit the last layer to what the network makes of all clips, of all epochs at once."
     e, y, w, speaker = _normed(shown, speakers, speaker_norm_of(model))
-    mean, std = e.mean(0), e.std(0) + 1e-9
-    last = model.get_layer("emotion")
-    _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
+    last, n, row = model.get_layer("emotion"), len(shown[0][1]), shown[0][3]
+    size = last.get_weights()[1].size
+    def learn(some, asked):
+        return _odds(_fitted(e[some], y[some], w[some], speaker[some], shrink), e[:n][asked], size)
+    z = left_out(speaker, n, learn, size)
+    kind = "encoder" if layers_of(model) else "untrained"
+    heat = readout_heat(z, y[:n], speaker[:n], kind) if tempered else 1.0
+    (known, kernel, b), mean, std = _fitted(e, y, w, speaker, shrink)
+    _set_readout(last, (known, kernel / heat, b / heat), mean, std)
+    model.strangers = Heard(row, cooled(z, heat))
     return np.asarray(last(e)), y
 
 # %% ../../nbs/lib/untrained.ipynb #73388624
@@ -247,5 +271,5 @@ def fit_readout(
                hop=train_hop(s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
-    found = val_scores(*fit_last(model, shown, speakers_of(features)))
+    found = val_scores(*fit_last(model, shown, speakers_of(features), tempered=with_encoder(features)))
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
