@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['export', 'ser_export']
+__all__ = ['WRITERS', 'export', 'ser_export']
 
 # %% ../../nbs/more/export.ipynb #03021c55
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..lib.command import printable
+from ..lib.command import main_command, one_line, printable
 from ..lib.files import PredictError, replace_file
 from ..lib.runs import Run
 from .page import write_page
@@ -99,33 +99,23 @@ def _saved_folder(run, path):
         shutil.move(Path(folder) / "model", path)
 
 # %% ../../nbs/more/export.ipynb #c5e8f7a0
-def _writer(run: Path, suffix: str):  # of a path to write to; None where there is none
-    "What writes a run into one file."
-    return {".onnx": lambda path: path.write_bytes((run / "model.onnx").read_bytes()),
-            ".html": lambda path: write_page(run, path), ".zip": lambda path: _zip_run(run, path),
-            ".tflite": lambda path: _by_tensorflow(run, path)}.get(suffix)
-
-
-def export(
-    run: str | Path,   # a run folder
-    path: str | Path,  # .onnx, .keras, .h5, .tflite, .zip, .html, or none for a SavedModel
-) -> Path:  # the path
-    "Write a run for another runtime."
-    run, path = Path(run), Path(path)
-    Recognizer.load(run)
-    if not run.is_dir():
-        raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")
-    Run.open(run).verify()
-    if write := _writer(run, path.suffix):
+def _whole(write):  # (run folder, path to write to) -> None
+    "A writer whose file is there whole or not at all."
+    def writer(run: Path, path: Path):
         with replace_file(path) as f:
-            write(Path(f))
-    elif path.suffix in (".keras", ".h5"):
-        save_model_file(run, path)
-    elif path.suffix:
-        raise PredictError(f"{path}: the suffix must be .onnx, .keras, .h5, .tflite, .zip, .html, or none")
-    else:
-        _saved_folder(run, path)
-    return path
+            write(run, Path(f))
+
+    return writer
+
+
+def _onnx_file(run, path):
+    path.write_bytes((run / "model.onnx").read_bytes())
+
+
+WRITERS = {  # suffix -> function of a run folder and a path
+    ".onnx": _whole(_onnx_file), ".keras": save_model_file, ".h5": save_model_file, ".tflite": _whole(_by_tensorflow),
+    ".zip": _whole(_zip_run), ".html": _whole(write_page), "": _saved_folder,
+}
 
 # %% ../../nbs/more/export.ipynb #e0a00002
 def _run_folder(run) -> Path:
@@ -162,7 +152,7 @@ def _size(path: Path) -> int:  # bytes
 @main_command
 def ser_export(
     run: str,   # run folder, from ser_train
-    path: str,  # to write to: x.onnx, x.keras, x.h5, x.tflite, x.zip, or a name without suffix for a SavedModel
+    path: str,  # to write to: x.onnx, x.keras, x.h5, x.tflite, x.zip, x.html, or a name without suffix for a SavedModel
 ):
     "Write a run for another program."
     def work():
