@@ -22,7 +22,7 @@ from ..lib.adapting import doubtful, expected_gain, last_layer, pack, person, un
 from ..lib.answers import reason
 from ..lib.artefact import check_files, read_folder
 from ..lib.audio import load_audio
-from ..lib.command import main_command, one_line, plural, say
+from ..lib.command import main_command, one_line, say
 from ..lib.encoder import BANDS, encode, encoder_weights, pooled
 from ..lib.files import PredictError, SerError, json_bytes
 from ..lib.inputs import recordings
