@@ -18,7 +18,7 @@ OWN = ("emodb", "ravdess")
 
 
 def pooled(name, data, cache):
-    "Mean, deviation and mean change of the encoder's second layer, for each clip of a corpus."
+    "Mean and deviation of the encoder's second layer, for each clip of a corpus."
     path = Path(cache) / f"pool_{name}.npz"
     if not path.is_file():
         from ser_nb.data import load_audio, load_corpus
@@ -29,12 +29,12 @@ def pooled(name, data, cache):
         for at in range(0, len(table), 64):
             clips = [trim(load_audio(p, 16000)[0], s) for p in table["path"].iloc[at : at + 64]]
             clips = [encoder_frames(y, 2 * (1 + len(y) // 320)) for y in clips]
-            found += [np.stack([h.mean(0), h.std(0), abs(np.diff(h, axis=0)).mean(0)])
+            found += [np.stack([h.mean(0), h.std(0)])
                       for h in encode(clips, encoder_weights(), (2,))]
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, P=np.float32(found), **{c: np.array(table[c], str) for c in ("emotion", "speaker")})
     with np.load(path) as file:
-        x = file["P"].reshape(len(file["P"]), 3, -1)[:, :, -256:].reshape(-1, 768).astype(float)
+        x = file["P"].reshape(len(file["P"]), 2, -1).reshape(-1, 512).astype(float)
         emotion, speaker = np.where(file["emotion"] == "calm", "neutral", file["emotion"]), file["speaker"]
     keep = np.isin(emotion, EMOTIONS)
     y = np.array([EMOTIONS.index(e) for e in emotion[keep]])

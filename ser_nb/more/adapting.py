@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FRAMES', 'POWERS', 'NETWORK', 'pooled_values', 'readout_bytes', 'leave_run', 'adapted_files', 'clips_of', 'adapt_run',
-           'ser_adapt']
+__all__ = ['FRAMES', 'POWERS', 'NETWORK', 'SURE', 'pooled_values', 'readout_bytes', 'leave_run', 'adapted_files', 'clips_of',
+           'adapt_run', 'ser_adapt']
 
 # %% ../../nbs/more/adapting.ipynb #3eeb27bf
 import json
@@ -57,6 +57,9 @@ def readout_bytes(
     return onnx_model(NETWORK, FRAMES.n_features, len(bias), weights).SerializeToString()
 
 # %% ../../nbs/more/adapting.ipynb #0837afe1
+SURE = 0.5  # confidence below which a run that has labelled clips of a person is unsure: then the rest is likelier
+
+
 def leave_run(
     folder: str | Path,
     files: dict,  # name -> bytes
@@ -84,8 +87,9 @@ def adapted_files(
     new = {name: data for name, data in files.items() if name != "hashes.json"}
     new["statistics.npz"] = pack(v, z, labels)
     new["model.onnx"] = readout_bytes(*last_layer(v, *person(v, z, labels)))
-    if "calibration.json" in files:
-        new["calibration.json"] = json_bytes({**json.loads(files["calibration.json"]), "temperature": 1.0})
+    if "calibration.json" in files and (labels >= 0).any():
+        own = {"temperature": 1.0, "threshold": SURE, "part": "clips of the person"}
+        new["calibration.json"] = json_bytes({**json.loads(files["calibration.json"]), **own})
     new["run.json"] = json_bytes({**run, "adapted": {"clips": len(z), "labelled": int((labels >= 0).sum())}})
     return new
 
@@ -136,7 +140,7 @@ def adapt_run(
     frames, labels = _heard(pairs)
     z, labels = np.concatenate([z, v.reduced(pooled_values(frames))]), np.concatenate([known, labels])
     gain = expected_gain(v, z, labels)
-    if gain and gain["gain"] < 0:
+    if gain and gain["high"] < 0:
         raise PredictError(f"it would understand {-gain['gain']:.0%} fewer of these clips: nothing was written; "
                            "check the labels, or give more clips")
     for i in doubtful(v, z, labels) if gain else ():
