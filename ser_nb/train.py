@@ -43,7 +43,7 @@ from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, RE
 from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
                             part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
-from .lib.onnx import onnx_bytes
+from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
@@ -223,11 +223,12 @@ def seal_run(
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
-    if not ends.get("no_onnx"):
-        files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
     val = lesson.answers(model), lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
     found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
+    if not ends.get("no_onnx"):
+        graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
+        files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
     rests = {name: found.get(name) for name in ("part", "people", "risk", "risk_low", "risk_high")}

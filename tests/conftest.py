@@ -15,6 +15,13 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the notebooks' cells marked `#| slow` as well")
 
 
+def pytest_configure(config):
+    "Processes that test side by side find the demo corpus made."
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        from ser_nb.more.demo import example_corpus
+        example_corpus(ROOT / "data")
+
+
 @pytest.fixture(autouse=True)
 def in_project(monkeypatch):
     "nbdev finds settings.ini from the working directory."

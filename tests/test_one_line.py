@@ -107,6 +107,11 @@ WORDS = [
         ["--run", "nowhere"], ["--run", "run", "--from_file", "nowhere.wav"], ["--run", "run", "--from_file", "file"],
         ["--run", "run", "--from_file", ESCAPE], ["--run", "run", "--from_file", "clip.wav", "--window", "-3"],
         ["--run", "run", "--device", "none such", "--seconds", "1"])],
+    *[["ser_adapt", *words] for words in (
+        [], ["nowhere"], ["nowhere", "--out_dir", "made/a"], ["demo", "--out_dir", "made/a", "--run", "nowhere"],
+        ["empty", "--out_dir", "made/a"], ["file", "--out_dir", "made/a"], ["demo", "--out_dir", "file"], [ESCAPE])],
+    *[["ser_export", *words] for words in (
+        [], ["run"], ["run", "x.doc"], ["nowhere", "x.onnx"], ["file", "x.onnx"], ["run", ""], ["run", "file/x.onnx"])],
     *[["ser_fetch", *words] for words in ([], ["tess"], ["nowhere", "x"], [ESCAPE, "x"], ["", ""])],
     *[["ser_check", *words] for words in (
         [], ["nowhere"], ["file"], ["table.csv"], ["empty"], [""], [","], [ESCAPE], [LONG], ["/dev/null"],
@@ -139,7 +144,7 @@ WORDS = [
 
 
 def test_all_commands_are_here():
-    assert len(COMMANDS) == 9 and {words[0] for words in WORDS} == set(COMMANDS)
+    assert len(COMMANDS) == 11 and {words[0] for words in WORDS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:60])

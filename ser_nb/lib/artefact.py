@@ -24,7 +24,7 @@ from .runs import COPY, TODO, Run, check_bytes, parse_hashes
 # %% ../../nbs/lib/artefact.ipynb #a17e0007
 NEEDED = {"run.json": 2**23, "normaliser.json": 2**27, "reference.json": 2**23, "hashes.json": 2**20,
           "model.onnx": 2**29}  # bytes at most
-LIMITS = {**NEEDED, "calibration.json": 2**20}
+LIMITS = {**NEEDED, "calibration.json": 2**20, "statistics.npz": 2**24}
 
 
 def _limited(name, size):

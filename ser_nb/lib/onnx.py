@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FLOATS', 'weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes']
+__all__ = ['FLOATS', 'FRAMES', 'ANSWER', 'weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes', 'with_facts',
+           'facts_in', 'run_facts']
 
 # %% ../../nbs/lib/onnx.ipynb #b99e6a1c
+import json
+
 import numpy as np
 
 from .backend import named_weights
@@ -274,7 +277,8 @@ def _read_onnx(data):
     return model
 
 def _emptied(model):
-    "The model without the numbers in its weights, each of which must have as many as its shape says."
+    "The model without facts and numbers; each of its weights must have as many as its shape says."
+    model.ClearField("metadata_props")
     for w in model.graph.initializer:
         if w.data_type in FLOATS and not w.name.startswith("const"):
             if len(w.raw_data) != np.dtype(FLOATS[w.data_type]).itemsize * int(np.prod(w.dims, dtype=object)):
@@ -348,3 +352,43 @@ def onnx_bytes(
     if not worst <= most:
         raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
+
+# %% ../../nbs/lib/onnx.ipynb #fac70002
+def with_facts(
+    data: bytes,  # of an ONNX file
+    facts: dict,  # name -> a text, or what json can hold
+) -> bytes:
+    "The same graph with facts beside it."
+    from onnx import ModelProto, helper
+
+    model = ModelProto.FromString(data)
+    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()})
+    return model.SerializeToString()
+
+
+def facts_in(
+    data: bytes,  # of an ONNX file
+) -> dict:  # name -> text
+    "The facts beside a graph."
+    from onnx import ModelProto
+
+    return {fact.key: fact.value for fact in ModelProto.FromString(data).metadata_props}
+
+# %% ../../nbs/lib/onnx.ipynb #fac70003
+FRAMES = ("frames: float32 [batch, time, {n}], one column each of `columns`, SCALED by the run's normaliser.json "
+          "({note}); mask: bool [batch, time], true where a frame is real")
+ANSWER = "probabilities before calibration: divide their logarithms by `temperature`, then softmax"
+
+
+def run_facts(
+    run: dict,      # what run.json says
+    frames,         # its `FeatureSettings`
+    normaliser,     # its `Normaliser`
+    found: dict,    # its calibration
+) -> dict:
+    "What a run's network says of itself."
+    return {"labels": run["labels"], "input": FRAMES.format(n=frames.n_features, note=normaliser.note),
+            "output": ANSWER, "columns": frames.names, "features": frames.to_json(), "normalise": normaliser.mode,
+            "rate": frames.sr, "temperature": found["temperature"], "threshold": found["threshold"],
+            "corpus": run["corpus"], "synthetic": run["synthetic"], "audit": run["audit"],
+            "made_by": f"ser_nb {run['versions'].get('ser_nb', '')}"}

@@ -76,9 +76,9 @@ def wide_bands(
     after_wide(s, n)
     even = band_shares(np.linspace(0, s.n_mels, s.wide + 1), s.n_mels)
     layer = keras.layers.Dense(s.wide + 1, use_bias=False, trainable=False, name="wide",
-                               kernel_initializer=lambda shape, dtype=None: K.convert_to_tensor(even, dtype))
-    w = K.log(layer(K.exp(h[..., :s.n_mels] * POWER)) + 1e-9) / POWER
-    return K.concatenate([w, h[..., s.n_mels:]], axis=-1) if s.n_mels < n else w
+                               kernel_initializer=keras.initializers.Constant(even))
+    w = K.log(layer(K.exp(h[:, :, :s.n_mels] * POWER)) + 1e-9) / POWER
+    return K.concatenate([w, h[:, :, s.n_mels:]], axis=-1) if s.n_mels < n else w
 
 # %% ../../nbs/lib/untrained.ipynb #33b90f20
 def draw_bands(
