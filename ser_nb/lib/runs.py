@@ -205,7 +205,8 @@ EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
 class Run(Sealed):
     "A run folder."
-    names = "|".join([*map(re.escape, (*SEALED, "calibration.json", "strangers.csv", "statistics.npz", *BESIDE)), EPOCHS])
+    some = "calibration.json", "strangers.csv", "statistics.npz"
+    names = "|".join([*map(re.escape, (*SEALED, *some, *BESIDE)), EPOCHS])
     loose = ("calibration.json", *BESIDE)
 
     def where(self, name: str) -> Path:

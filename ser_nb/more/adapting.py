@@ -152,7 +152,8 @@ def adapt_run(
 def _said(gain, out_dir) -> str:
     "What `ser_adapt` says at the end."
     if gain is None:
-        return (f"{out_dir}: the voice was heard, without labels; several emotions are assumed among the clips, and what "
+        return (f"{out_dir}: the voice was heard, without labels; several emotions are assumed among the clips, and "
+                "what "
                 "is won can't be told")
     return (f"{out_dir}: understands {gain['after']:.0%} of these clips, each judged by the others; before "
             f"{gain['before']:.0%} (won {gain['gain']:+.0%}, interval {gain['low']:+.0%} to {gain['high']:+.0%})")

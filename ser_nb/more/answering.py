@@ -169,7 +169,7 @@ def _until_stopped(work):
 @main_command
 def ser_predict(
     clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
-    run: str = "",  # run folder or zip of one, or its .h5 or .keras file; empty: the bundled one (weights CC BY-NC-SA 4.0)
+    run: str = "",  # run folder or zip of one, or its .h5 or .keras file; empty: the bundled one (CC BY-NC-SA 4.0)
     format: Param("how to say it; by default as the name of --out ends, or as a table", str, choices=list(WAYS)) = "",
     timeline: bool = False,  # windows along each recording instead of one answer; unlike channels apart
     pauses: Param("with --timeline: from one pause to the next, in place of windows; seconds of a pause, if not .3",
