@@ -19,7 +19,7 @@ def judged(truth, said) -> dict:
     best = np.array([p.best for p in said])
     sure, right = np.array([p.label == p.best for p in said]), best == truth
     return {"clips": len(truth), "UAR": round(float(np.mean([right[truth == n].mean() for n in names])), 3),
-            "answered": round(float(sure.mean()), 3), "wrong among the answered": round(float(1 - right[sure].mean()), 3),
+            "answered": round(float(sure.mean()), 3), "wrong among the answered": round(float(1 - right[sure].mean()), 3) if sure.any() else None,
             "recall": {str(n): round(float(right[truth == n].mean()), 3) for n in names}}
 
 
