@@ -93,7 +93,7 @@ LONG, ESCAPE = "x" * 5000, "a\x1b[31m\nb"
 WORDS = [
     *[[name, *words] for name in COMMANDS for words in (["--bogus"], ["--bogus=1", ESCAPE], ["--no_such", "-3"])],
     *[["ser_predict", *words] for words in (
-        [], ["clip.wav", "--run", "nowhere"], ["clip.wav", "--run", ""], ["clip.wav", "--run", "file"],
+        [], ["clip.wav", "--run", "nowhere"], ["clip.wav", "--run", "file"],
         ["clip.wav", "--run", "empty"], ["clip.wav", "--run", "features"], ["clip.wav", "--run", ESCAPE],
         ["clip.wav", "--run", LONG], ["clip.wav", "--run", "/dev/zero"], ["clip.wav", "--run", "run", "--format", "x"],
         ["clip.wav", "--run", "run", "--window", "-3"], ["nowhere.wav", "--run", "run"], ["empty", "--run", "run"],
@@ -102,7 +102,7 @@ WORDS = [
         *[["nowhere"] * n + ["--run", "run"] for n in (2, 3000)], ["file", "--run", "run", "--timeline"],
         ["clip.wav", "--run", "run", "--pauses"], ["clip.wav", "--run", "run", "--timeline", "--pauses", "nan"],
         ["clip.wav", "--run", "run", "--out", "x.vtt"], ["clip.wav", "--run", "run", "--timeline", "--out", "file/x.vtt"],
-        ["demo", "--run", "run", "--timeline", "--out", "x.svg"], ["clip.wav", "--run", "run", "--out", ESCAPE])],
+        ["demo", "--run", "run", "--timeline", "--out", "x.svg"])],
     *[["ser_listen", *words] for words in (
         ["--run", "nowhere"], ["--run", "run", "--from_file", "nowhere.wav"], ["--run", "run", "--from_file", "file"],
         ["--run", "run", "--from_file", ESCAPE], ["--run", "run", "--from_file", "clip.wav", "--window", "-3"],

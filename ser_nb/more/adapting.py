@@ -106,7 +106,7 @@ def clips_of(
         if emotion in names:
             found += [(p, names.index(emotion)) for p in recordings(place)]
         else:
-            say(f"ser_adapt: {place} is left out: the run tells {', '.join(names)} apart")
+            say(f"{place} is left out: the run tells {', '.join(names)} apart")
     return found
 
 
@@ -118,7 +118,7 @@ def _heard(pairs) -> tuple:
             frames.append(clip_features(load_audio(path, FRAMES.sr)[0], FRAMES))
             labels.append(label)
         except SerError as e:
-            say(f"ser_adapt: {path} is left out: {reason(e)}")
+            say(f"{path} is left out: {reason(e)}")
     if not frames:
         raise PredictError("no clip can be used: give a folder of recordings, one folder inside for each emotion")
     return frames, np.array(labels)
@@ -144,7 +144,7 @@ def adapt_run(
         raise PredictError(f"it would understand {-gain['gain']:.0%} fewer of these clips: nothing was written; "
                            "check the labels, or give more clips")
     for i in doubtful(v, z, labels) if gain else ():
-        say(f"ser_adapt: clip {i + 1} sounds unlike the others of {names[labels[i]]}: is its label right?")
+        say(f"clip {i + 1} sounds unlike the others of {names[labels[i]]}: is its label right?")
     leave_run(out_dir, adapted_files(files, z, labels))
     return gain
 
