@@ -118,7 +118,7 @@ def _load(path) -> Recognizer:
                       *check_calibration(files, hashes), model, str(path))
 
 # %% ../nbs/06_predict.ipynb #2f9a00ab
-BUNDLED = str(Path(importlib.import_module("ser_nb").__file__).parent / "recogniser")
+BUNDLED: str = str(Path(importlib.import_module("ser_nb").__path__[0]) / "recogniser")
 
 
 @patch(cls_method=True)

@@ -245,7 +245,7 @@ def pack(
 ) -> bytes:
     "The content of statistics.npz."
     out = io.BytesIO()
-    arrays = {f.name: np.asarray(getattr(v, f.name), "<f4") for f in fields(v)}
+    arrays: dict = {f.name: np.asarray(getattr(v, f.name), "<f4") for f in fields(v)}
     z = np.zeros((0, len(v.own))) if z is None else z
     labels = np.zeros(0) if labels is None else labels
     np.savez(out, **arrays, clips=np.asarray(z, "<f4"), labels=np.asarray(labels, "<i4"))

@@ -118,7 +118,7 @@ LEARNING = 0.45, 2.6  # exponents: T falls with the number of speakers n as n**-
 
 
 def relief(
-    learnt: int,  # speakers that a fold has learnt from
+    learnt: float,  # speakers that a fold has learnt from
     kept: int,    # speakers that the network has learnt from
 ) -> float:  # 0 to 1
     "How many times the temperature of a fold that of the network is."

@@ -192,7 +192,7 @@ def together(
     if any(not np.array_equal(clips[0], other) for other in clips):
         return None
     p = np.average([m.p[i] for m, i in zip(members, order)], axis=0, weights=shares or None)
-    return Strangers(clips[0], *(x[order[0]] for x in (members[0].speaker, members[0].y)), p)
+    return Strangers(clips[0], members[0].speaker[order[0]], members[0].y[order[0]], p)
 
 # %% ../../nbs/lib/strangers.ipynb #57ae0019
 KNOWN = 2.0  # T for strangers over T for known voices, of trained networks: 1.3 to 4.3, six runs on three corpora

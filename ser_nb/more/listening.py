@@ -116,7 +116,8 @@ def listen_to(
     window: float | None = None,   # seconds of one answer; None: as long as the training clips
 ):
     "Show how what is heard sounds, as long as there is sound."
-    live, last = Screen(out) if is_terminal(out) else None, [None]
+    live = Screen(out) if is_terminal(out) else None
+    last: list = [None]
     mark = "█" if "utf" in str(getattr(out, "encoding", "")).lower() else "#"
     window = window or min(max(recognizer.reference["median_duration"], 1.0), 10.0)
     def tell(db): live.draw(bars(last[0], recognizer.labels, db, mark))
