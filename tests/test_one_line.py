@@ -93,7 +93,7 @@ LONG, ESCAPE = "x" * 5000, "a\x1b[31m\nb"
 WORDS = [
     *[[name, *words] for name in COMMANDS for words in (["--bogus"], ["--bogus=1", ESCAPE], ["--no_such", "-3"])],
     *[["ser_predict", *words] for words in (
-        [], ["clip.wav", "--run", "nowhere"], ["clip.wav", "--run", "file"],
+        [], ["clip.wav", "--run", "nowhere"], ["clip.wav", "--run", ""], ["clip.wav", "--run", "file"],
         ["clip.wav", "--run", "empty"], ["clip.wav", "--run", "features"], ["clip.wav", "--run", ESCAPE],
         ["clip.wav", "--run", LONG], ["clip.wav", "--run", "/dev/zero"], ["clip.wav", "--run", "run", "--format", "x"],
         ["clip.wav", "--run", "run", "--window", "-3"], ["nowhere.wav", "--run", "run"], ["empty", "--run", "run"],
@@ -166,3 +166,10 @@ def test_good_ones_still_work(server, home):
     "The way in which the commands are started above can show success too."
     code, out, err = start(server, ["ser_predict", "clip.wav", "demo", "--run", "run", "--format", "json"], home)
     assert (code, err) == (0, "") and out.startswith("[")
+
+
+def test_a_name_that_a_terminal_would_obey(server, home):
+    "A file may be called so; what is said of it is one harmless line."
+    code, out, err = start(server, ["ser_predict", "clip.wav", "--run", "run", "--out", ESCAPE], home)
+    assert code == 0 and (home / ESCAPE).is_file(), err
+    assert out == "a\\x1b[31m\\nb\n"

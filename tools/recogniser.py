@@ -3,20 +3,23 @@
 Its weights are under CC BY-NC-SA 4.0, as RAVDESS is; the code that makes them is under the Apache License 2.0."""
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 from fastcore.script import call_parse
 
-from ser_nb.data import join_corpora, load_audio, load_corpus
+from ser_nb.data import load_audio, load_corpus
 from ser_nb.dataset import Normaliser
 from ser_nb.features import clip_features
 from ser_nb.lib.adapting import last_layer, measure, pack, person, scores
+from ser_nb.lib.backend import versions
 from ser_nb.lib.calibration import fit_strangers
 from ser_nb.lib.encoder import ABOUT
 from ser_nb.lib.files import json_bytes
 from ser_nb.lib.reference import make_reference
+from ser_nb.lib.runs import sha256
 from ser_nb.model import as_values
 from ser_nb.more.adapting import FRAMES, NETWORK, leave_run, pooled_values, readout_bytes
 
@@ -57,11 +60,12 @@ def main(
 ):
     "Train the bundled recogniser."
     parts = [(name, load_corpus(f"{data}/{name}")) for name in ("emodb", "ravdess")]
-    frames, y, speakers, homes = Clips(), [], [], []
+    frames, y, speakers, homes, data_hash = Clips(), [], [], [], hashlib.sha256()
     for name, table in parts:
         for path, emotion, speaker in zip(table["path"], table["emotion"], table["speaker"]):
             emotion = "neutral" if emotion == "calm" else emotion
             if emotion in EMOTIONS:
+                data_hash.update(f"{name}/{Path(path).name} {sha256(Path(path).read_bytes())}\n".encode())
                 frames.append(clip_features(load_audio(path, FRAMES.sr)[0], FRAMES))
                 y.append(EMOTIONS.index(emotion))
                 speakers.append(f"{name}/{speaker}")
@@ -74,7 +78,8 @@ def main(
     described = {"corpus": ["emodb", "ravdess"], "synthetic": False, "protocol": "all", "fold": 0,
                  "labels": list(EMOTIONS), "clips": {"train": len(y), "val": 0, "test": 0}, "test_speakers": [],
                  "audit": "every clip was learnt from", "features": json.loads(FRAMES.to_json()),
-                 "model": as_values(NETWORK), "train": {}, "data_hash": "", "split_hash": "", "versions": {},
+                 "model": as_values(NETWORK), "train": {}, "data_hash": data_hash.hexdigest(),
+                 "split_hash": "", "versions": versions(),
                  "encoder": ABOUT, "licence": LICENCE, "finished": True, "epochs_run": 0, "best_epoch": 0,
                  "normaliser": "blind: frames are not normalised"}
     leave_run(Path(out_dir), {

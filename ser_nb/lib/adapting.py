@@ -93,7 +93,7 @@ def _habits(rest, who, w, noise):
     values, turn = np.linalg.eigh((rest * w[:, None]).T @ rest / (w * count).sum() - noise * np.eye(rest.shape[1]))
     return turn, np.maximum(0.5 * values + 0.5 * max(values.mean(), 0.01), 0.02)
 
-
+# %% ../../nbs/lib/adapting.ipynb #4b7f5f9b
 def measure(
     x: np.ndarray,         # [n, F], pooled values
     labels: np.ndarray,    # int [n], each of 0 to K - 1 there
@@ -203,15 +203,15 @@ def left_out(
         found[out] = scores(z[out], *person(v, z[keep], labels[keep]))
     return found[has]
 
-
+# %% ../../nbs/lib/adapting.ipynb #094c1df7
 def expected_gain(
     v: Voices,
     z: np.ndarray,       # [n, d]
     labels: np.ndarray,  # int [n]; -1: none
-) -> dict | None:  # before, after: shares understood; gain, low, high; None without labels
+) -> dict | None:  # before, after: shares understood; gain, low, high; None without labels of two emotions
     "What adapting wins on the clips given, each judged by the others."
     y = labels[labels >= 0]
-    if not len(y):
+    if len(np.unique(y)) < 2:  # who says always the same is always right
         return None
     none = np.zeros(0, int)
     old = scores(z[labels >= 0], *person(v, z[:0], none)).argmax(1) == y

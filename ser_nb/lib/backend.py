@@ -162,7 +162,7 @@ def weights_bytes(
         name.unlink()
     return image[-1]
 
-
+# %% ../../nbs/lib/backend.ipynb #e5be7349
 def save_weights(
     model,             # a keras model
     path: str | Path,  # any file name
@@ -241,7 +241,7 @@ def _hdf5(path) -> _Memory:
             raise ValueError("it is too large")
         return _Memory(z.read("model.weights.h5"))
 
-
+# %% ../../nbs/lib/backend.ipynb #752e4eaf
 def load_weights(
     model,             # a keras model
     path: str | Path,  # ending in .weights.h5, .h5 or .keras

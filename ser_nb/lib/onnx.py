@@ -145,6 +145,7 @@ def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [
     spread = g.add("ReduceSum", g.add("Mul", a, g.add("Mul", off, off)), first, keepdims=0)
     return g.add("Concat", m, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(1e-6)))), axis=1)
 
+# %% ../../nbs/lib/onnx.ipynb #d96d1ada
 def _onnx_conv(g, x, settings, weights):  # x [batch, time, d] -> [steps, batch, conv]
     "The convolution in front."
     kernel, bias = (np.asarray(w, np.float32) for w in weights)
@@ -228,7 +229,7 @@ def _fits_halves(weights) -> bool:
     own = [w for name, ws in weights.items() if name.rpartition("/")[2].startswith("encoder_") for w in ws]
     return bool(own) and all(np.array_equal(w, w.astype(np.float16)) for w in map(np.asarray, own))
 
-
+# %% ../../nbs/lib/onnx.ipynb #95b950a8
 def onnx_model(
     settings,         # `ModelSettings` or `Ensemble`
     n_features: int,  # columns of a frame
@@ -276,6 +277,7 @@ def _read_onnx(data):
             raise ModelError("some of its weights are not finite numbers")
     return model
 
+# %% ../../nbs/lib/onnx.ipynb #87f36157
 def _emptied(model):
     "The model without facts and numbers; each of its weights must have as many as its shape says."
     model.ClearField("metadata_props")
@@ -290,7 +292,7 @@ def _bytes_of(name) -> int:  # of a layer
     "How many bytes a weight takes at least."
     return 2 if name.rpartition("/")[2].startswith("encoder_") else 4
 
-
+# %% ../../nbs/lib/onnx.ipynb #d6e7776b
 def check_onnx(
     data: bytes,      # of an ONNX file
     settings,         # `ModelSettings` or `Ensemble` that it must have

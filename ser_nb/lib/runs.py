@@ -127,7 +127,7 @@ def checked(
     self.read(name)
     return self.where(name)
 
-
+# %% ../../nbs/lib/runs.ipynb #1f14d75d
 @patch
 def holds(
     self: Sealed,
@@ -184,7 +184,7 @@ def settle(
     if torn or without:
         self.forget(without)
 
-
+# %% ../../nbs/lib/runs.ipynb #4ef59dd9
 @patch
 def adopt(
     self: Sealed,
@@ -375,7 +375,7 @@ def other_settings(
     new = json.loads(json.dumps(new))
     return [k for k in new if k not in MAY_DIFFER and old.get(k) != new[k]]
 
-
+# %% ../../nbs/lib/runs.ipynb #600eacb3
 @patch(cls_method=True)
 def enter(
     cls: Run,
@@ -398,7 +398,7 @@ def enter(
         raise TrainError(f"{folder} holds a run with other {', '.join(other)}: give another folder, or --overwrite")
     return files, files.take_up(bool(old.get("finished")))
 
-
+# %% ../../nbs/lib/runs.ipynb #1458b219
 @patch
 def take_up(
     self: Run,

@@ -164,7 +164,7 @@ def with_encoder(
     "Whether a pretrained encoder answers too, so that no readout stands beside a trained network alone."
     return "encoder" in getattr(getattr(features, "settings", None), "families", ())
 
-
+# %% ../../nbs/lib/strangers.ipynb #4567196d
 def read_strangers(
     files: Run,
     labels: list,  # emotions
@@ -179,7 +179,7 @@ def read_strangers(
         y = table["emotion"].map({name: k for k, name in enumerate(labels)}).to_numpy(int)
         return Strangers(table["clip"].to_numpy(), table["speaker"].to_numpy(), y, p / p.sum(1, keepdims=True))
 
-
+# %% ../../nbs/lib/strangers.ipynb #3938decf
 def together(
     members: list,  # of `Strangers`, their clips in any order; None where a network left nobody out
     shares=None,    # how much each counts; None: all alike

@@ -63,7 +63,7 @@ def after_wide(
         raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
     return s.wide + 1 + n - s.n_mels
 
-
+# %% ../../nbs/lib/untrained.ipynb #ed513395
 def wide_bands(
     h,         # [batch, time, n_features], scaled log-mel bands first
     settings,  # `ModelSettings`
@@ -216,7 +216,7 @@ def _set_readout(layer, readout, mean, std):
     kernel[:, known], bias[known] = w / std[:, None], b - mean / std @ w
     layer.set_weights([kernel, bias])
 
-
+# %% ../../nbs/lib/untrained.ipynb #fee5ac37
 def _fitted(e, y, w, speaker, shrink) -> tuple:
     "Discriminants of scaled values, and the scale."
     mean, std = e.mean(0), e.std(0) + 1e-9
@@ -230,7 +230,7 @@ def _odds(fitted, e, n_classes) -> np.ndarray:
     z[:, known] = (e - mean) / std @ w + b
     return z
 
-
+# %% ../../nbs/lib/untrained.ipynb #92d5905c
 def fit_last(
     model,     # with `draw_memory`; nothing between pooling and the last layer
     shown,     # of `seen_by`, one an epoch

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FRAMES', 'POWERS', 'NETWORK', 'SURE', 'pooled_values', 'readout_bytes', 'leave_run', 'adapted_files', 'clips_of',
-           'adapt_run', 'ser_adapt']
+__all__ = ['FRAMES', 'POWERS', 'NETWORK', 'SURE', 'pooled_values', 'readout_bytes', 'leave_run', 'adapted_files', 'label_of',
+           'clips_of', 'adapt_run', 'ser_adapt']
 
 # %% ../../nbs/more/adapting.ipynb #3eeb27bf
 import json
@@ -23,9 +23,11 @@ from ..lib.answers import reason
 from ..lib.artefact import check_files, read_folder
 from ..lib.audio import load_audio
 from ..lib.command import main_command, one_line, say
+from ..lib.corpora import emotion_of
 from ..lib.encoder import BANDS, encode, encoder_weights, pooled
 from ..lib.files import PredictError, SerError, json_bytes
 from ..lib.inputs import recordings
+from ..lib.roles import name_emotion
 from ..lib.runs import Run
 from ..lib.onnx import onnx_model
 from ..model import ModelSettings
@@ -94,22 +96,34 @@ def adapted_files(
     return new
 
 # %% ../../nbs/more/adapting.ipynb #9c2a86ea
+def label_of(
+    name: str,     # of a folder, or of a file without its suffix
+    names: tuple,  # emotions of the run
+) -> int:  # -1: none of them
+    "The emotion that a name tells."
+    emotion = next((e for e in (emotion_of(name), emotion_of(name_emotion(name))) if e in names), "")
+    return names.index(emotion) if emotion else -1
+
+
 def clips_of(
     folder: str | Path,
     names: tuple,  # emotions of the run
 ) -> list:  # pairs of a path and a label, -1: none
-    "Clips of one person, in a folder for each emotion or without."
-    from ser_nb.data import emotion_of
-    found = [(p, -1) for p in recordings(folder) if Path(p).parent == Path(folder)]
-    for place in sorted(p for p in Path(folder).iterdir() if p.is_dir()):
-        emotion = emotion_of(place.name)
-        if emotion in names:
-            found += [(p, names.index(emotion)) for p in recordings(place)]
+    "Clips of one person; one in a folder of something else is named and left out."
+    if not Path(folder).is_dir():
+        raise PredictError(f"{folder}: a folder of one person's clips is needed")
+    found = []
+    for path in map(Path, recordings(folder)):
+        inside = path.parent.relative_to(folder).parts
+        said = [label_of(name, names) for name in (*inside[-1:], path.stem)]
+        label = next((k for k in said if k >= 0), -1)
+        if inside and label < 0:
+            say(f"{path} is left out: neither folder nor name says {', '.join(names)}")
         else:
-            say(f"{place} is left out: the run tells {', '.join(names)} apart")
+            found.append((path, label))
     return found
 
-
+# %% ../../nbs/more/adapting.ipynb #9c2a86f2
 def _heard(pairs) -> tuple:
     "Frames and labels of the clips that can be read."
     frames, labels = [], []
@@ -123,7 +137,7 @@ def _heard(pairs) -> tuple:
         raise PredictError("no clip can be used: give a folder of recordings, one folder inside for each emotion")
     return frames, np.array(labels)
 
-
+# %% ../../nbs/more/adapting.ipynb #9c2a86f4
 def adapt_run(
     clips: str | Path,          # folder of a person's clips
     out_dir: str | Path,        # the run to make
@@ -152,9 +166,8 @@ def adapt_run(
 def _said(gain, out_dir) -> str:
     "What `ser_adapt` says at the end."
     if gain is None:
-        return (f"{out_dir}: the voice was heard, without labels; several emotions are assumed among the clips, and "
-                "what "
-                "is won can't be told")
+        return (f"{out_dir}: the voice was heard, and clips without a label are taken to be of several emotions; what is "
+                "won can only be told from labelled clips of two emotions or more")
     return (f"{out_dir}: understands {gain['after']:.0%} of these clips, each judged by the others; before "
             f"{gain['before']:.0%} (won {gain['gain']:+.0%}, interval {gain['low']:+.0%} to {gain['high']:+.0%})")
 

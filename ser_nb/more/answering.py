@@ -142,9 +142,9 @@ def _answers(recognizer, sounds, timeline, channel, pauses) -> Predictions:
 def _predict_command(clips, run, format, timeline, speaker="", channel=None, pauses=None, out="") -> int:
     "What `ser_predict` does; gives the exit code."
     way = _way(format, out, timeline)
-    if not run:
+    if run is None:
         say("ser_predict: the bundled recogniser answers (weights CC BY-NC-SA 4.0, learnt from EmoDB and RAVDESS)")
-    recognizer, sounds = Recognizer.load(run or BUNDLED), collect(clips)
+    recognizer, sounds = Recognizer.load(BUNDLED if run is None else run), collect(clips)
     targets = _targets(sounds, out, way)
     if (recognizer.temperature, recognizer.threshold) == (1, 0):
         say(f"ser_predict: {run} is not calibrated, so it is never unsure: ser_card can do that")
@@ -169,7 +169,7 @@ def _until_stopped(work):
 @main_command
 def ser_predict(
     clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
-    run: str = "",  # run folder or zip of one, or its .h5 or .keras file; empty: the bundled one (CC BY-NC-SA 4.0)
+    run: str = None,  # run folder, a zip of one, its .h5 or .keras file; by default the bundled one (CC BY-NC-SA 4.0)
     format: Param("how to say it; by default as the name of --out ends, or as a table", str, choices=list(WAYS)) = "",
     timeline: bool = False,  # windows along each recording instead of one answer; unlike channels apart
     pauses: Param("with --timeline: from one pause to the next, in place of windows; seconds of a pause, if not .3",
