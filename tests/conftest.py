@@ -22,6 +22,14 @@ def pytest_configure(config):
         example_corpus(ROOT / "data")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    "A file's tests stay together; notebooks need not."
+    for item in items:
+        if item.path.name != "test_notebooks.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.fixture(autouse=True)
 def in_project(monkeypatch):
     "nbdev finds settings.ini from the working directory."
