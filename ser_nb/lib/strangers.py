@@ -195,7 +195,7 @@ def together(
     return Strangers(clips[0], members[0].speaker[order[0]], members[0].y[order[0]], p)
 
 # %% ../../nbs/lib/strangers.ipynb #57ae0019
-KNOWN = 2.0  # T for strangers over T for known voices, of trained networks: 1.3 to 4.3, six runs on three corpora
+KNOWN = 2.0  # T for strangers over T for known voices, of trained networks (`benchmarks/sure_trained.py`)
 FEW = ({"temperature": 1.0, "threshold": 0.25, "risk": 0.56, "risk_low": 0.04, "risk_high": 0.99},
        {"temperature": 0.74, "threshold": 0.25, "risk": 0.46, "risk_low": 0.00, "risk_high": 0.99})  # one speaker, two
 
