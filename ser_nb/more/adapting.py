@@ -166,8 +166,8 @@ def adapt_run(
 def _said(gain, out_dir) -> str:
     "What `ser_adapt` says at the end."
     if gain is None:
-        return (f"{out_dir}: the voice was heard, and clips without a label are taken to be of several emotions; what is "
-                "won can only be told from labelled clips of two emotions or more")
+        return (f"{out_dir}: the voice was heard, and clips without a label are taken to be of several emotions; what "
+                "is won can only be told from labelled clips of two emotions or more")
     return (f"{out_dir}: understands {gain['after']:.0%} of these clips, each judged by the others; before "
             f"{gain['before']:.0%} (won {gain['gain']:+.0%}, interval {gain['low']:+.0%} to {gain['high']:+.0%})")
 
