@@ -272,7 +272,7 @@ def _said(gain, out_dir) -> str:
 
 @main_command
 def ser_adapt(
-    clips: Param("one person's clips: a folder, in it folders named by emotion or none; or a csv of file and emotion", str),
+    clips: Param("one person's clips: a folder, in it folders named by emotion; or a csv of file and emotion", str),
     out_dir: str = "runs/my_voice",  # the run to make; ser_predict --run takes it
     run: str = BUNDLED,  # the run to adapt; by default the one that comes with ser_nb (weights: CC BY-NC-SA 4.0)
 ):
