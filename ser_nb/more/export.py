@@ -116,14 +116,15 @@ def card_line(
     run: Path,  # a run folder
 ) -> str:
     "What the card of a run says first."
-    from ser_nb.evaluate import say_interval
+    from ser_nb.lib.stats import say_interval
     path = run / "card" / "card.json"
     if not path.is_file():
         return "not judged: there is no card of it; ser_card writes one"
     with parsing(path, "write it again with ser_card", PredictError):
         card = json.loads(path.read_text(encoding="utf-8"))
-        figures, about = card["figures"], card["run"]
-        return f"{say_interval(figures['UAR'])}; {figures['clips']} clips of {card['part']}, {about['protocol']}"
+        uar, about = card["figures"]["UAR"], card["run"]
+        judged = f"{card['figures']['clips']} clips of the {card['part']} part, {about['protocol']}"
+        return f"UAR {uar['value']:.3f}, {say_interval(uar)}; {judged}"
 
 
 def sound_facts(
