@@ -107,8 +107,8 @@ def _saved_folder(run, path):
         shutil.move(Path(folder) / "model", path)
 
 # %% ../../nbs/more/export.ipynb #6af00002
-SOUND = ("samples: float32 [n], one channel at `rate` Hz, from -1 to 1, at least 0.1 s and not silent; longer ones than "
-         "a minute or so better in windows, as they take memory")
+SOUND = ("samples: float32 [n], one channel at `rate` Hz, from -1 to 1, at least 0.1 s and not silent; what is longer "
+         "than a minute or so better in windows, as it takes memory")
 ANSWER = "probabilities: float32, one for each of `labels`, calibrated; below `threshold` the answer is `unsure`"
 
 
