@@ -8,12 +8,12 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings', 'rms',
            'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma', 'tonnetz',
-           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features', 'clip_features',
-           'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames', 'ser_features',
-           'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features',
-           'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS',
-           'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path',
-           'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
+           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'SpectrumSettings', 'FeatureSettings', 'batch_features',
+           'clip_features', 'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames',
+           'ser_features', 'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError',
+           'FeatureView', 'Features', 'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS',
+           'SHARD_FIELDS', 'SHARPNESS', 'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation',
+           'best_path', 'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
            'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames',
            'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal',
            'summary', 'tonnetz_filters', 'voiced_span']
@@ -87,7 +87,7 @@ def loud_span(
     loud = np.flatnonzero(10 * np.log10(power) - 10 * np.log10(power.max()) > -(settings.top_db or 0))
     return int(loud[0]) * settings.hop_length, min(len(y), int(loud[-1] + 1) * settings.hop_length)
 
-
+# %% ../nbs/01_features.ipynb #738d90a1
 def trim(
     y: np.ndarray,  # samples [n] float32
     settings: FeatureSettings,
@@ -144,7 +144,7 @@ def mfcc(
     "Mel-frequency cepstral coefficients."
     return product(mel, dct_filters(settings.n_mfcc, settings.n_mels).T, starts)
 
-
+# %% ../nbs/01_features.ipynb #1d5bbbef
 def delta(
     x: np.ndarray,  # [T, F]
     order: int = 1,  # 1: slope, 2: curvature
@@ -168,7 +168,7 @@ def chroma(
     raw = product(S, chroma_filters(s.sr, s.n_fft, s.n_chroma, tuning).T, starts)
     return normalised(raw, raw.max(1, keepdims=True))
 
-
+# %% ../nbs/01_features.ipynb #fba0c9a6
 def tonnetz(
     chroma: np.ndarray,  # [T, n_chroma]
     starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
@@ -188,7 +188,7 @@ def spectral_contrast(
     db = power_to_db(extremes(S, bands), settings.db_range, np.concatenate([starts, np.add(starts, T)]))
     return db[:T] - db[T:]
 
-
+# %% ../nbs/01_features.ipynb #f769e748
 def zero_crossing_rate(
     y: np.ndarray,  # samples [n] float32
     settings: FeatureSettings,
@@ -207,9 +207,8 @@ def pitch(
 
 # %% ../nbs/01_features.ipynb #275edda3
 @dataclass(frozen=True)
-class FeatureSettings(FrameSettings):
-    "What is computed from each clip."
-    LATER = {"encoder": "none", "own": ()}
+class SpectrumSettings(FrameSettings):
+    "What is made of a spectrogram."
     fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
     fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
     n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
@@ -221,6 +220,12 @@ class FeatureSettings(FrameSettings):
     tuning: float | None = setting(0.0, low=-0.5, high=0.5, none=True)  # classes by which A is off; None: estimated
     n_bands: int = setting(6, low=0)  # octave bands of the spectral contrast above the first; 0: none
     tonnetz: bool = setting(True)  # tonal centroid of the chroma
+
+# %% ../nbs/01_features.ipynb #80c11f39
+@dataclass(frozen=True)
+class FeatureSettings(SpectrumSettings):
+    "What is computed from each clip."
+    LATER = {"encoder": "none", "own": ()}
     rms: bool = setting(True)  # root mean square of each frame
     zcr: bool = setting(True)  # zero crossing rate of each frame
     pitch: bool = setting(False)  # fundamental frequency, voicing and harmonicity; they take longer than all others
@@ -244,7 +249,7 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
             **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s)}
 
-
+# %% ../nbs/01_features.ipynb #1f9bde5f
 @functools.lru_cache(maxsize=64)
 def _layout(s: FeatureSettings) -> dict[str, slice]:
     "Columns of each family that is on."
@@ -256,7 +261,7 @@ def families(self: FeatureSettings) -> dict[str, slice]:
     "Columns of each family that is on."
     return dict(_layout(self))
 
-
+# %% ../nbs/01_features.ipynb #1ce5c8eb
 @patch(as_prop=True)
 def n_features(self: FeatureSettings) -> int:
     "Number of columns of a frame."
@@ -280,7 +285,7 @@ def _column(family: str, i: int, n_chroma: int) -> str:
         return PITCH_COLUMNS[i]
     return family if family in ("rms", "zcr") else f"{family}_{i}"
 
-
+# %% ../nbs/01_features.ipynb #d92c6215
 @patch(as_prop=True)
 def names(self: FeatureSettings) -> list[str]:
     "A name for every column."
@@ -321,7 +326,7 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
     for name in s.own:
         yield name, np.concatenate([own_frames(name, y, n_frames(len(y), s), s) for y in ys])
 
-
+# %% ../nbs/01_features.ipynb #923369b4
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     "Samples after trimming; raises FeatureError where they make no frame."
     y = np.asarray(y, dtype=np.float32)
@@ -342,7 +347,7 @@ def _together(ys: list[np.ndarray], settings: FeatureSettings) -> list[np.ndarra
     frames = side_by_side(_parts(ys, starts, settings), _widths(settings), sum(sizes))
     return np.split(frames, starts[1:])
 
-
+# %% ../nbs/01_features.ipynb #698f9420
 @patch
 def compute(
     self: FeatureSettings,
@@ -359,7 +364,7 @@ def batch_features(
     "All features of several clips at once."
     return settings.compute([_prepare(y, settings) for y in ys])
 
-
+# %% ../nbs/01_features.ipynb #4b6ef19f
 def clip_features(
     y: np.ndarray,  # samples [n] at settings.sr, mono
     settings: FeatureSettings = FeatureSettings(),
@@ -379,7 +384,7 @@ def read(
     trimmed = _prepare(y, self)
     return trimmed, round(len(y) / sr, 6), n_frames(len(trimmed), self)
 
-
+# %% ../nbs/01_features.ipynb #7f0bdf68
 def file_features(
     path: str | Path,  # an audio file
     settings: FeatureSettings = FeatureSettings(),
@@ -428,7 +433,7 @@ def only_voice(
 
 VOICE_FRAMES = only_voice(FeatureSettings())
 
-
+# %% ../nbs/01_features.ipynb #f7cfc396
 FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own")
 
 
@@ -452,7 +457,7 @@ def asked_frames(
 
 _USUAL = FeatureSettings(pitch=True)
 
-
+# %% ../nbs/01_features.ipynb #6826a2c5
 def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, address, ways, asked) -> None:
     "What the command does."
     start, settings = time.perf_counter(), asked_frames(asked, like(_USUAL, read_config(config)["features"]))

@@ -72,14 +72,14 @@ def _check_answers(p) -> np.ndarray:
         raise ModelError("the network's answer is no probability: its weights are damaged")
     return p
 
-
+# %% ../nbs/06_predict.ipynb #7804b216
 def _of_keras(path, n_features, n_classes, model) -> bytes:
     "ONNX of the weights in a .h5 or .keras file, by way of keras."
     from ser_nb.model import named_weights, onnx_model
     from ser_nb.train import load_run
     return onnx_model(model, n_features, n_classes, named_weights(load_run(path)[0])).SerializeToString()
 
-
+# %% ../nbs/06_predict.ipynb #28c6b4c2
 def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
     network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
@@ -87,7 +87,7 @@ def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
 
-
+# %% ../nbs/06_predict.ipynb #563355e2
 def _in_keras(path):
     "The keras network of a run that has no ONNX."
     from ser_nb.beside.opened import load_run
@@ -103,7 +103,7 @@ def _files_of(path) -> dict:  # name -> bytes
         raise PredictError("a file that is no run: give a run folder or a zip of one")
     return read_folder(run_folder(path))
 
-
+# %% ../nbs/06_predict.ipynb #f5d186ea
 def from_files(
     files: dict,  # name -> bytes, of a run
     path: Path,   # where they are from
@@ -154,7 +154,7 @@ def _said_of_network(model, n_features, n_classes) -> str:
     kind = f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
     return f"{kind}, {plural(n_weights(model, n_features, n_classes), 'weight')}"
 
-
+# %% ../nbs/06_predict.ipynb #20201457
 @patch
 def __repr__(self: Recognizer):
     s, names = self.settings, [*self.labels[:12], *["..."][: len(self.labels) - 12]]
@@ -175,7 +175,7 @@ def _check_length(seconds, longest, name):
 def _longest(settings) -> float:  # seconds whose frames take no more memory than those of some minutes do
     return 2**25 * settings.hop_length / settings.sr / max(settings.n_fft // 2 + 1, settings.n_features)
 
-
+# %% ../nbs/06_predict.ipynb #34d4268b
 @patch
 def frames(
     self: Recognizer,
@@ -234,7 +234,7 @@ def _warnings(recognizer, frames) -> tuple:
     return tuple(f"{name} {facts[name]:,.{d}f} {UNITS[name]}, known are {low:,.{d}f} to {high:,.{d}f}"
                  for name, d, low, high in said)
 
-
+# %% ../nbs/06_predict.ipynb #1aa9f0a8
 def _judge(recognizer, frames: dict) -> list:  # name -> frames [T, n_features]
     "The answers to some clips."
     q = calibrated(recognizer.probabilities(list(frames.values())), recognizer.temperature)
@@ -251,7 +251,7 @@ def _hear(recognizer, sound, sr, channel) -> tuple:  # frames, notes
 def _with_notes(answer, notes) -> Prediction:
     return replace(answer, warnings=(*answer.warnings, *notes))
 
-
+# %% ../nbs/06_predict.ipynb #4502a129
 @patch
 def predict(
     self: Recognizer,
@@ -271,7 +271,7 @@ def check_by_speaker(recognizer: Recognizer):
         raise PredictError(f"the run was trained with normalise={mode!r}, which needs no clips of the speaker: "
                            "leave them out, or train with normalise='speaker'")
 
-
+# %% ../nbs/06_predict.ipynb #756ab163
 @patch
 def adapt(
     self: Recognizer,
@@ -303,7 +303,7 @@ def _judge_each(recognizer, frames: dict) -> dict:  # key -> answer
             return {key: Prediction(str(key), error=str(e)) for key in frames}
     return {key: answer for key, x in frames.items() for answer in _judge_each(recognizer, {key: x}).values()}
 
-
+# %% ../nbs/06_predict.ipynb #ff711473
 def _answers(recognizer, sounds: list, channel=None) -> list:
     "One answer a sound, with an error where there is none."
     frames, notes, errors = {}, {}, {}
@@ -353,7 +353,7 @@ def _window_frames(recognizer, y, name) -> tuple:
             raise
         return None, "silent"
 
-
+# %% ../nbs/06_predict.ipynb #38d28cfb
 def _window_answers(recognizer, windows: list, name) -> list:
     "The answers to some windows (start, samples)."
     found = [_window_frames(recognizer, y, name) for _, y in windows]
@@ -369,7 +369,7 @@ def _sizes(recognizer, window, hop) -> tuple[int, int]:  # samples
     _check_length(window, _longest(recognizer.settings), "a window")
     return round(window * recognizer.settings.sr), round(hop * recognizer.settings.sr)
 
-
+# %% ../nbs/06_predict.ipynb #21240b1d
 def _windows(recognizer, sound, window, hop, pauses, channel) -> tuple:  # how many, if that is known; and they
     "The windows (start, samples) of a file."
     sr = recognizer.settings.sr
@@ -382,7 +382,7 @@ def _windows(recognizer, sound, window, hop, pauses, channel) -> tuple:  # how m
     spans = [(round(a * sr), round(z * sr)) for a, z in spoken(levels(blocks(), sr), pauses)]
     return len(spans), samples_of(blocks(), spans)
 
-
+# %% ../nbs/06_predict.ipynb #0c046dd1
 def _judged(recognizer, windows, at_once, name) -> Iterator[Prediction]:
     "Answers to the windows (start, samples) of a signal, some at a time."
     pending = []
@@ -427,7 +427,7 @@ def _sure(answers) -> Iterator[Prediction]:
             raise NoAnswer(p.error)
         yield p
 
-
+# %% ../nbs/06_predict.ipynb #ebbbb17e
 @patch
 def stream(
     self: Recognizer,
