@@ -43,7 +43,7 @@ def _leak_keys(split):
     return {"speaker": group_keys(split, "speaker"), "text": group_keys(split, "text"), "file": split["sha256"],
             "twin": split["source"].where(split["source"] != "", split["clip"])}
 
-
+# %% ../nbs/02_dataset.ipynb #a12a8120
 def _shared(split, leak, key, a, b):
     "How many clips of part `b` have a key that also occurs in part `a`."
     in_a, in_b, known = split["part"] == a, split["part"] == b, key != ""
@@ -86,7 +86,7 @@ def _worth(found):
         say.append("Unknown hashes: files were not all compared.")
     return " ".join(say)
 
-
+# %% ../nbs/02_dataset.ipynb #e6c30080
 def contradictions(
     split: pd.DataFrame,  # a split
 ) -> list:  # a sentence for emotions, speakers and texts, without its stop
@@ -163,7 +163,7 @@ def _assemble(clips, test, val, protocol, fold=0):
     part = np.where(lead.isin(test), "test", np.where(lead.isin(val), "val", "train"))
     return _checked(clips.assign(part=part, protocol=protocol, fold=fold))
 
-
+# %% ../nbs/02_dataset.ipynb #52a1d503
 def _checked(split):
     "The split without copies that would judge or choose, if nothing leaks and all its emotions can be learnt."
     split = split[(split["source"] == "") | (split["part"] == "train")].reset_index(drop=True)
@@ -328,7 +328,7 @@ def _name(self: Normaliser, speaker):
         return speaker
     return next((name for name in self.stats if identity(name) == identity(speaker)), speaker)
 
-
+# %% ../nbs/02_dataset.ipynb #38ef2715
 @patch
 def _stats_of(self: Normaliser, speaker):
     "Mean and deviation for a speaker, in whatever spelling."

@@ -27,6 +27,7 @@ REMOTE = re.compile(r'<(?:script|img|iframe|audio|video|source)\b[^>]*\ssrc="(?:
                     r'(?:https?:)?//[^"]*"|\bfrom [\'"]https?://[^\'"]*|@import[^;]*//[^;]*;|url\(["\']?(?:https?:)?//[^)]*\)')
 TEX = {r"\begin{aligned}": r"\begin{align*}", r"\end{aligned}": r"\end{align*}", r"\arg": r"\operatorname{arg}",
        r"\lVert": r"\|", r"\rVert": r"\|", r"\lvert": "|", r"\rvert": "|"}  # what latex2mathml doesn't know, in its words
+LARGER = 1.3  # pictures have twice the pixels of their size, so that words of 8 points may be as large as the text's
 EXPECTED = ("format commonmark is not built", "keep-md is ignored", "grid is ignored", "output-file is not read")  # meant for Quarto
 MATH_CSS = """
 @font-face { font-family: "STIX Two Math"; src: url("STIXTwoMath.woff") format("woff"); }
@@ -77,7 +78,7 @@ def pictures(cell, source):
     for output in cell.get("outputs", []):
         png, size = output.get("data", {}).get("image/png"), output.get("metadata", {}).get("image/png", {})
         if png and alt:
-            width = f' width="{size["width"]}"' if "width" in size else ""
+            width = f' width="{round(size["width"] * LARGER)}"' if "width" in size else ""
             image = f'<img class="img-fluid" alt="{html.escape(alt[1].strip())}"{width} src="data:image/png;base64,{"".join(png).strip()}">'
             output = {"output_type": "display_data", "metadata": {}, "data": {"text/html": image}}
         outputs.append(output)
