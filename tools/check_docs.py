@@ -53,6 +53,7 @@ PROBE = r"""(async () => {
     math: [...texts.filter(t => raw.test(t)).map(short),
            ...[...document.querySelectorAll('merror, mjx-merror, .katex-error')].map(e => short(e.textContent)),
            ...[...document.querySelectorAll('.math')].filter(e => !e.querySelector('math, .katex, mjx-container')).map(e => short(e.textContent))],
+    markdown: texts.filter(t => /\]\([^)\s]*\)/.test(t)).map(short),
     links: [...document.querySelectorAll('a[href], area[href]')].map(a => [a.getAttribute('href'), a.href]),
     ids: [...document.querySelectorAll('[id], a[name]')].flatMap(e => [e.id, e.getAttribute('name')]).filter(Boolean),
   };
@@ -330,6 +331,7 @@ def check(folder, axe="", alone=False):
             problems[name] += [f"missing picture: {src}" for src in f["broken"]]
             problems[name] += [f"sound that can't be played: {src}" for src in f["silent"]]
             problems[name] += [f"formula not rendered: {text}" for text in dict.fromkeys(f["math"])]
+            problems[name] += [f"Markdown that was left as it is: {text}" for text in f["markdown"]]
             problems[name] += dict.fromkeys(link_problems(f, site, folder, ids))
     return problems, found
 

@@ -21,6 +21,7 @@ from fastcore.script import call_parse
 ROOT = Path(__file__).resolve().parent.parent
 NUMBERED = re.compile(r"(?:(?<![\w/.-])|(?<=\.\./))\d+[a-zA-Z0-9]*_(\w+\.(?:ipynb|html))")
 CODE_LINK = re.compile(r"\[`([^`\n]+)`\]\(https?://[^)\s]*\)")
+LINK_IN_LINK = re.compile(r"\[\[(`[^`\n]+`)\]\([^)\s]*\)\]\(([^)\s]*)\)")  # nbdev links a name within a link that an author made
 MATH = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
 KATEX = re.compile(r'\s*<(?:link|script)\b[^>]*/katex@[^>]*>(?:\s*</script>)?')
 REMOTE = re.compile(r'<(?:script|img|iframe|audio|video|source)\b[^>]*\ssrc="(?:https?:)?//[^"]*"|<link\b[^>]*rel="?stylesheet[^>]*"'
@@ -152,16 +153,17 @@ def no_links_in_code(text):
     return "".join(CODE_LINK.sub(r"`\1`", part) if i % 2 else part for i, part in enumerate(parts))
 
 
-def plain_names(pages):
+def plain_names(pages, project):
     "NN_x.ipynb becomes x.ipynb, in the folder, the sidebar and the notebooks' links, as nbdev names pages for Quarto."
     for path in sorted(pages.rglob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
-                cell["source"] = NUMBERED.sub(r"\1", "".join(cell["source"]))
+                cell["source"] = LINK_IN_LINK.sub(r"[\1](\2)", NUMBERED.sub(r"\1", "".join(cell["source"])))
             for data in (output.get("data", {}) for output in cell.get("outputs", [])):
                 if "text/markdown" in data:
-                    data["text/markdown"] = no_links_in_code("".join(data["text/markdown"]))
+                    shown = no_links_in_code("".join(data["text/markdown"]))
+                    data["text/markdown"] = shown.replace(f"{project}{os.sep}", "")  # a default may be a path of the package
         path.unlink()
         path.with_name(NUMBERED.sub(r"\1", path.name)).write_text(json.dumps(notebook), encoding="utf-8")
     sidebar = pages / "sidebar.yml"
@@ -278,7 +280,7 @@ def build(out):
         fold(project)
         try:
             pages = process(project)
-            plain_names(pages)
+            plain_names(pages, project)
             result = render(pages, quiet=True)
         finally:
             os.chdir(home)
