@@ -145,8 +145,9 @@ def _said_of_network(model, n_features, n_classes) -> str:
     if model is None:
         return "a network"
     members = getattr(model, "members", (model,))
-    units = " and ".join(map(str, members[0].units or [ENCODER_UNITS] * max(members[0].encoder_layers)))
-    kind = f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
+    one = members[0]
+    units = " and ".join(map(str, one.units or [ENCODER_UNITS] * max(one.encoder_layers)))
+    kind = "readout of frames" if one.encoder == "none" and not one.units else f"LSTM of {units} units" if len(members) == 1 else f"{len(members)} LSTM networks"
     return f"{kind}, {plural(n_weights(model, n_features, n_classes), 'weight')}"
 
 

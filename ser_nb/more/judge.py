@@ -17,9 +17,9 @@ from fastcore.script import Param
 
 from ..lib.command import command, one_line, plural, printable, say
 from ..lib.corpora import identity
-from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked, pd
 from ..lib.finding import corpus_paths, load_corpus
+from ..lib.hub import ANY_ENCODER
 from ..lib.pages import SYNTHETIC_NOTE
 from ..lib.roles import tell_roles
 from ..lib.runs import run_folder
@@ -138,7 +138,7 @@ _USUAL = VOICE_FRAMES, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
 
 
 @command
-@takes(*_USUAL, first="members epochs units dropout normalise n_mels seed", but="encoder")
+@takes(*_USUAL, first="members epochs units dropout normalise n_mels seed layer", but="encoder")
 def ser_run(
     data_dir: str = "",                       # recordings, a folder or csv; several with commas; empty: a demo corpus
     out_dir: str = "",                        # features, runs and reports go here; by default runs/NAME of data_dir
@@ -148,7 +148,7 @@ def ser_run(
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
+    encoder: Param("pretrained, besides: ge2e; hf:NAME of the hub; or none", str, choices=ANY_ENCODER) = "none",
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
