@@ -35,7 +35,7 @@ from .lib.command import main_command, one_line, say
 from .lib.encoder import encoder_checks, encoder_rows, encoder_width
 from .lib.files import FeatureError, pd
 from .lib.finding import load_corpus
-from .lib.hub import ANY_ENCODER, NOT_OF_HUB, hub_checks, hub_rows, hub_width, on_hub, pinned
+from .lib.hub import (ANY_ENCODER, NOT_OF_HUB, HubSettings, hub_checks, hub_rows, hub_width, on_hub, pinned)
 from .lib.parts import FAMILIES, own_frames
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
@@ -208,7 +208,7 @@ def pitch(
 
 # %% ../nbs/01_features.ipynb #275edda3
 @dataclass(frozen=True)
-class FeatureSettings(FrameSettings):
+class FeatureSettings(HubSettings, FrameSettings):
     "What is computed from each clip."
     LATER = {"encoder": "none", "own": (), **NOT_OF_HUB}
     fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
@@ -230,11 +230,6 @@ class FeatureSettings(FrameSettings):
     db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
     encoder: str = setting("none", choices=ANY_ENCODER)  # ge2e: what it looks at; hf:NAME: what it makes of a voice
     own: tuple = setting((), str, choices=FAMILIES, several=True)  # families that somebody added, by @family
-    layer: str = setting("all")  # of hf:NAME: a number; several, as 4,6 or weighted 4:1,6:3; all: their mean
-    revision: str = setting("")  # of hf:NAME: commit, branch or refs/pr/NUMBER; empty: the newest
-    encoder_hash: str = setting("")  # of hf:NAME: SHA-256 that its files must have; empty: filled in
-    encoder_width: int = setting(0, low=0, high=2**14)  # of hf:NAME: columns, filled in
-    encoder_about: str = setting("")  # of hf:NAME: family and licence, filled in
 
     def checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from spectrum_checks(self)

@@ -276,7 +276,7 @@ def test_run(features, corpus, tmp_path, models):
     assert export(folder, tmp_path / "x.onnx").stat().st_size
     with pytest.raises(PredictError, match="a page can't run it"):
         export(folder, tmp_path / "x.html")
-    alone = train(features, split, tmp_path / "readout", network, replace(training, fit="readout"))
+    alone = train(features, split, tmp_path / "readout", network, replace(training, fit="readout", epochs=1))
     assert [p.name for p in (alone / "members").iterdir()] == ["hub-0"]
     assert "readout of frames" in repr(Recognizer.load(alone))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 __all__ = ['ANY_ENCODER', 'NUMBER', 'WEIGHTS', 'INDEX', 'DESCRIBED', 'WANTED', 'PICKLES', 'ASKS', 'EXTRA', 'PIECE', 'AROUND',
            'NOT_OF_HUB', 'on_hub', 'hub_folder', 'Encoders', 'layer_weights', 'weight_files', 'model_hash', 'described',
            'licence', 'of_encoder', 'fetched', 'found', 'Ear', 'stride_of', 'hear', 'drawn_to', 'pieces', 'hub_states',
-           'probe', 'open_ear', 'hub_checks', 'other_encoder', 'hub_width', 'pinned', 'hub_rows', 'hub_about', 'tiny']
+           'probe', 'open_ear', 'HubSettings', 'hub_checks', 'other_encoder', 'hub_width', 'pinned', 'hub_rows',
+           'hub_about', 'tiny']
 
 # %% ../../nbs/lib/hub.ipynb #48b00004
 import contextlib
@@ -19,7 +20,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,8 @@ import numpy as np
 
 from .encoder import ENCODERS
 from .files import FeatureError, file_sha256, parsing
+from .settings import setting
+from .store import Settings
 
 # %% ../../nbs/lib/hub.ipynb #48b00009
 def on_hub(
@@ -435,13 +438,23 @@ def open_ear(
         return _ear(s.encoder, s.layer, folder, revision, digest)
 
 # %% ../../nbs/lib/hub.ipynb #48b00045
-NOT_OF_HUB = {"layer": "all", "revision": "", "encoder_hash": "", "encoder_width": 0, "encoder_about": ""}
+@dataclass(frozen=True)
+class HubSettings(Settings):
+    "Which encoder of the hub."
+    layer: str = setting("all")  # of hf:NAME: a number; several, as 4,6 or weighted 4:1,6:3; all: their mean
+    revision: str = setting("")  # of hf:NAME: commit, branch or refs/pr/NUMBER; empty: the newest
+    encoder_hash: str = setting("")  # of hf:NAME: SHA-256 of its files; empty: filled in
+    encoder_width: int = setting(0, low=0, high=2**14)  # of hf:NAME: columns, filled in
+    encoder_about: str = setting("")  # of hf:NAME: family and licence, filled in
+
+
+NOT_OF_HUB = HubSettings().values()
 
 
 def hub_checks(
     s,  # `FeatureSettings`
 ) -> Iterator:  # field, whether it is wrong, and what is needed
-    "What an encoder of the hub needs of the settings, and what is needed only with one."
+    "What an encoder of the hub needs of the settings, and what goes only with one."
     on = on_hub(s.encoder)
     yield "encoder", on and not s.center, "an encoder of the hub needs center=True"
     yield "layer", layer_weights(s.layer) is None, "a number is needed, several as 4,6 or 4:1,6:3 (weights), or all"
