@@ -318,14 +318,14 @@ def test_learns_a_voice(page, pupil, home):
     said = [given(page, ys, e) for e, ys in clips.items()][-1]
     assert said["counts"] == [2, 0, 0, 0, 0, 2, 0] and said["clips"] == 4 and said["threshold"] == taught.threshold
     assert [said["judged"][k] for k in ("before", "after")] == [pytest.approx(taught.learnt["gain"][k]) for k in ("before", "after")]
-    assert "Of your 4 clips it understands" in page.evaluate("by('taught').textContent")
+    assert "Of 4 clips of yours it understands" in page.evaluate("by('taught').textContent")
     answer = of_file(page, home / "new.wav")
     assert difference(answer, wanted) < 1e-4 and answer["label"] == wanted.label
     kept = page.evaluate("ser_nb.voiceText()")
     page.evaluate("ser_nb.forgetVoice().then(() => 0)")
     assert difference(of_file(page, home / "new.wav"), before) < 1e-3
     again = f"ser_nb.loadVoice(new File([{json.dumps(kept)}], 'my_voice.json')).then(() => by('taught').textContent)"
-    assert "Of your 4 clips" in page.evaluate(again)
+    assert "Of 4 clips of yours" in page.evaluate(again)
     assert difference(of_file(page, home / "new.wav"), wanted) < 1e-4
     for text, why in (("{}", "no voice"), ("x", "no json"), (kept.replace(":[", ":[9e999,", 2), "damaged"), (re.sub('made_for":"..', 'made_for":"zz', kept), "another")):
         assert why in page.evaluate(f"ser_nb.loadVoice(new File([{json.dumps(text)}], 'x.json')).then(() => by('taught').textContent)")

@@ -129,15 +129,17 @@ class Voice {
     return found;
   }
 
-  // How much of the clips is understood, before and after, each judged by the others; and clips whose label they contradict.
+  // How much is understood of clips that have others of their emotion, before and after, each judged by the others; and
+  // clips whose label they contradict. Nothing where fewer than two emotions have two clips.
   judged(clips) {
-    const labelled = clips.filter(c => c.label >= 0);
-    if (new Set(labelled.map(c => c.label)).size < 2) return null;
+    const asked = clips.filter(c => c.label >= 0 && clips.filter(other => other.label === c.label).length > 1);
+    if (new Set(asked.map(c => c.label)).size < 2) return null;
     const best = scores => scores.indexOf(scores.reduce((a, b) => Math.max(a, b))), everybody = this.plane([]);
-    const share = right => right.filter(Boolean).length / labelled.length, others = this.leftOut(clips);
+    const share = right => right.filter(Boolean).length / asked.length, others = this.leftOut(clips);
     return {
-      before: share(labelled.map(c => best(this.scores(c.z, everybody)) === c.label)),
-      after: share(others.map(({ clip, scores }) => best(scores) === clip.label)),
+      of: asked.length,
+      before: share(asked.map(c => best(this.scores(c.z, everybody)) === c.label)),
+      after: share(others.map(({ clip, scores }) => asked.includes(clip) && best(scores) === clip.label)),
       doubtful: others.filter(({ clip, scores }) => softmax(scores)[clip.label] < this.doubt).map(({ clip }) => clips.indexOf(clip)),
     };
   }

@@ -14,10 +14,10 @@ function tellTaught(text, bad = false) {
 
 function wordsOf({ clips, judged }) {
   if (!clips.length) return "It knows nobody's voice better than others'.";
-  if (!judged) return `It has learnt ${plural(clips.length, "clip")} of you. Give it another emotion, too, to see what that wins.`;
+  if (!judged) return `It has learnt ${plural(clips.length, "clip")} of you. With two clips of each of two emotions it can tell what that wins.`;
   const doubts = judged.doubtful.map(i => i - learnt.known).filter(i => i >= 0).map(i => `clip ${i + 1} (${run.labels[clips[i].label]})`);
   const doubt = doubts.length ? ` Unlike your others of the same emotion: ${doubts.join(", ")}. Was it the right button?` : "";
-  return `Of your ${plural(clips.length, "clip")} it understands ${percent(judged.after)}, each judged by the others; before it was ${percent(judged.before)}.${doubt}`;
+  return `Of ${plural(judged.of, "clip")} of yours it understands ${percent(judged.after)}, each judged by the others; before it was ${percent(judged.before)}.${doubt}`;
 }
 
 function showTaught(summary) {
