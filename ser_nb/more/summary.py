@@ -90,11 +90,11 @@ def _told(*columns, form="{:.3f}") -> list:  # "" where there is no number
 
 def show_card(card: pd.DataFrame) -> pd.DataFrame:  # the columns to read
     "A card as a table to read."
+    svm = {"linear SVM": _told(card["svm"]), "95 %  ": _told(card["svm_low"], card["svm_high"])} if "svm" in card else {}
     return pd.DataFrame({
         "UAR": _told(card["UAR"]), "95 %": _told(card["low"], card["high"]), "accuracy": _told(card["accuracy"]),
         "95 % ": _told(card["accuracy_low"], card["accuracy_high"]), "over": card["over"].fillna("").tolist(),
-        "linear SVM": _told(card["svm"]), "95 %  ": _told(card["svm_low"], card["svm_high"]),
-        "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")}, index=card.index)
+        **svm, "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")}, index=card.index)
 
 # %% ../../nbs/more/summary.ipynb #caa54221
 _COLOURS = {"random": "#9db8d2", "folders": "#b7c4b1", "unseen words": "#6f97bf", "unseen speakers": "#d98b5f",
@@ -159,7 +159,8 @@ def _page(corpus, fake, n, png, told, says, table, svm) -> bytes:
                     f"{html.escape(r.scale)}. {html.escape(r.audit)}</li>" for r in table.itertuples())
     return html_page(f"{corpus}: how far it can be trusted", [
         boxed(SYNTHETIC_NOTE) if fake else "", f"<img alt='UAR by protocol' src='{embedded(png, 'image/png')}'>",
-        told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>", f"<p>{html.escape(svm[:1].upper() + svm[1:])}</p>" if svm else "",
+        told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
+        f"<p>{html.escape(svm[:1].upper() + svm[1:])}</p>" if svm else "",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
         f"<h2>Each run</h2><ul>{links}</ul>"]).encode()
 
@@ -219,7 +220,7 @@ def report_card(
     model_settings: ModelSettings = ModelSettings(),
     train_settings: TrainSettings = TrainSettings(),
     seeds: int = 1,                 # trainings of each split, to see how much is luck
-    max_folds: int = 10,            # speakers are left out one by one up to so many, in groups beyond; of folds, how many
+    max_folds: int = 10,            # speakers are left out one by one up to so many, then in groups; of folds, how many
     overwrite: bool = False,
     progress: bool = True,
     tell=be_quiet,                  # gets a line on what is planned and done
