@@ -90,11 +90,14 @@ def _told(*columns, form="{:.3f}") -> list:  # "" where there is no number
 
 def show_card(card: pd.DataFrame) -> pd.DataFrame:  # the columns to read
     "A card as a table to read."
-    svm = {"linear SVM": _told(card["svm"]), "95 %  ": _told(card["svm_low"], card["svm_high"])} if "svm" in card else {}
+    svm = {}
+    if "svm" in card:
+        svm = {"linear SVM": _told(card["svm"]), "95 %  ": _told(card["svm_low"], card["svm_high"])}
     return pd.DataFrame({
         "UAR": _told(card["UAR"]), "95 %": _told(card["low"], card["high"]), "accuracy": _told(card["accuracy"]),
         "95 % ": _told(card["accuracy_low"], card["accuracy_high"]), "over": card["over"].fillna("").tolist(),
-        **svm, "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")}, index=card.index)
+        **svm, "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")},
+        index=card.index)
 
 # %% ../../nbs/more/summary.ipynb #caa54221
 _COLOURS = {"random": "#9db8d2", "folders": "#b7c4b1", "unseen words": "#6f97bf", "unseen speakers": "#d98b5f",
