@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..features import FeatureSettings, file_features, only_voice
-from ..lib.files import AudioError, PredictError, pd
+from ..features import FeatureSettings, file_features
+from ..lib.files import PredictError, pd
 from ..lib.parts import FAMILIES, family
 
 # %% ../../nbs/more/clips.ipynb #c3b0a3f5
