@@ -8,12 +8,12 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings', 'rms',
            'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma', 'tonnetz',
-           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'SpectrumSettings', 'FeatureSettings', 'batch_features',
-           'clip_features', 'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames',
-           'ser_features', 'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError',
-           'FeatureView', 'Features', 'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS',
-           'SHARD_FIELDS', 'SHARPNESS', 'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation',
-           'best_path', 'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
+           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features', 'clip_features',
+           'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames', 'ser_features',
+           'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features',
+           'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS',
+           'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path',
+           'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
            'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames',
            'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal',
            'summary', 'tonnetz_filters', 'voiced_span']
@@ -32,9 +32,10 @@ from fastcore.basics import patch
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
-from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
+from .lib.encoder import encoder_checks, encoder_rows, encoder_width
 from .lib.files import FeatureError, pd
 from .lib.finding import load_corpus
+from .lib.hub import (ANY_ENCODER, NOT_OF_HUB, HubSettings, hub_checks, hub_rows, hub_width, on_hub, pinned)
 from .lib.parts import FAMILIES, own_frames
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
@@ -207,8 +208,9 @@ def pitch(
 
 # %% ../nbs/01_features.ipynb #275edda3
 @dataclass(frozen=True)
-class SpectrumSettings(FrameSettings):
-    "What is made of a spectrogram."
+class FeatureSettings(HubSettings, FrameSettings):
+    "What is computed from each clip."
+    LATER = {"encoder": "none", "own": (), **NOT_OF_HUB}
     fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
     fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
     n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
@@ -220,6 +222,21 @@ class SpectrumSettings(FrameSettings):
     tuning: float | None = setting(0.0, low=-0.5, high=0.5, none=True)  # classes by which A is off; None: estimated
     n_bands: int = setting(6, low=0)  # octave bands of the spectral contrast above the first; 0: none
     tonnetz: bool = setting(True)  # tonal centroid of the chroma
+    rms: bool = setting(True)  # root mean square of each frame
+    zcr: bool = setting(True)  # zero crossing rate of each frame
+    pitch: bool = setting(False)  # fundamental frequency, voicing and harmonicity; they take longer than all others
+    f0_min: float = setting(65.0, low=20)  # Hz, lowest pitch that is looked for: a low man's voice
+    f0_max: float = setting(650.0, low=30)  # Hz, highest: a woman's voice in surprise
+    db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
+    encoder: str = setting("none", choices=ANY_ENCODER)  # ge2e: what it looks at; hf:NAME: what it makes of a voice
+    own: tuple = setting((), str, choices=FAMILIES, several=True)  # families that somebody added, by @family
+
+    def checks(self) -> Iterator[tuple[str, bool, str]]:
+        yield from spectrum_checks(self)
+        yield from pitch_checks(self)
+        yield from encoder_checks(self)
+        yield from hub_checks(self)
+        yield "zcr", not self.families and not on_hub(self.encoder), "every family is off; leave one on"
 
 # %% ../nbs/01_features.ipynb #80c11f39
 @dataclass(frozen=True)
@@ -247,7 +264,25 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
-            **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s)}
+            **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s), "hub": hub_width(s)}
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(s: FeatureSettings) -> dict[str, slice]:
+    "Columns of each family that is on."
+    return columns_of(_widths(s))
+
+
+@patch(as_prop=True)
+def families(self: FeatureSettings) -> dict[str, slice]:
+    "Columns of each family that is on."
+    return dict(_layout(self))
+
+
+@patch(as_prop=True)
+def n_features(self: FeatureSettings) -> int:
+    "Number of columns of a frame."
+    return max(columns.stop for columns in _layout(self).values())
 
 # %% ../nbs/01_features.ipynb #1f9bde5f
 @functools.lru_cache(maxsize=64)
@@ -321,10 +356,25 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
             yield family, np.concatenate([measure(y, s) for y in ys])
     if s.pitch:
         yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
-    if s.encoder != "none":
+    if s.encoder == "ge2e":
         yield "encoder", np.concatenate([encoder_rows(y, n_frames(len(y), s), s) for y in ys])
+    if on_hub(s.encoder):
+        yield "hub", np.concatenate([hub_rows(y, n_frames(len(y), s), s) for y in ys])
     for name in s.own:
         yield name, np.concatenate([own_frames(name, y, n_frames(len(y), s), s) for y in ys])
+
+
+def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    "Samples after trimming; raises FeatureError where they make no frame."
+    y = np.asarray(y, dtype=np.float32)
+    if y.ndim != 1 or not len(y):
+        raise FeatureError(f"samples of shape {y.shape}; one row of samples is needed, as load_audio gives it")
+    if not np.abs(y).max() <= 2.0**31:
+        raise FeatureError("the samples are not finite, or lie far beyond -1 to 1; read them with load_audio")
+    y = trim(y, settings)
+    if n_frames(len(y), settings) < 1:
+        frame(y, settings)
+    return y
 
 # %% ../nbs/01_features.ipynb #923369b4
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -405,7 +455,9 @@ def extract(
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
     own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
-    jobs = 1 if settings.own else jobs  # what was added here, other processes don't know
+    settings = pinned(settings, out_dir)
+    alone = settings.own or on_hub(settings.encoder) and jobs < 0  # others don't know it, or would load it again
+    jobs = 1 if alone else jobs
     fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)
     features = open_features(out_dir)
     if strict and len(features) < len(corpus):
@@ -432,6 +484,18 @@ def only_voice(
 
 
 VOICE_FRAMES = only_voice(FeatureSettings())
+
+
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own",
+                 *NOT_OF_HUB)
+
+
+def pick_families(
+    features: Features,
+    settings: FeatureSettings,  # those of the folder, but for families that are off
+) -> Features:  # the same where its settings are not of that kind
+    "The features that settings ask for, if the folder holds them among others."
+    return pick_columns(features, settings, FAMILY_FIELDS)
 
 # %% ../nbs/01_features.ipynb #f7cfc396
 FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own")
@@ -471,7 +535,7 @@ def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, 
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @main_command
-@takes(_USUAL, first="sr hop_length top_db n_mels n_mfcc pitch encoder")
+@takes(_USUAL, first="sr hop_length top_db n_mels n_mfcc pitch encoder layer revision")
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date
