@@ -8,12 +8,12 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings', 'rms',
            'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma', 'tonnetz',
-           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features', 'clip_features',
-           'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames', 'ser_features',
-           'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features',
-           'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS',
-           'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path',
-           'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
+           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'SpectrumSettings', 'FeatureSettings', 'batch_features',
+           'clip_features', 'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames',
+           'ser_features', 'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError',
+           'FeatureView', 'Features', 'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS',
+           'SHARD_FIELDS', 'SHARPNESS', 'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation',
+           'best_path', 'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
            'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames',
            'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal',
            'summary', 'tonnetz_filters', 'voiced_span']
@@ -208,9 +208,8 @@ def pitch(
 
 # %% ../nbs/01_features.ipynb #275edda3
 @dataclass(frozen=True)
-class FeatureSettings(HubSettings, FrameSettings):
-    "What is computed from each clip."
-    LATER = {"encoder": "none", "own": (), **NOT_OF_HUB}
+class SpectrumSettings(HubSettings, FrameSettings):
+    "What is made of a spectrogram."
     fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
     fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
     n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
@@ -222,6 +221,12 @@ class FeatureSettings(HubSettings, FrameSettings):
     tuning: float | None = setting(0.0, low=-0.5, high=0.5, none=True)  # classes by which A is off; None: estimated
     n_bands: int = setting(6, low=0)  # octave bands of the spectral contrast above the first; 0: none
     tonnetz: bool = setting(True)  # tonal centroid of the chroma
+
+# %% ../nbs/01_features.ipynb #80c11f39
+@dataclass(frozen=True)
+class FeatureSettings(SpectrumSettings):
+    "What is computed from each clip."
+    LATER = {"encoder": "none", "own": (), **NOT_OF_HUB}
     rms: bool = setting(True)  # root mean square of each frame
     zcr: bool = setting(True)  # zero crossing rate of each frame
     pitch: bool = setting(False)  # fundamental frequency, voicing and harmonicity; they take longer than all others
@@ -238,26 +243,6 @@ class FeatureSettings(HubSettings, FrameSettings):
         yield from hub_checks(self)
         yield "zcr", not self.families and not on_hub(self.encoder), "every family is off; leave one on"
 
-# %% ../nbs/01_features.ipynb #80c11f39
-@dataclass(frozen=True)
-class FeatureSettings(SpectrumSettings):
-    "What is computed from each clip."
-    LATER = {"encoder": "none", "own": ()}
-    rms: bool = setting(True)  # root mean square of each frame
-    zcr: bool = setting(True)  # zero crossing rate of each frame
-    pitch: bool = setting(False)  # fundamental frequency, voicing and harmonicity; they take longer than all others
-    f0_min: float = setting(65.0, low=20)  # Hz, lowest pitch that is looked for: a low man's voice
-    f0_max: float = setting(650.0, low=30)  # Hz, highest: a woman's voice in surprise
-    db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
-    encoder: str = setting("none", choices=ENCODERS)  # ge2e: what the pretrained encoder looks at, as a family
-    own: tuple = setting((), str, choices=FAMILIES, several=True)  # families that somebody added, by @family
-
-    def checks(self) -> Iterator[tuple[str, bool, str]]:
-        yield from spectrum_checks(self)
-        yield from pitch_checks(self)
-        yield from encoder_checks(self)
-        yield "zcr", not self.families, "every family is off; leave one on"
-
 # %% ../nbs/01_features.ipynb #f0137dd9
 def _widths(s: FeatureSettings) -> dict[str, int]:
     "How many columns each family has; 0 where it is off."
@@ -265,24 +250,6 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
             **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s), "hub": hub_width(s)}
-
-
-@functools.lru_cache(maxsize=64)
-def _layout(s: FeatureSettings) -> dict[str, slice]:
-    "Columns of each family that is on."
-    return columns_of(_widths(s))
-
-
-@patch(as_prop=True)
-def families(self: FeatureSettings) -> dict[str, slice]:
-    "Columns of each family that is on."
-    return dict(_layout(self))
-
-
-@patch(as_prop=True)
-def n_features(self: FeatureSettings) -> int:
-    "Number of columns of a frame."
-    return max(columns.stop for columns in _layout(self).values())
 
 # %% ../nbs/01_features.ipynb #1f9bde5f
 @functools.lru_cache(maxsize=64)
@@ -362,19 +329,6 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
         yield "hub", np.concatenate([hub_rows(y, n_frames(len(y), s), s) for y in ys])
     for name in s.own:
         yield name, np.concatenate([own_frames(name, y, n_frames(len(y), s), s) for y in ys])
-
-
-def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    "Samples after trimming; raises FeatureError where they make no frame."
-    y = np.asarray(y, dtype=np.float32)
-    if y.ndim != 1 or not len(y):
-        raise FeatureError(f"samples of shape {y.shape}; one row of samples is needed, as load_audio gives it")
-    if not np.abs(y).max() <= 2.0**31:
-        raise FeatureError("the samples are not finite, or lie far beyond -1 to 1; read them with load_audio")
-    y = trim(y, settings)
-    if n_frames(len(y), settings) < 1:
-        frame(y, settings)
-    return y
 
 # %% ../nbs/01_features.ipynb #923369b4
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -485,20 +439,9 @@ def only_voice(
 
 VOICE_FRAMES = only_voice(FeatureSettings())
 
-
+# %% ../nbs/01_features.ipynb #f7cfc396
 FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own",
                  *NOT_OF_HUB)
-
-
-def pick_families(
-    features: Features,
-    settings: FeatureSettings,  # those of the folder, but for families that are off
-) -> Features:  # the same where its settings are not of that kind
-    "The features that settings ask for, if the folder holds them among others."
-    return pick_columns(features, settings, FAMILY_FIELDS)
-
-# %% ../nbs/01_features.ipynb #f7cfc396
-FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own")
 
 
 def pick_families(

@@ -14,7 +14,7 @@ NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parent.na
 MODULES = sorted(p for p in (ROOT / "ser_nb").rglob("*.py") if not p.name.startswith("_"))
 CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
 MEDIAN = 21  # lines of a chapter's exported cell
-LONGER = {"FeatureSettings", "build_model", "self_train"}  # definitions of a chapter that may be
+LONGER = {"build_model", "self_train"}  # definitions of a chapter that may be
 HEAVY = ("keras.src", "jax._src", "pandas.core", "matplotlib.artist", "seaborn.utils", "sklearn.base", "scipy._lib", "numba.core",
          "librosa.core", "joblib.parallel", "pooch.core", "IPython.core")
 

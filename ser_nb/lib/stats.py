@@ -183,7 +183,7 @@ def val_scores(
     "Loss, accuracy and UAR of some probabilities."
     right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
     return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
-            "val_uar": float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))}
+            "val_uar": uar(right, labels)}
 
 # %% ../../nbs/lib/stats.ipynb #c5eba567
 def wilson(
