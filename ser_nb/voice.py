@@ -13,7 +13,8 @@ import numpy as np
 from .lib.files import EvaluateError, pd
 
 # %% auto #0
-__all__ = ['PEOPLE', 'FOLDER', 'read_figures', 'plot_labelled', 'nearest', 'doubt', 'own_share', 'moved']
+__all__ = ['PEOPLE', 'FOLDER', 'read_figures', 'plot_labelled', 'nearest', 'doubt', 'own_share', 'moved', 'read_worth',
+           'plot_worth', 'plot_unlabelled']
 
 # %% ../nbs/09_your_voice.ipynb #6df0dc29
 PEOPLE = {"tess": "TESS", "emovo": "EMOVO", "ravdess": "RAVDESS", "emodb": "EmoDB"}
@@ -42,7 +43,8 @@ def plot_labelled(
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7, 3.4), dpi=72, layout="constrained")
-    for i, (name, rows) in enumerate(table[table["given"].str.match(r"labelled \d+$")].groupby("people of", sort=False)):
+    table = table[table["given"].str.match(r"labelled \d+$")]
+    for i, (name, rows) in enumerate(table.groupby("people of", sort=False)):
         k = rows["given"].str.split().str[1].astype(int) + 0.06 * (i - 1.5)
         ax.errorbar(k, rows["uar"], [rows["uar"] - rows["low"], rows["high"] - rows["uar"]], marker="o", capsize=3,
                     label=name)
@@ -52,7 +54,7 @@ def plot_labelled(
     plt.close(fig)
     return fig
 
-# %% ../nbs/09_your_voice.ipynb #56e5894d
+# %% ../nbs/09_your_voice.ipynb #9b3aae8f
 def nearest(
     z: np.ndarray,      # clips [n, d]
     means: np.ndarray,  # [K, d]
@@ -60,7 +62,7 @@ def nearest(
     "Which mean is nearest to each clip."
     return np.square(z[:, None] - means).sum(-1).argmin(1)
 
-# %% ../nbs/09_your_voice.ipynb #0c5ba0ac
+# %% ../nbs/09_your_voice.ipynb #2d6bc7a7
 def doubt(
     n: float,         # clips of each emotion
     emotions: int,    # of which there are clips
@@ -70,7 +72,7 @@ def doubt(
     "What stays unknown of an offset, as a variance."
     return 1 / (1 / between + emotions * n / (1 + n * habit))
 
-# %% ../nbs/09_your_voice.ipynb #8efa58c4
+# %% ../nbs/09_your_voice.ipynb #73ad82a4
 def own_share(
     n,             # clips of the emotion, a number or an array
     habit: float,  # v, variance of habits; that of a clip is 1
@@ -78,7 +80,7 @@ def own_share(
     "How much of what clips of an emotion say is kept as a habit."
     return n * habit / (1 + n * habit)
 
-# %% ../nbs/09_your_voice.ipynb #8e262470
+# %% ../nbs/09_your_voice.ipynb #a2cb572a
 def moved(
     means: np.ndarray,      # m, everybody's [K, d]
     z: np.ndarray,          # a person's clips [n, d]
@@ -94,3 +96,53 @@ def moved(
     w = n / (1 + n * habit)
     b = (w * r).sum(0) / (1 / between + w.sum())
     return means + b + habit * w * (r - b)
+
+# %% ../nbs/09_your_voice.ipynb #305dc18b
+def read_worth(
+    folder: str | Path = FOLDER,  # of `benchmarks/adapt.py --only worth`
+) -> pd.DataFrame:  # UAR by kind of clips, a column for each corpus
+    "What clips of several kinds are worth."
+    path = Path(folder) / "worth.json"
+    if not path.is_file():
+        raise EvaluateError(f"{path}: missing: make it with benchmarks/adapt.py --only worth")
+    told = json.loads(path.read_text())
+    return pd.DataFrame({PEOPLE[name]: {kind: u["uar"] for kind, u in told[name].items()}
+                         for name in ("emovo", "emodb", "ravdess")})
+
+
+def plot_worth(
+    table: pd.DataFrame,  # of `read_worth`
+    kinds: list,          # rows, the first on top
+):  # the matplotlib figure
+    "UAR after clips of several kinds."
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(7, 0.4 * len(kinds) + 1), dpi=72, layout="constrained")
+    for name, mark in zip(table, "os^"):
+        ax.plot(table.loc[kinds, name], kinds, mark, label=name)
+    ax.axvline(1 / 7, color="gray", ls=":")
+    ax.invert_yaxis()
+    ax.grid(axis="y", alpha=0.3)
+    ax.set(xlim=(0, 1), xlabel="UAR on the person's other clips")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    plt.close(fig)
+    return fig
+
+# %% ../nbs/09_your_voice.ipynb #8814616c
+def plot_unlabelled(
+    table: pd.DataFrame,  # of `read_figures`
+):  # the matplotlib figure
+    "UAR over clips without labels."
+    import matplotlib.pyplot as plt
+
+    kinds = ["labelled 0", "ten of one emotion", "unlabelled 5", "unlabelled 10", "unlabelled 50", "unlabelled all"]
+    names = ["none", "10, one emotion", "5, mixed", "10, mixed", "50, mixed", "all"]
+    fig, ax = plt.subplots(figsize=(7, 2.8), dpi=72, layout="constrained")
+    for i, (name, rows) in enumerate(table.groupby("people of", sort=False)):
+        rows = rows.set_index("given").loc[kinds]
+        error = [rows["uar"] - rows["low"], rows["high"] - rows["uar"]]
+        ax.errorbar(np.arange(6) + 0.08 * (i - 1.5), rows["uar"], error, fmt="o", capsize=3, label=name)
+    ax.set(xticks=range(6), xticklabels=names, ylabel="UAR", ylim=(0, 1), xlabel="clips given, without labels")
+    ax.legend(ncols=4, loc="lower center")
+    plt.close(fig)
+    return fig

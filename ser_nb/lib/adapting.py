@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ROUND', 'FOREIGN', 'KEPT', 'WIDER', 'ALIKE', 'MANY', 'KNOWN', 'HOT', 'EVEN', 'RARE', 'BELIEF', 'SHARP', 'ROUNDS',
-           'GROUPS', 'DOUBT', 'Voices', 'covariance', 'whitening', 'cell_means', 'parted', 'measure', 'scatter',
-           'alike', 'offset', 'heard_of', 'placed', 'last_layer', 'scores', 'evened', 'person', 'left_out',
-           'expected_gain', 'doubtful', 'pack', 'unpack']
+__all__ = ['ROUND', 'FOREIGN', 'KEPT', 'WIDER', 'HABITS', 'ALIKE', 'MANY', 'KNOWN', 'FAVOUR', 'HOT', 'EVEN', 'RARE', 'BELIEF',
+           'SHARP', 'ROUNDS', 'GROUPS', 'DOUBT', 'Voices', 'covariance', 'whitening', 'cell_means', 'parted', 'measure',
+           'scatter', 'alike', 'offset', 'heard_of', 'placed', 'favour', 'last_layer', 'scores', 'evened', 'person',
+           'left_out', 'expected_gain', 'doubtful', 'pack', 'unpack']
 
 # %% ../../nbs/lib/adapting.ipynb #9aee98f0
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -122,7 +122,8 @@ def _even(group):
     return 1 / np.bincount(group)[group]
 
 # %% ../../nbs/lib/adapting.ipynb #fbb1c154
-WIDER = 4.0   # times B, of somebody who gives no labels: a room never heard
+WIDER = 4.0   # times B, of somebody who gives clips: so far away may their room be
+HABITS = 0.5  # times v, of the same: half of what is left of training speakers is believed to be habit
 ALIKE = 0.5   # h of clips that scatter like those of one emotion
 MANY = 30     # unlabelled clips, from which on they are taken to be of all emotions
 
@@ -146,12 +147,10 @@ def alike(
 
 def offset(
     v: Voices,
-    z: np.ndarray,  # [n, d], reduced clips without labels; of several emotions, it is assumed
+    z: np.ndarray,  # [n, d], reduced clips without labels, one at least; of several emotions, it is assumed
 ) -> tuple:         # b0 [d], C0 [d, d]
     "What unlabelled clips say of a person's offset, and how sure that is."
     n = len(z)
-    if not n:
-        return np.zeros(len(v.own)), v.between
     h, between = ALIKE * alike(v, z) if n < MANY else 0, WIDER * v.between
     noise = scatter(v) * (h + (1 - h) / n) + np.eye(len(v.own)) / n
     gain = np.linalg.solve(between + noise, between).T
@@ -159,6 +158,7 @@ def offset(
 
 # %% ../../nbs/lib/adapting.ipynb #23d0998b
 KNOWN = 20.0  # g, clips
+FAVOUR = 0.25  # share of what being unknown costs an emotion that it gets back
 
 
 def heard_of(
@@ -177,7 +177,7 @@ def placed(
     q: np.ndarray,  # [n, K], how far each is of each emotion
     b: np.ndarray,  # b0 [d]
     c: np.ndarray,  # C0 [d, d]
-) -> tuple:  # mu [K, d], S [d, d]
+) -> tuple:  # mu [K, d], S [d, d], favour [K]
     "Where a person's emotions lie, and how clips scatter around them."
     n, r = heard_of(v, z, q)
     w = n / (1 + v.own * n)
@@ -187,7 +187,15 @@ def placed(
     mu, left = v.means + b + v.own * w * (r - b), 1 - (v.own * w).mean(0)
     off = np.concatenate([np.sqrt(q[:, [k]]) * (z - mu[k]) for k in range(len(mu))])
     ball = (KNOWN * np.eye(len(b)) + off.T @ off) / (KNOWN + n.sum())
-    return mu, ball + np.diag(v.own * left) + left[:, None] * c * left
+    s = ball + np.diag(v.own * left) + left[:, None] * c * left
+    return mu, s, favour(v, 1 - v.own * w, c, s)
+
+# %% ../../nbs/lib/adapting.ipynb #04ac3719
+def favour(v, left, c, s):  # left [K, d], C [d, d], S [d, d] -> [K]
+    "What an emotion gets for being little known."
+    inverse = np.linalg.inv(s)
+    far = (np.diag(inverse) * v.own * left).sum(1) + ((left @ (inverse * c)) * left).sum(1)
+    return FAVOUR / 2 * far
 
 # %% ../../nbs/lib/adapting.ipynb #70de66be
 HOT = 6.0  # temperature of the scores, between what suited speakers of EmoDB, RAVDESS and EMOVO
@@ -197,17 +205,18 @@ def last_layer(
     v: Voices,
     mu: np.ndarray,  # of `person`
     s: np.ndarray,   # of `person`
+    more=0.0,        # of `person`, for each emotion
 ) -> tuple:  # kernel [F, K], bias [K]; their softmax is the answer
     "The last layer of a network that answers for a person."
     k = np.linalg.solve(s, mu.T) / HOT
-    b = -0.5 * (mu.T * k).sum(0)
+    b = more / HOT - 0.5 * (mu.T * k).sum(0)
     return v.basis @ k, b - v.centre @ v.basis @ k
 
 
-def scores(z, mu, s):  # z [n, d] -> [n, K]
+def scores(z, mu, s, more=0.0):  # z [n, d] -> [n, K]
     "The same of reduced clips."
     k = np.linalg.solve(s, mu.T) / HOT
-    return z @ k - 0.5 * (mu.T * k).sum(0)
+    return z @ k + more / HOT - 0.5 * (mu.T * k).sum(0)
 
 # %% ../../nbs/lib/adapting.ipynb #9cfbcde3
 EVEN, RARE = 0.5, 0.1  # how far shares are made even; that of an emotion without a label, where others have some
@@ -235,17 +244,18 @@ def person(
     v: Voices,
     z: np.ndarray,       # [n, d], reduced clips; none: everybody
     labels: np.ndarray,  # int [n]; -1: none
-) -> tuple:  # mu [K, d], S [d, d]
+) -> tuple:  # mu [K, d], S [d, d], favour [K]
     "Where a person's emotions lie, and how clips scatter around them."
     has = labels >= 0
-    q = np.eye(len(v.means))[labels] * has[:, None]
-    mu, s = placed(v, z, q, *offset(v, z[~has]))
-    n, seen = (~has).sum(), q.any(0)
+    q, n = np.eye(len(v.means))[labels] * has[:, None], (~has).sum()
+    v = replace(v, own=HABITS * v.own) if len(z) else v
+    nothing = np.zeros(len(v.own)), (WIDER if len(z) else 1) * v.between
+    found, seen = placed(v, z, q, *(offset(v, z[~has]) if n else nothing)), q.any(0)
     shares = np.where(seen | (seen.sum() < 2), 1, RARE)
     for _ in range(ROUNDS if n >= MANY else 0):
-        q[~has] = evened(scores(z[~has], mu, s) * HOT / SHARP, shares / shares.sum()) * min(1, BELIEF / n)
-        mu, s = placed(v, z, q, np.zeros(len(v.own)), WIDER * v.between)
-    return mu, s
+        q[~has] = evened(scores(z[~has], *found) * HOT / SHARP, shares / shares.sum()) * min(1, BELIEF / n)
+        found = placed(v, z, q, *nothing)
+    return found
 
 # %% ../../nbs/lib/adapting.ipynb #beac3b8c
 GROUPS = 21  # that are left out in turn, at most
