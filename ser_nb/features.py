@@ -42,7 +42,7 @@ from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNE
 from .lib.roles import tell_roles
 from .lib.settings import changed, like, read_config, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
-                                chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
+                                chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights, detector,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,
                                 hz_to_mel, mel_filters, mel_groups, mel_to_hz, memory_of, n_frames, normalised,
                                 plot_family, plot_features, power_of, product, side_by_side, slopes, spectrum_checks,
@@ -399,6 +399,8 @@ def extract(
     address: str | None = None,  # of the Dask scheduler or Ray cluster; None: one is started on this machine
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
+    if settings.vad is not None:
+        detector(settings.vad)  # where it lacks, that is said once and not of each clip
     own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
     jobs = 1 if settings.own else jobs  # what was added here, other processes don't know
     fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)

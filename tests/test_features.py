@@ -43,7 +43,6 @@ def test_what_cannot_work_is_refused(setting, value):
 @pytest.mark.parametrize("together, words", [
     (dict(n_chroma=0), "tonnetz=False"),
     (dict(n_fft=256, hop_length=160, n_mels=100), "no bin falls into it"),
-    (dict(sr=22050, vad=1), "16000"),
     (dict(n_mfcc=0, logmel=False, n_chroma=0, tonnetz=False, n_bands=0, rms=False, zcr=False), "every family is off"),
 ])
 def test_what_cannot_work_together_is_refused(together, words):
