@@ -42,7 +42,8 @@ from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNE
 from .lib.roles import tell_roles
 from .lib.settings import changed, like, read_config, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
-                                chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights, detector,
+                                chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
+                                detector,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,
                                 hz_to_mel, mel_filters, mel_groups, mel_to_hz, memory_of, n_frames, normalised,
                                 plot_family, plot_features, power_of, product, side_by_side, slopes, spectrum_checks,

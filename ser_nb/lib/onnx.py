@@ -347,7 +347,7 @@ class OnnxNetwork:
             raise ModelError("its inputs are not frames and mask: give a network that ser_nb exported")
         self.data, self.threads, self.session, self.providers = bytes(data), threads, session, tuple(providers)
 
-    def __reduce__(self): return type(self), (self.data, self.threads, self.providers)  # a copy is made from the bytes anew
+    def __reduce__(self): return type(self), (self.data, self.threads, self.providers)  # made anew
     def __repr__(self): return f"OnnxNetwork of {len(self.data):,} bytes"
 
     def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}

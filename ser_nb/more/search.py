@@ -49,7 +49,8 @@ def read_space(
     for part in filter(str.strip, text.split(";")):
         name, _, values = (piece.strip() for piece in part.partition("="))
         if name not in made.OPTIONS or name in ("keep", "val") or not values:
-            raise EvaluateError(f"space: {part.strip()!r}: give settings of ser_train, as dropout=.1|.3;units=64|128,64")
+            raise EvaluateError(f"space: {part.strip()!r}: give settings of ser_train, as "
+                                "dropout=.1|.3;units=64|128,64")
         space[name] = [made.settings_of({**made.OPTIONS, **base, name: v.strip()}) and v.strip()
                        for v in values.split("|")]
     if not space:
