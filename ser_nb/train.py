@@ -287,7 +287,8 @@ def train(
     out_dir = Path(out_dir)
     check_split(split)
     s = for_split(train_settings, split)
-    several = s.members > 1 or "encoder" in features.settings.families and not model_settings.columns
+    heard = {"encoder", "hub"} & set(features.settings.families)
+    several = s.members > 1 or heard and not model_settings.columns
     build = need_code({"code": {"network": {"name": build, "of": build}}}) if isinstance(build, str) else build
     _refuse(model_settings, s, features, several, build)
     how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))

@@ -18,8 +18,8 @@ from ..dataset import load_split, split_folders, split_random, split_speakers, s
 from ..features import VOICE_FRAMES, FeatureSettings, asked_frames, only_voice, open_features, pick_families
 from ..lib.batches import voice_alone
 from ..lib.command import command, one_line
-from ..lib.encoder import ENCODERS
 from ..lib.files import TrainError, pd
+from ..lib.hub import ANY_ENCODER, on_hub, other_encoder
 from ..lib.runs import read_history, read_run, run_folder
 from ..lib.settings import changed, like, read_config, takes
 from ..model import ModelSettings
@@ -47,6 +47,13 @@ def make_split(
 MEMBERS = 3  # networks that a command trains; 07 was measured with so many
 
 
+def _of_hub(frames) -> tuple:
+    "What is learnt upon an encoder of the hub: its states, and bands that tell how a recording is."
+    mode = "level" if frames.logmel else "train"
+    seen = only_voice(frames, False) if frames.logmel else frames
+    return seen, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS, voices=0.0, normalise=mode)
+
+
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
     classic: bool,            # or a folder without log-mel bands
@@ -58,10 +65,12 @@ def command_settings(
     "What a command trains, and on which families of its frames."
     if classic and encoder != "none":
         raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
-    frames, other = replace(frames, encoder=encoder), read_config(config)
+    frames, other = other_encoder(frames, encoder), read_config(config)
     base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
     if frames.logmel and not classic:
         base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
+    if on_hub(encoder):
+        base = _of_hub(frames)
     base = [like(settings, other[part]) for settings, part in zip(base, ("features", "model", "train"))]
     if training.get("window") and training.get("crop") is None:
         training = {**training, "crop": 0}  # a window is all that is shown of a clip
@@ -92,10 +101,11 @@ def ready_encoder(
     features=None, # `Features` to be learnt from; None: they are to be made
 ) -> str:  # the same
     "Whether what a pretrained encoder hears is there; else one line says what to do."
-    if encoder not in ENCODERS:
-        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
+    if encoder not in ANY_ENCODER:
+        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ANY_ENCODER)}")
     if encoder != "none" and features is not None and features.settings.encoder != encoder:
-        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
+        what = "states of the encoder" if on_hub(encoder) else "powers for the encoder"
+        raise TrainError(f"{features.folder}: no {what} in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
     return encoder
 
@@ -142,8 +152,8 @@ def ser_train(
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                            # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
-                   choices=ENCODERS) = "none",
+    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; hf:NAME; or none", str,
+                   choices=ANY_ENCODER) = "none",
     build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
     **settings,
