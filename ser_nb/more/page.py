@@ -111,7 +111,7 @@ def filter_tables(
 
 # %% ../../nbs/more/page.ipynb #9a6e1041
 FAMILIES = ("mfcc", "delta", "delta2", "logmel", "chroma", "contrast", "tonnetz", "rms", "zcr", "pitch", "encoder")
-POOLED = ("last", "mean", "attention", "deviation")
+POOLED = ("last", "mean", "attention", "deviation", "change")
 
 
 def refusal(
