@@ -1,7 +1,8 @@
 """How well a few clips of one's own teach a recogniser a voice: `python benchmarks/adapt.py --out_dir benchmarks/results/adapt`.
 
 Learnt from some corpora, judged on each speaker of another (or on speakers left out), whose clips are drawn at random and
-given with labels (k of each emotion) or without; the other clips are judged. Pooled values are kept in --cache."""
+given with labels (k of each emotion) or without; the other clips are judged. Pooled values are kept in --cache. `--only worth`
+asks which clips are worth most, of speakers of EmoDB, RAVDESS and EMOVO, each learnt from the other two."""
 from __future__ import annotations
 
 import json
@@ -41,6 +42,34 @@ def pooled(name, data, cache):
     return x[keep], y, np.char.add(f"{name}/", speaker[keep]), np.full(keep.sum(), name)
 
 
+def spoken_words(name, data):
+    "What was said in each clip of `pooled`."
+    from ser_nb.data import load_corpus
+
+    table = load_corpus(f"{data}/{name}")
+    return np.array(table["text"], str)[np.isin(table["emotion"].replace("calm", "neutral"), EMOTIONS)]
+
+
+def by_telephone(name, data, cache):
+    "`pooled` of the clips as a telephone would pass them."
+    path = Path(cache) / f"telephone_{name}.npz"
+    if not path.is_file():
+        from ser_nb.data import load_audio, load_corpus
+        from ser_nb.features import FeatureSettings, trim
+        from ser_nb.lib.encoder import encode, encoder_frames, encoder_weights, pooled as of_states
+        from ser_nb.lib.spoil import telephone
+
+        table, s, found = load_corpus(f"{data}/{name}"), FeatureSettings(), []
+        table = table[table["emotion"].replace("calm", "neutral").isin(EMOTIONS)]
+        for at in range(0, len(table), 64):
+            clips = [trim(telephone(load_audio(p, 16000)[0], 16000), s) for p in table["path"].iloc[at : at + 64]]
+            clips = [encoder_frames(y, 2 * (1 + len(y) // 320)) for y in clips]
+            found.append(of_states(encode(clips, encoder_weights(), (2,))))
+        np.savez(path, x=np.concatenate(found))
+    with np.load(path) as file:
+        return file["x"].astype(float)
+
+
 def together(parts):
     "Several corpora as one."
     return [np.concatenate(p) for p in zip(*parts)]
@@ -54,7 +83,7 @@ def uar(y, guess):
 def given(y, how, rng):
     "Which clips are given: k of each emotion, n of any, or n of one; and whether with labels."
     kind, n = how
-    if kind == "labelled":
+    if kind in ("labelled", "both"):
         return np.concatenate([rng.permutation(np.flatnonzero(y == k))[: min(n, (y == k).sum() - 1)] for k in np.unique(y)])
     if kind == "one":
         n, k = n
@@ -69,13 +98,16 @@ def judged(voices, x, y, how, draws):
     for draw in range(draws):
         g = given(y, how, np.random.default_rng([draw, 7]))
         rest = np.arange(len(y)) if len(g) == len(y) else np.setdiff1d(np.arange(len(y)), g)
-        labels = y[g] if how[0] == "labelled" else np.full(len(g), -1)
+        labels = y[g] if how[0] in ("labelled", "both") else np.full(len(g), -1)
+        if how[0] == "both":
+            g, labels = np.append(g, rest), np.append(labels, np.full(len(rest), -1))
         found.append(uar(y[rest], scores(z[rest], *person(voices, z[g], labels)).argmax(1)))
     return float(np.mean(found))
 
 
 ASKED = {f"labelled {k}": ("labelled", k) for k in (0, 1, 2, 3, 5)} | {
-    f"unlabelled {n}": ("any", n) for n in (5, 10, 50)} | {"unlabelled all": ("any", 10**9)}
+    f"unlabelled {n}": ("any", n) for n in (5, 10, 50)} | {"unlabelled all": ("any", 10**9)} | {
+    f"labelled {k} and all others unlabelled": ("both", k) for k in (1, 3)}
 
 
 def speaker_figures(voices, x, y, draws):
@@ -85,9 +117,69 @@ def speaker_figures(voices, x, y, draws):
     return {**found, "ten of one emotion": float(np.mean(ones))}
 
 
+def drawn(y, k, rng):
+    "k clips of each emotion, one at least being left."
+    return given(y, ("labelled", k), rng)
+
+
+def worth_of(words, y, rng):
+    "Name -> which clips are given, and with which labels."
+    each, three = drawn(y, 1, rng), drawn(y, 3, rng)
+    found = {"none": (each[:0], y[each[:0]]), "one of each": (each, y[each]), "three of each": (three, y[three])}
+    any_ = rng.permutation(len(y))[: len(each)]
+    found["as many, drawn from all"] = any_, y[any_]
+    for n in (1, 2, 4):
+        some = np.isin(y[three], rng.permutation(np.unique(y))[:n])
+        found[f"three of each of {n}"] = three[some], y[three][some]
+    first = words[rng.permutation(each)[0]]
+    same = [rng.permutation(np.flatnonzero((y == k) & (words == first)))[:1] for k in np.unique(y)]
+    other = [rng.permutation(np.flatnonzero((y == k) & (words != first)))[:1] for k in np.unique(y)]
+    if all(len(g) and len(o) for g, o in zip(same, other)):
+        found["the same words"] = np.concatenate(same), np.unique(y)
+        found["words drawn for each"] = np.concatenate(other), np.unique(y)
+    for n in (1, 3, 7):
+        labels = y[three].copy()
+        wrong = rng.permutation(len(three))[:n]
+        labels[wrong] = [rng.choice(np.setdiff1d(np.unique(y), k)) for k in labels[wrong]]
+        found[f"three of each, {n} labels wrong"] = three, labels
+    rest = np.setdiff1d(np.arange(len(y)), three)
+    found["three of each, and all others unlabelled"] = np.append(three, rest), np.append(y[three], np.full(len(rest), -1))
+    return found
+
+
+def worth(voices, x, y, words, tele, draws):
+    "UAR of one speaker for clips of each kind; the clips that are judged are never those with labels."
+    z, far, found = voices.reduced(x), None if tele is None else voices.reduced(tele), {}
+    for draw in range(draws):
+        rng = np.random.default_rng([draw, 11])
+        for name, (g, labels) in worth_of(words, y, rng).items():
+            rest = np.setdiff1d(np.arange(len(y)), g[labels >= 0])
+            found.setdefault(name, []).append(uar(y[rest], scores(z[rest], *person(voices, z[g], labels)).argmax(1)))
+            if name == "three of each" and far is not None:
+                guess = scores(z[rest], *person(voices, far[g], labels)).argmax(1)
+                found.setdefault("three of each, by telephone", []).append(uar(y[rest], guess))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def worth_figures(corpora, data, cache, draws):
+    "Which clips are worth most: name of a corpus -> its speakers' figures."
+    found = {}
+    for target in ("emovo", "emodb", "ravdess"):
+        x, y, who, _ = corpora[target]
+        words, tele = spoken_words(target, data), by_telephone(target, data, cache) if target == "emovo" else None
+        voices = measure(*together([corpora[n] for n in corpora if n != target]))
+        found[target] = {}
+        for p in np.unique(who):
+            own = who == p
+            far = None if tele is None else tele[own]
+            found[target][p] = worth(voices, x[own], y[own], words[own], far, draws)
+    return found
+
+
 def summary(speakers):
     "Mean over speakers with an interval, a speaker being drawn as a whole."
-    names, rng = list(next(iter(speakers.values()))), np.random.default_rng(0)
+    names = [n for n in next(iter(speakers.values())) if all(n in v for v in speakers.values())]
+    rng = np.random.default_rng(0)
     table = np.array([[v[n] for n in names] for v in speakers.values()])
     ends = np.quantile(table[rng.integers(0, len(table), (2000, len(table)))].mean(1), (.025, .975), axis=0)
     return {n: {"uar": round(table[:, i].mean(), 3), "low": round(ends[0, i], 3), "high": round(ends[1, i], 3)}
@@ -103,6 +195,11 @@ def main(
     draws: int = 3,
 ):
     "Write the figures of each corpus as json."
+    if only == "worth":
+        found = worth_figures({n: pooled(n, data, cache) for n in ("emodb", "ravdess", "emovo")}, data, cache, draws)
+        told = {"draws": draws, **{name: summary(speakers) for name, speakers in found.items()}, "speakers": found}
+        (Path(out_dir) / "worth.json").write_text(json.dumps(told, indent=1) + "\n")
+        return
     corpora = {n: pooled(n, data, cache) for n in {*OWN, *(t for t in FOREIGN if t in only)}}
     for target in only.split(","):
         speakers = {}

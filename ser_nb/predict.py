@@ -26,6 +26,7 @@ from .lib.encoder import UNITS as ENCODER_UNITS
 from .lib.files import AudioError, ModelError, PredictError, SerError, SplitError, TrainError
 from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recordings, sound_name, unlike,
                                window_sizes)
+from .lib.onnx import CPU
 from .lib.pauses import levels, samples_of, spoken
 from .lib.runs import run_folder
 from .dataset import Normaliser
@@ -72,6 +73,27 @@ def _check_answers(p) -> np.ndarray:
         raise ModelError("the network's answer is no probability: its weights are damaged")
     return p
 
+
+def _of_keras(path, n_features, n_classes, model) -> bytes:
+    "ONNX of the weights in a .h5 or .keras file, by way of keras."
+    from ser_nb.model import named_weights, onnx_model
+    from ser_nb.train import load_run
+    return onnx_model(model, n_features, n_classes, named_weights(load_run(path)[0])).SerializeToString()
+
+
+def _network(data, model, n_features, n_classes, providers=CPU) -> OnnxNetwork:
+    "A network that gives probabilities for frames of common size."
+    network = OnnxNetwork(check_onnx(data, model, n_features, n_classes), providers=providers)
+    frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
+    _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
+    return network
+
+
+def _in_keras(path):
+    "The keras network of a run that has no ONNX."
+    from ser_nb.beside.opened import load_run
+    return load_run(path)[0]
+
 # %% ../nbs/06_predict.ipynb #7804b216
 def _of_keras(path, n_features, n_classes, model) -> bytes:
     "ONNX of the weights in a .h5 or .keras file, by way of keras."
@@ -103,6 +125,26 @@ def _files_of(path) -> dict:  # name -> bytes
         raise PredictError("a file that is no run: give a run folder or a zip of one")
     return read_folder(run_folder(path))
 
+
+def from_files(
+    files: dict,  # name -> bytes, of a run
+    path: Path,   # where they are from
+    providers: tuple = CPU,  # of onnxruntime
+) -> Recognizer:
+    "A run in memory; raises many kinds of errors."
+    run, hashes = check_files(files)
+    labels, settings, model = _read_settings(run)
+    n, k = settings.n_features, len(labels)
+    if "no_onnx" in run:  # of somebody's own: only keras can run it, and whoever knows its code
+        network, model = _in_keras(path), None
+    else:
+        data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
+        network = _network(data, model, n, k, providers)
+    reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
+    return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
+                      *check_calibration(files, hashes), model, str(path),
+                      files if "statistics.npz" in files else None, run.get("adapted"))
+
 # %% ../nbs/06_predict.ipynb #f5d186ea
 def from_files(
     files: dict,  # name -> bytes, of a run
@@ -130,10 +172,11 @@ BUNDLED: str = str(Path(importlib.import_module("ser_nb").__path__[0]) / "recogn
 def load(
     cls: Recognizer,
     run: str | Path = BUNDLED,  # a run folder, a zip of one, or the .h5 or .keras file beside one
+    providers: tuple = CPU,     # what onnxruntime computes with, such as ("CUDAExecutionProvider",)
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
     try:
-        return from_files(_files_of(Path(run)), Path(run))
+        return from_files(_files_of(Path(run)), Path(run), providers)
     except SerError as e:
         why = str(e)
     except ImportError as e:

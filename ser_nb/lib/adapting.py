@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ROUND', 'FOREIGN', 'KEPT', 'KNOWN', 'HOT', 'GROUPS', 'DOUBT', 'Voices', 'covariance', 'whitening', 'cell_means',
-           'parted', 'measure', 'offset', 'heard_of', 'person', 'last_layer', 'scores', 'left_out', 'expected_gain',
-           'doubtful', 'pack', 'unpack']
+__all__ = ['ROUND', 'FOREIGN', 'KEPT', 'WIDER', 'HABITS', 'ALIKE', 'MANY', 'KNOWN', 'FAVOUR', 'HOT', 'EVEN', 'RARE', 'BELIEF',
+           'SHARP', 'ROUNDS', 'GROUPS', 'DOUBT', 'Voices', 'covariance', 'whitening', 'cell_means', 'parted', 'measure',
+           'scatter', 'alike', 'offset', 'heard_of', 'placed', 'favour', 'last_layer', 'scores', 'evened', 'person',
+           'left_out', 'expected_gain', 'doubtful', 'pack', 'unpack']
 
 # %% ../../nbs/lib/adapting.ipynb #9aee98f0
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -121,49 +122,80 @@ def _even(group):
     return 1 / np.bincount(group)[group]
 
 # %% ../../nbs/lib/adapting.ipynb #fbb1c154
+WIDER = 4.0   # times B, of somebody who gives clips: so far away may their room be
+HABITS = 0.5  # times v, of the same: half of what is left of training speakers is believed to be habit
+ALIKE = 0.5   # h of clips that scatter like those of one emotion
+MANY = 30     # unlabelled clips, from which on they are taken to be of all emotions
+
+
+def scatter(
+    v: Voices,
+) -> np.ndarray:  # T [d, d]
+    "How the means of a person's emotions scatter."
+    return covariance(v.means - v.means.mean(0), np.ones(len(v.means))) + np.diag(v.own)
+
+
+def alike(
+    v: Voices,
+    z: np.ndarray,  # [n, d], reduced clips
+) -> float:  # 0: of many emotions; 1: of one
+    "How far clips scatter like those of one emotion only."
+    mixed = np.trace(scatter(v))
+    there = np.square(z - z.mean(0)).sum() / max(len(z) - 1, 1)
+    return float(np.clip((z.shape[1] + mixed - there) / mixed, 0, 1))
+
+
 def offset(
     v: Voices,
-    z: np.ndarray,  # [n, d], reduced clips without labels; of several emotions, it is assumed
+    z: np.ndarray,  # [n, d], reduced clips without labels, one at least; of several emotions, it is assumed
 ) -> tuple:         # b0 [d], C0 [d, d]
     "What unlabelled clips say of a person's offset, and how sure that is."
-    if not len(z):
-        return np.zeros(len(v.own)), v.between
-    m = v.means.mean(0)
-    scatter = covariance(v.means - m, np.ones(len(v.means))) + np.diag(v.own) + np.eye(len(m))
-    gain = np.linalg.solve(v.between + scatter / len(z), v.between).T
-    return gain @ (z.mean(0) - m), v.between - gain @ v.between
+    n = len(z)
+    h, between = ALIKE * alike(v, z) if n < MANY else 0, WIDER * v.between
+    noise = scatter(v) * (h + (1 - h) / n) + np.eye(len(v.own)) / n
+    gain = np.linalg.solve(between + noise, between).T
+    return gain @ (z.mean(0) - v.means.mean(0)), between - gain @ between
 
 # %% ../../nbs/lib/adapting.ipynb #23d0998b
 KNOWN = 20.0  # g, clips
+FAVOUR = 0.25  # share of what being unknown costs an emotion that it gets back
 
 
 def heard_of(
     v: Voices,
-    z: np.ndarray,       # [n, d], reduced clips
-    labels: np.ndarray,  # int [n]; -1: none
+    z: np.ndarray,  # [n, d], reduced clips
+    q: np.ndarray,  # [n, K], how far each is of each emotion
 ) -> tuple:  # n [K, 1], and means less those of everybody [K, d]
     "How many clips of each emotion there are, and how far from everybody's they lie."
-    which = np.eye(len(v.means))[labels[labels >= 0]]
-    n = which.sum(0)[:, None]
-    return n, np.where(n > 0, which.T @ z[labels >= 0] / np.maximum(n, 1) - v.means, 0)
+    n = q.sum(0)[:, None]
+    return n, np.where(n > 0, q.T @ z / np.where(n > 0, n, 1) - v.means, 0)
 
 
-def person(
+def placed(
     v: Voices,
-    z: np.ndarray,       # [n, d], reduced clips; none: everybody
-    labels: np.ndarray,  # int [n]; -1: none
-) -> tuple:  # mu [K, d], S [d, d]
+    z: np.ndarray,  # [n, d], reduced clips
+    q: np.ndarray,  # [n, K], how far each is of each emotion
+    b: np.ndarray,  # b0 [d]
+    c: np.ndarray,  # C0 [d, d]
+) -> tuple:  # mu [K, d], S [d, d], favour [K]
     "Where a person's emotions lie, and how clips scatter around them."
-    has, (n, r) = labels >= 0, heard_of(v, z, labels)
-    b, c = offset(v, z[~has])
-    w = np.where(n > 0, 1 / (v.own + 1 / np.maximum(n, 1)), 0)
-    if has.any():
+    n, r = heard_of(v, z, q)
+    w = n / (1 + v.own * n)
+    if n.any():
         c = c - c @ np.linalg.solve(c + np.diag(1 / w.sum(0)), c)
         b = b + c @ (w * (r - b)).sum(0)
-    mu = v.means + b + v.own * w * (r - b)
-    off, left = z[has] - mu[labels[has]], 1 - (v.own * w).mean(0)
-    ball = (KNOWN * np.eye(len(b)) + off.T @ off) / (KNOWN + has.sum())
-    return mu, ball + np.diag(v.own * left) + left[:, None] * c * left
+    mu, left = v.means + b + v.own * w * (r - b), 1 - (v.own * w).mean(0)
+    off = np.concatenate([np.sqrt(q[:, [k]]) * (z - mu[k]) for k in range(len(mu))])
+    ball = (KNOWN * np.eye(len(b)) + off.T @ off) / (KNOWN + n.sum())
+    s = ball + np.diag(v.own * left) + left[:, None] * c * left
+    return mu, s, favour(v, 1 - v.own * w, c, s)
+
+# %% ../../nbs/lib/adapting.ipynb #04ac3719
+def favour(v, left, c, s):  # left [K, d], C [d, d], S [d, d] -> [K]
+    "What an emotion gets for being little known."
+    inverse = np.linalg.inv(s)
+    far = (np.diag(inverse) * v.own * left).sum(1) + ((left @ (inverse * c)) * left).sum(1)
+    return FAVOUR / 2 * far
 
 # %% ../../nbs/lib/adapting.ipynb #70de66be
 HOT = 6.0  # temperature of the scores, between what suited speakers of EmoDB, RAVDESS and EMOVO
@@ -173,17 +205,57 @@ def last_layer(
     v: Voices,
     mu: np.ndarray,  # of `person`
     s: np.ndarray,   # of `person`
+    more=0.0,        # of `person`, for each emotion
 ) -> tuple:  # kernel [F, K], bias [K]; their softmax is the answer
     "The last layer of a network that answers for a person."
     k = np.linalg.solve(s, mu.T) / HOT
-    b = -0.5 * (mu.T * k).sum(0)
+    b = more / HOT - 0.5 * (mu.T * k).sum(0)
     return v.basis @ k, b - v.centre @ v.basis @ k
 
 
-def scores(z, mu, s):  # z [n, d] -> [n, K]
+def scores(z, mu, s, more=0.0):  # z [n, d] -> [n, K]
     "The same of reduced clips."
     k = np.linalg.solve(s, mu.T) / HOT
-    return z @ k - 0.5 * (mu.T * k).sum(0)
+    return z @ k + more / HOT - 0.5 * (mu.T * k).sum(0)
+
+# %% ../../nbs/lib/adapting.ipynb #9cfbcde3
+EVEN, RARE = 0.5, 0.1  # how far shares are made even; that of an emotion without a label, where others have some
+
+
+def evened(
+    q: np.ndarray,       # scores [n, K]
+    shares: np.ndarray,  # [K], sum 1, wanted
+    turns: int = 10,
+) -> np.ndarray:  # [n, K], rows sum to 1
+    "Probabilities whose means are nearer to the wanted shares."
+    w = np.zeros(len(shares))
+    for strength in [1.0] * turns + [EVEN]:
+        p = q + strength * w
+        p = np.exp(p - p.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        w = w + np.log(shares / np.maximum(p.mean(0), 1e-6))
+    return p
+
+# %% ../../nbs/lib/adapting.ipynb #91a1c8da
+BELIEF, SHARP, ROUNDS = 5.0, 2.0, 4  # clips that all guesses count as; their temperature; rounds
+
+
+def person(
+    v: Voices,
+    z: np.ndarray,       # [n, d], reduced clips; none: everybody
+    labels: np.ndarray,  # int [n]; -1: none
+) -> tuple:  # mu [K, d], S [d, d], favour [K]
+    "Where a person's emotions lie, and how clips scatter around them."
+    has = labels >= 0
+    q, n = np.eye(len(v.means))[labels] * has[:, None], (~has).sum()
+    v = replace(v, own=HABITS * v.own) if len(z) else v
+    nothing = np.zeros(len(v.own)), (WIDER if len(z) else 1) * v.between
+    found, seen = placed(v, z, q, *(offset(v, z[~has]) if n else nothing)), q.any(0)
+    shares = np.where(seen | (seen.sum() < 2), 1, RARE)
+    for _ in range(ROUNDS if n >= MANY else 0):
+        q[~has] = evened(scores(z[~has], *found) * HOT / SHARP, shares / shares.sum()) * min(1, BELIEF / n)
+        found = placed(v, z, q, *nothing)
+    return found
 
 # %% ../../nbs/lib/adapting.ipynb #beac3b8c
 GROUPS = 21  # that are left out in turn, at most

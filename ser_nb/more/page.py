@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import ser_nb
-from ..lib.adapting import DOUBT, GROUPS, HOT, KNOWN, Voices, unpack
+from ..lib.adapting import ALIKE, DOUBT, FAVOUR, GROUPS, HABITS, HOT, KNOWN, MANY, WIDER, Voices, unpack
 from ..lib.answers import UNSURE
 from ..lib.audio import KEPT, LOUDEST
 from ..lib.corpora import CORPORA
@@ -147,6 +147,7 @@ def voice_tables(
     mark = hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest()[:16]
     clips = [{"z": row, "label": label} for row, label in zip(z.tolist(), labels.tolist())]
     return {**{name: put(f"voices/{name}", x) for name, x in arrays.items()}, "known": KNOWN, "hot": HOT,
+            "wider": WIDER, "habits": HABITS, "alike": ALIKE, "many": MANY, "favour": FAVOUR,
             "groups": GROUPS, "doubt": DOUBT, "sure": SURE, "clips": clips}, mark
 
 # %% ../../nbs/more/page.ipynb #9a6e1051

@@ -52,6 +52,12 @@ class Voice {
     this.rows = Array.from({ length: this.K }, (_, k) => this.means.subarray(k * this.d, (k + 1) * this.d));
   }
 
+  // The same for somebody who gives clips.
+  given() {
+    this.halved ??= new Voice({ ...this, own: this.own.map(v => this.habits * v) });
+    return this.halved;
+  }
+
   // Pooled values [F] of a clip, where a person's emotion is a ball [d].
   reduced(x) {
     return Array.from(multiplied(x.map((v, k) => v - this.centre[k]), this.basis, 1, this.F, this.d));
@@ -60,19 +66,23 @@ class Voice {
   // What clips without a label say of a person's offset [d], and how sure that is [d, d].
   offset(clips) {
     const { d, between } = this;
-    if (!clips.length) return [new Float64Array(d), Float64Array.from(between)];
     const m = meanOf(this.rows, d), scatter = new Float64Array(d * d);
     for (const row of this.rows) for (let i = 0; i < d; i++) for (let j = 0; j < d; j++) scatter[i * d + j] += ((row[i] - m[i]) * (row[j] - m[j])) / this.K;
-    const noise = raised(scatter, d, k => this.own[k] + 1).map((x, i) => between[i] + x / clips.length);
-    const turned = solved(noise, between, d, d), gain = Float64Array.from(turned, (_, i) => turned[(i % d) * d + Math.floor(i / d)]);
-    const b = multiplied(gain, meanOf(clips.map(c => c.z), d).map((x, k) => x - m[k]), d, d, 1);
-    return [b, multiplied(gain, between, d, d, d).map((x, i) => between[i] - x)];
+    const n = clips.length, centre = meanOf(clips.map(c => c.z), d), own = raised(scatter, d, k => this.own[k]), wide = between.map(x => this.wider * x);
+    const mixed = own.reduce((sum, x, i) => sum + (Math.floor(i / d) === i % d ? x : 0), 0);
+    const there = clips.reduce((sum, c) => sum + c.z.reduce((s, x, k) => s + (x - centre[k]) ** 2, 0), 0) / Math.max(n - 1, 1);
+    const h = n < this.many ? this.alike * Math.min(1, Math.max(0, (d + mixed - there) / mixed)) : 0;
+    const noise = raised(own.map(x => x * (h + (1 - h) / n)), d, () => 1 / n).map((x, i) => wide[i] + x);
+    const turned = solved(noise, wide, d, d), gain = Float64Array.from(turned, (_, i) => turned[(i % d) * d + Math.floor(i / d)]);
+    const b = multiplied(gain, centre.map((x, k) => x - m[k]), d, d, 1);
+    return [b, multiplied(gain, wide, d, d, d).map((x, i) => wide[i] - x)];
   }
 
-  // Where a person's emotions lie [K, d], and how clips scatter around them [d, d]. A clip is {z, label}; label -1: none.
+  // Where a person's emotions lie [K, d], how clips scatter around them [d, d], and what little known emotions get [K]. A clip is {z, label}; label -1: none.
   person(clips) {
     const { d, K, own, rows } = this, labelled = clips.filter(c => c.label >= 0);
-    let [b, c] = this.offset(clips.filter(c => c.label < 0));
+    const nothing = [new Float64Array(d), this.between.map(x => (clips.length ? this.wider : 1) * x)];
+    let [b, c] = labelled.length < clips.length ? this.offset(clips.filter(c => c.label < 0)) : nothing;
     const n = rows.map((_, k) => labelled.filter(c => c.label === k).length);
     const r = rows.map((row, k) => (n[k] ? meanOf(labelled.filter(c => c.label === k).map(c => c.z), d).map((x, i) => x - row[i]) : new Float64Array(d)));
     const w = rows.map((_, k) => Float64Array.from(own, v => (n[k] ? 1 / (v + 1 / n[k]) : 0)));
@@ -84,7 +94,22 @@ class Voice {
       b = multiplied(c, pull, d, d, 1).map((x, i) => x + was[i]);
     }
     const mu = rows.map((row, k) => Float64Array.from(row, (m, i) => m + b[i] + own[i] * w[k][i] * (r[k][i] - b[i])));
-    return [mu, this.scatter(labelled, mu, w, c)];
+    const S = this.scatter(labelled, mu, w, c);
+    return [mu, S, this.more(w, c, S)];
+  }
+
+  // What an emotion gets for being little known [K].
+  more(w, c, S) {
+    const { d, own } = this, inverse = solved(S, raised(new Float64Array(d * d), d, () => 1), d, d);
+    return w.map(x => {
+      const left = own.map((v, i) => 1 - v * x[i]);
+      let sum = 0;
+      for (let i = 0; i < d; i++) {
+        sum += inverse[i * d + i] * own[i] * left[i];
+        for (let j = 0; j < d; j++) sum += left[i] * inverse[i * d + j] * c[i * d + j] * left[j];
+      }
+      return (this.favour / 2) * sum;
+    });
   }
 
   scatter(labelled, mu, w, c) {
@@ -100,10 +125,10 @@ class Voice {
 
   // Kernel [d, K] and bias [K] for reduced clips.
   plane(clips) {
-    const { d, K, hot } = this, [mu, S] = this.person(clips), turned = new Float64Array(d * K);
+    const { d, K, hot } = this, [mu, S, more] = (clips.length ? this.given() : this).person(clips), turned = new Float64Array(d * K);
     mu.forEach((row, k) => row.forEach((x, i) => (turned[i * K + k] = x)));
     const kernel = solved(S, turned, d, K).map(x => x / hot);
-    const bias = Float64Array.from(mu, (row, k) => -0.5 * row.reduce((sum, x, i) => sum + x * kernel[i * K + k], 0));
+    const bias = Float64Array.from(mu, (row, k) => more[k] / hot - 0.5 * row.reduce((sum, x, i) => sum + x * kernel[i * K + k], 0));
     return { kernel, bias };
   }
 
