@@ -73,27 +73,6 @@ def _check_answers(p) -> np.ndarray:
         raise ModelError("the network's answer is no probability: its weights are damaged")
     return p
 
-
-def _of_keras(path, n_features, n_classes, model) -> bytes:
-    "ONNX of the weights in a .h5 or .keras file, by way of keras."
-    from ser_nb.model import named_weights, onnx_model
-    from ser_nb.train import load_run
-    return onnx_model(model, n_features, n_classes, named_weights(load_run(path)[0])).SerializeToString()
-
-
-def _network(data, model, n_features, n_classes, providers=CPU) -> OnnxNetwork:
-    "A network that gives probabilities for frames of common size."
-    network = OnnxNetwork(check_onnx(data, model, n_features, n_classes), providers=providers)
-    frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
-    _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
-    return network
-
-
-def _in_keras(path):
-    "The keras network of a run that has no ONNX."
-    from ser_nb.beside.opened import load_run
-    return load_run(path)[0]
-
 # %% ../nbs/06_predict.ipynb #7804b216
 def _of_keras(path, n_features, n_classes, model) -> bytes:
     "ONNX of the weights in a .h5 or .keras file, by way of keras."
@@ -102,9 +81,9 @@ def _of_keras(path, n_features, n_classes, model) -> bytes:
     return onnx_model(model, n_features, n_classes, named_weights(load_run(path)[0])).SerializeToString()
 
 # %% ../nbs/06_predict.ipynb #28c6b4c2
-def _network(data, model, n_features, n_classes) -> OnnxNetwork:
+def _network(data, model, n_features, n_classes, providers=CPU) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
-    network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
+    network = OnnxNetwork(check_onnx(data, model, n_features, n_classes), providers=providers)
     frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
@@ -125,7 +104,7 @@ def _files_of(path) -> dict:  # name -> bytes
         raise PredictError("a file that is no run: give a run folder or a zip of one")
     return read_folder(run_folder(path))
 
-
+# %% ../nbs/06_predict.ipynb #f5d186ea
 def from_files(
     files: dict,  # name -> bytes, of a run
     path: Path,   # where they are from
@@ -140,25 +119,6 @@ def from_files(
     else:
         data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
         network = _network(data, model, n, k, providers)
-    reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
-    return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
-                      *check_calibration(files, hashes), model, str(path),
-                      files if "statistics.npz" in files else None, run.get("adapted"))
-
-# %% ../nbs/06_predict.ipynb #f5d186ea
-def from_files(
-    files: dict,  # name -> bytes, of a run
-    path: Path,   # where they are from
-) -> Recognizer:
-    "A run in memory; raises many kinds of errors."
-    run, hashes = check_files(files)
-    labels, settings, model = _read_settings(run)
-    n, k = settings.n_features, len(labels)
-    if "no_onnx" in run:  # of somebody's own: only keras can run it, and whoever knows its code
-        network, model = _in_keras(path), None
-    else:
-        data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
-        network = _network(data, model, n, k)
     reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
     return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
                       *check_calibration(files, hashes), model, str(path),
