@@ -73,12 +73,13 @@ def drawn_voice(
     "A vowel that rises or falls."
     rng, t = np.random.default_rng(seed), np.arange(round(seconds * rate)) / rate
     f0 = rng.uniform(90, 330) * 2 ** (rng.uniform(-0.5, 0.5) * t / seconds)
-    turns, y = np.cumsum(f0) / rate, 0.003 * rng.normal(size=len(t))
+    turns, y = np.cumsum(f0) / rate, np.zeros(len(t))
     vowel = rng.uniform((300, 900, 2300), (800, 2200, 3000))[:, None]
     swell = np.sin(np.pi * np.clip(1.2 * t / seconds - 0.1, 0, 1)) ** rng.uniform(0.5, 2)
     for k in range(1, 25):
         loud = (1 / (1 + ((k * f0 - vowel) / 120) ** 2)).sum(0) * (k * f0 < 0.45 * rate)
         y += swell * loud * np.sin(2 * np.pi * k * turns)
+    y = y / np.abs(y).max() + 0.02 * rng.normal(size=len(t))  # breath: 25 dB below the voice
     return (rng.uniform(0.05, 0.9) * y / np.abs(y).max()).astype(np.float32)
 
 # %% ../../nbs/lib/graph.ipynb #1c3df48f
