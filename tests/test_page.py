@@ -19,6 +19,7 @@ from ser_nb.features import FeatureSettings, only_voice
 from ser_nb.lib.audio import load_audio, resampled
 from ser_nb.lib.graph import drawn_voice
 from ser_nb.lib.onnx import onnx_model, weight_shapes
+from ser_nb.lib.parts import POOLINGS
 from ser_nb.model import Ensemble, ModelSettings, OnnxNetwork
 from ser_nb.more.export import export
 from ser_nb.more.page import describe, page_html
@@ -81,6 +82,9 @@ KINDS = {
                                             columns=(67, 147)), BOTH, "level"),
     "ensemble": (Ensemble((ModelSettings(units=(8,)), ModelSettings(units=(8,), pooling="attention", dense=0))), VOICE, "none"),
 }
+if "change" in POOLINGS:
+    KINDS["changes of an encoder"] = (ModelSettings(units=(), pooling="change", dense=0, encoder="ge2e", columns=(67, 147),
+                                                    speaker_norm=True), BOTH, "level")
 
 
 @pytest.fixture(scope="module")
