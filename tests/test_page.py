@@ -63,7 +63,7 @@ def random_recognizer(model, frames, mode="level", seed=0):
             if columns:
                 on = slice(columns.start, columns.start + 1) if name == "f0" else columns
                 stats[name] = np.stack([np.isin(np.arange(n), np.r_[on]), np.ones(n)]).astype(float)
-    reference = {"max_frames": 64, "median_duration": 0.8, "mean": [0.0] * n, "deviation": [20.0] * n,
+    reference = {"max_frames": 61, "median_duration": 0.8, "mean": [0.0] * n, "deviation": [20.0] * n,
                  "known": {"duration": [0.3, 0.6], "distance": [0.0, 1.0], "bandwidth": [100.0, 4000.0]}}
     network = OnnxNetwork(onnx_model(model, n, k, weights).SerializeToString())
     return Recognizer(LABELS, frames, Normaliser(mode, stats if mode in ("level", "train") else {}), network, reference, 1.3,

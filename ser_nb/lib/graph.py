@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['REST', 'FLOAT', 'INT', 'KNOWN', 'LARGEST', 'Nodes', 'as_model', 'drawn_voice', 'trimmed', 'sound_frames', 'no_graph',
-           'sound_graph']
+__all__ = ['REST', 'FLOAT', 'INT', 'KNOWN', 'LARGEST', 'Nodes', 'as_model', 'drawn_voice', 'trimmed', 'sound_frames',
+           'window_frames', 'no_graph', 'sound_graph']
 
 # %% ../../nbs/lib/graph.ipynb #18d6548e
 import math
@@ -452,6 +452,13 @@ def sound_frames(
     return g("Concat", *(found[name] for name in s.families), axis=1), T
 
 # %% ../../nbs/lib/graph.ipynb #e5408247
+def window_frames(
+    longest: int,  # frames of the longest training clip
+) -> int:
+    "Frames of a window of what is longer."
+    return 8 * math.ceil(longest / 8)
+
+
 def _windows(g, x, T, longest):
     "Windows [n, frames, columns] that cover all frames."
     hop, size = max(longest // 2, 1), g("Min", T, longest)
@@ -530,7 +537,7 @@ def sound_graph(
         raise PredictError(f"{recognizer.source}: {why}")
     r, g = recognizer, Nodes()
     x, T = sound_frames(g, "samples", r.settings)
-    x = _scaled(g, _windows(g, x, T, r.reference["max_frames"]), r.normaliser)
+    x = _scaled(g, _windows(g, x, T, window_frames(r.reference["max_frames"])), r.normaliser)
     said, constants = _network(g, r.network.data, x)
     z = g("Log", g("Max", g("ReduceMean", said, axes=[0], keepdims=0), 1e-12))
     q = g("Softmax", g("Mul", z, 1 / r.temperature), axis=-1)
