@@ -137,6 +137,7 @@ class _Lesson:
     normaliser: Normaliser
     n_classes: int
     buckets: tuple              # lengths in frames
+    said: np.ndarray | None = None  # what the network answered to the validation clips when it was judged last
 
     def show(self, model, epoch, tick, watch=None) -> dict:  # loss, accuracy
         "Show the training clips once, or fit the readout to all epochs."
@@ -154,6 +155,13 @@ class _Lesson:
 def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
     "What a network says of the clips that it is judged on."
     return predict_rows(model, self.features, self.rows["val"], self.normaliser, self.buckets)
+
+
+@patch
+def judged(self: _Lesson, model) -> dict:  # val_loss, val_accuracy, val_uar
+    "How good a network is with the validation clips."
+    self.said = self.answers(model)
+    return val_scores(self.said, self.y["val"])
 
 
 @patch
@@ -193,7 +201,7 @@ def _one_epoch(model, lesson, history, tick, watch) -> dict:  # a row of the his
     seed_dropout(model, s.seed, epoch)
     watch.on_epoch_begin(epoch)
     logs = lesson.show(model, epoch, tick, watch)
-    row = {"epoch": epoch, "learning_rate": rate, **logs, **val_scores(lesson.answers(model), lesson.y["val"])}
+    row = {"epoch": epoch, "learning_rate": rate, **logs, **lesson.judged(model)}
     watch.on_epoch_end(epoch, {name: value for name, value in row.items() if name != "epoch"})
     return row
 
@@ -220,14 +228,16 @@ def seal_run(
     features,                # `Features` that it was trained on
     split: pd.DataFrame,
     ends: dict,              # what run.json says besides: epochs_run, best_epoch, normaliser
+    said: np.ndarray | None = None,  # what these weights answer to the validation clips, if that is known
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    val = lesson.answers(model), lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    said = lesson.answers(model) if said is None else said
+    val = said, lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
     found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     if not ends.get("no_onnx"):
-        graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
+        graph = onnx_bytes(model, network_settings(run["model"]), lambda n: said if n is model else lesson.answers(n))
         files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
@@ -258,7 +268,8 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
         load_weights(model, files.checked(epoch_name(best)))
         files.write("best.weights.h5", best_bytes(model, run, build))
         ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
-        return seal_run(files, model, run, lesson.normaliser, features, split, ends)
+        said = lesson.said if best == len(history) - 1 else None
+        return seal_run(files, model, run, lesson.normaliser, features, split, ends, said)
 
 # %% ../nbs/04_train.ipynb #7c95e9a9
 def _refuse(model_settings, s, features, several, build):
@@ -331,7 +342,7 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     model, normaliser, ran = joined(run, folders), Run.open(folders[0]).normaliser, [read_run(f) for f in folders]
     lesson = _lesson(features, split, run, normaliser)
     row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
-    history = pd.DataFrame([{**row, **val_scores(lesson.answers(model), lesson.y["val"])}])
+    history = pd.DataFrame([{**row, **lesson.judged(model)}])
     files.write("best.weights.h5", weights_bytes(model))
     files.write("normaliser.json", normaliser.to_json().encode())
     files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
@@ -340,7 +351,7 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     keep_strangers(files, said, run["labels"])
     ends |= {"tempered": all(r.get("tempered", False) for r in ran)}
     ends |= {"best_epoch": 0, "normaliser": normaliser.note, "epochs_run": max(r["epochs_run"] for r in ran)}
-    return seal_run(files, model, run, normaliser, features, split, ends)
+    return seal_run(files, model, run, normaliser, features, split, ends, lesson.said)
 
 # %% ../nbs/04_train.ipynb #9308f357
 def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress, callbacks) -> Path:

@@ -134,7 +134,6 @@ def takes_of(home):
     return sorted(p.relative_to(home / "anna/takes").as_posix() for p in found)
 
 
-@pytest.mark.slow  # more of what the lessons of more/teaching try: keys at a terminal, at their moment
 def test_a_voice_is_taught(home):
     "A take is asked for, played, taken again, kept; after Ctrl-C it goes on, here from files."
     enter, again = (b"Enter begins ", b"\n"), (b"takes it again ", b"r\n")

@@ -66,7 +66,7 @@ def chosen_svm(
     "The SVM that does best on validation clips; of equals that with the least cost."
     number = {name: i for i, name in enumerate(sorted({*learnt[1], *val[1]}))}
     truth = np.array([number[name] for name in val[1]])
-    made = {cost: linear_svm(*learnt, cost) for cost in COSTS}
+    made = {cost: linear_svm(learnt[0], learnt[1], cost) for cost in COSTS}
     best = max(COSTS, key=lambda cost: uar(made[cost].predict(val[0]) == val[1], truth))
     return made[best], best
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -209,8 +209,8 @@ PIECE, AROUND = 30.0, 2.0  # s that are heard at once; s of them at either end t
 
 class Ear(NamedTuple):
     "An encoder, ready to hear."
-    model: object      # of torch
-    extractor: object  # of transformers: how it takes sound
+    model: Any         # of torch
+    extractor: Any     # of transformers: how it takes sound
     weights: dict      # layer -> share
     device: str        # cpu, cuda or mps
     folder: Path
@@ -316,7 +316,8 @@ def hub_states(
     found, around = [], min(round(rate * AROUND), most // 4)
     for first, last, start, stop in pieces(n_frames, len(y), hop, most, around):
         wanted = np.arange(first, last) * hop - start
-        found.append(drawn_to(*hear(ear, y[start:stop]), wanted))
+        said, middles = hear(ear, y[start:stop])
+        found.append(drawn_to(said, middles, wanted))
     states = np.concatenate(found)
     if not np.isfinite(states).all():
         raise FeatureError("its states are not finite: its weights are damaged")
@@ -365,7 +366,7 @@ def _network(folder: Path):
 
 def _shortened(model, weights: dict):
     "The same without layers that nobody asks for."
-    stack = getattr(getattr(model, "encoder", model), "layers", ())
+    stack: Any = getattr(getattr(model, "encoder", model), "layers", ())
     if weights and max(weights) > len(stack) > 0:
         raise FeatureError(f"layer {max(weights)}: it has layers 0 to {len(stack)}")
     if weights and len(stack) > max(weights) + 1:
@@ -416,6 +417,8 @@ def _ear(encoder: str, layer: str, folder: Path, revision: str, digest: str) -> 
     "An encoder of whose files the hash is known."
     config = described(folder)
     (model, extractor), weights = _loaded(folder, config), layer_weights(layer)
+    if weights is None:
+        raise FeatureError(f"layer={layer!r}: a number, several with commas, or all")
     about = f"{config.get('model_type', '')}, licence {licence(folder) or 'not stated'}"
     device = _device()
     return Ear(_shortened(model, weights).to(device), extractor, weights, device, folder, revision, digest, about)

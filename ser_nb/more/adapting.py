@@ -262,6 +262,8 @@ def learn(
     out_dir: str | Path | None = None,  # run folder to make
 ) -> Recognizer:
     "What `adapt` does for a recogniser that can learn a voice."
+    if recognizer.files is None:
+        raise PredictError(f"{recognizer.source}: it has no statistics.npz, so it learns no voice")
     pairs = clips_of(clips, recognizer.labels, emotions)
     heard = _heard(pairs, lambda sound: recognizer.frames(sound, sr, channel))
     files, _ = teach(recognizer.files, *heard)

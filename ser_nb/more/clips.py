@@ -11,9 +11,9 @@ __all__ = ['NOTHING', 'COLUMNS', 'kind_of', 'recording', 'foreign_frames', 'as_f
 # %% ../../nbs/more/clips.ipynb #0b96ddbb
 import hashlib
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -71,10 +71,10 @@ def foreign_frames(
 
         made.__name__ = name
         family(width)(made)
-    return FeatureSettings(**{**NOTHING, "own": (name,)})
+    return FeatureSettings(**NOTHING, own=(name,))
 
 
-NOTHING = dict(logmel=False, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False, zcr=False, pitch=False)
+NOTHING: dict[str, Any] = dict(logmel=False, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False, zcr=False, pitch=False)
 
 # %% ../../nbs/more/clips.ipynb #7c0d9f18
 def as_frames(
@@ -92,7 +92,7 @@ def as_frames(
     return found
 
 # %% ../../nbs/more/clips.ipynb #e227391e
-class Clips(Sequence):
+class Clips:
     "Clips in memory, to be learnt from like a feature folder."
     def __init__(self, index: pd.DataFrame, settings: FeatureSettings, frames: list):
         self.index, self.settings, self.frames = index.reset_index(drop=True), settings, frames

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WIDE', 'BEAT', 'level_bar', 'bars', 'Screen', 'mark_for', 'is_terminal', 'undisturbed', 'from_file', 'watched',
-           'listen_to', 'told', 'ser_listen']
+__all__ = ['WIDE', 'termios', 'BEAT', 'level_bar', 'bars', 'Screen', 'mark_for', 'is_terminal', 'undisturbed', 'from_file',
+           'watched', 'listen_to', 'told', 'ser_listen']
 
 # %% ../../nbs/more/listening.ipynb #1ccde190
 import importlib
+import importlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -81,10 +83,7 @@ def is_terminal(out) -> bool:
     return bool(out is not None and out.isatty() and os.environ.get("TERM", "dumb") != "dumb")
 
 # %% ../../nbs/more/listening.ipynb #c41d77a2
-try:
-    import termios
-except ImportError:  # Windows
-    termios = None
+termios = importlib.import_module("termios") if importlib.util.find_spec("termios") else None  # not on Windows
 
 
 @contextmanager

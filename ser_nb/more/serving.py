@@ -32,20 +32,23 @@ def web_app(
     run: str | Path = BUNDLED,  # a run folder, or a zip of one
 ):  # a FastAPI app
     "A service: POST a recording to /emotion."
-    fastapi, threads = need("fastapi", "rest", PredictError), need("fastapi.concurrency", "rest", PredictError)
-    recognizer, app = Recognizer.load(run), fastapi.FastAPI(title="ser_nb")
+    need("fastapi", "rest", PredictError)
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.concurrency import run_in_threadpool
+
+    recognizer, app = Recognizer.load(run), FastAPI(title="ser_nb")
 
     @app.get("/")
     def about() -> dict:
         return {"labels": recognizer.labels, "threshold": recognizer.threshold}
 
     @app.post("/emotion")
-    async def emotion(request: fastapi.Request) -> dict:
+    async def emotion(request: Request) -> dict:
         sound = await whole_body(request)
         try:
-            answer = await threads.run_in_threadpool(recognizer.predict, sound)
+            answer = await run_in_threadpool(recognizer.predict, sound)
         except SerError as e:
-            raise fastapi.HTTPException(422, str(e)) from None
+            raise HTTPException(422, str(e)) from None
         return Predictions([answer]).rows()[0]
 
     return app

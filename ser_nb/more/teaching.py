@@ -261,7 +261,8 @@ def teach_by_asking(
     check_place(folder)
     ask_all(source, recognizer.labels, number, Path(folder, "takes"), tell)
     after = recognizer.adapt(Path(folder, "takes"), out_dir=folder)
-    tell(gain_text(after.learnt["gain"], folder))
+    won = after.learnt or {"gain": None, "clips": 0}
+    tell(gain_text(won["gain"], folder))
     show_two(source, recognizer, after, Path(folder, "asked"), tell)
-    tell(f"{plural(after.learnt['clips'], 'clip')} learnt; use it with ser_predict --run {folder}")
+    tell(f"{plural(won['clips'], 'clip')} learnt; use it with ser_predict --run {folder}")
     return after
