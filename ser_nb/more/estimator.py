@@ -175,7 +175,7 @@ class SERClassifier(ClassifierMixin, BaseEstimator):
         for name, usual in OPTIONS.items():
             setattr(self, name, settings.get(name, usual))
 
-    setattr(__init__, "__signature__", SIGNATURE)
+    __init__.__dict__["__signature__"] = SIGNATURE
 
     def fit(self, X, y, speakers=None):
         "Learn from clips and their labels; speakers are taken from X where it names them."

@@ -11,7 +11,6 @@ __all__ = ['WIDE', 'termios', 'BEAT', 'level_bar', 'bars', 'Screen', 'mark_for',
 
 # %% ../../nbs/more/listening.ipynb #1ccde190
 import importlib
-import importlib
 import importlib.util
 import os
 import shutil
