@@ -1,0 +1,20 @@
+"""The figures that the front page tells are those that the benchmarks have stored."""
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = {"tess": "an actress of TESS", "emovo": "a speaker of EMOVO", "own": "a speaker of EmoDB or RAVDESS, left out"}
+
+
+@pytest.mark.parametrize("name, row", ROWS.items())
+def test_a_voice_that_is_learnt(name, row):
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## It learns a voice")[2]
+    cells = next(line for line in text.splitlines() if line.startswith(f"| {row} |")).split("|")[2:-1]
+    stored = json.loads((ROOT / f"benchmarks/results/adapt/{name}.json").read_text())["mean"]
+    for clips, cell in zip((0, 1, 3, 5), cells, strict=True):
+        told = [float(number) for number in re.findall(r"\.\d+", cell)]
+        known = [stored[f"labelled {clips}"][what] for what in ("uar", "low", "high")]
+        assert len(told) in (1, 3) and told == [pytest.approx(k, abs=0.0051) for k in known[: len(told)]], (clips, cell)
