@@ -74,7 +74,8 @@ def foreign_frames(
     return FeatureSettings(**NOTHING, own=(name,))
 
 
-NOTHING: dict[str, Any] = dict(logmel=False, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False, zcr=False, pitch=False)
+NOTHING: dict[str, Any] = dict(logmel=False, n_mfcc=0, n_chroma=0, n_bands=0,
+                               tonnetz=False, rms=False, zcr=False, pitch=False)
 
 # %% ../../nbs/more/clips.ipynb #7c0d9f18
 def as_frames(
