@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'plot_waves', 'AudioError', 'COLUMNS', 'CorpusError', 'EMOTIONS', 'LOSSY', 'MARKER', 'MAX_RATE', 'MIN_RATE',
-           'MORE', 'NAMINGS', 'Naming', 'OWN_NAMES', 'ROWS_AT_ONCE', 'SHARE', 'STRAY', 'STREAMED', 'SUFFIXES',
-           'SYNONYMS', 'SYNTHETIC', 'TEXT_COLUMNS', 'audio_files', 'command', 'corpus_paths', 'emotion_of',
-           'file_sha256', 'from_csv', 'from_folder', 'from_names', 'hash_index', 'is_synthetic', 'join_corpora',
-           'load_audio', 'load_corpus', 'read_name', 'read_table', 'replace_file']
+__all__ = ['plot_waves', 'AudioError', 'COLUMNS', 'CorpusError', 'EMOTIONS', 'LOSSY', 'MARKER', 'MAX_RATE', 'MIN_RATE', 'MORE',
+           'NAMINGS', 'Naming', 'OWN_NAMES', 'ROWS_AT_ONCE', 'SHARE', 'STRAY', 'STREAMED', 'SUFFIXES', 'SYNONYMS',
+           'SYNTHETIC', 'TEXT_COLUMNS', 'audio_files', 'command', 'corpus_paths', 'emotion_of', 'file_sha256',
+           'from_csv', 'from_folder', 'from_names', 'hash_index', 'is_synthetic', 'join_corpora', 'load_audio',
+           'load_corpus', 'read_name', 'read_table', 'replace_file']
 
 # %% ../nbs/00_data.ipynb #bf849096
 import sys
 
-import lazy_loader as lazy
 import numpy as np
 
 from . import lazily
@@ -23,11 +22,10 @@ from .lib.audio import MAX_RATE, MIN_RATE, STREAMED, SUFFIXES, audio_files, load
 from .lib.command import command
 from .lib.corpora import (COLUMNS, EMOTIONS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, Naming,
                                 emotion_of, hash_index, is_synthetic, read_name)
-from .lib.files import ROWS_AT_ONCE, TEXT_COLUMNS, AudioError, CorpusError, file_sha256, read_table, replace_file
+from .lib.files import (ROWS_AT_ONCE, TEXT_COLUMNS, AudioError, CorpusError, file_sha256, pd, read_table,
+                              replace_file)
 from .lib.finding import (LOSSY, SHARE, STRAY, corpus_paths, from_csv, from_folder, from_names, join_corpora,
                                 load_corpus)
-
-pd = lazy.load("pandas")
 
 # %% ../nbs/00_data.ipynb #b39d4b1e
 def plot_waves(

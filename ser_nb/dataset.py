@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'MODES', 'audit', 'contradictions', 'verdict', 'check_split', 'class_names', 'label_ids', 'split_random',
+__all__ = ['MODES', 'audit', 'contradictions', 'verdict', 'check_split', 'class_names', 'label_ids', 'split_random',
            'split_words', 'split_speakers', 'split_folders', 'kfold', 'leave_one_speaker_out', 'Normaliser',
            'check_normaliser', 'ALLOWED', 'Batch', 'CLIP_COLUMNS', 'PAIRS', 'PARTS', 'SPLIT_COLUMNS', 'SplitError',
            'Windows', 'ahead', 'another_voice', 'augment_clips', 'batch_order', 'bucket_lengths', 'class_weights',
@@ -19,7 +19,6 @@ __all__ = ['pd', 'MODES', 'audit', 'contradictions', 'verdict', 'check_split', '
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
@@ -32,13 +31,11 @@ from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity
 from .lib.draws import (check_groups, check_shares, clear_heads, draw_clips, draw_folds, draw_groups, draw_val,
                               few_clips, given_parts, obstacles, say_some, speakers_meant)
-from .lib.files import SplitError
+from .lib.files import SplitError, pd
 from .lib.scales import KeptScale, frame_stats, level_stats, speaker_stats, unscaled, without_levels
 from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, clip_table, doubles, group_keys,
                                heads, index_of, leaders, load_split, names_hash, part_rows, save_split, say_doubles,
                                speakers_of, split_hash)
-
-pd = lazy.load("pandas")
 
 # %% ../nbs/02_dataset.ipynb #d5df9f2a
 def _leak_keys(split):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'predictions', 'confusion', 'plot_confusion', 'per_class', 'scores', 'per_speaker', 'compare', 'most_confident',
+__all__ = ['predictions', 'confusion', 'plot_confusion', 'per_class', 'scores', 'per_speaker', 'compare', 'most_confident',
            'report', 'EvaluateError', 'FEW', 'SYNTHETIC_NOTE', 'bootstrap', 'cluster_adds', 'cluster_by',
            'cluster_counts', 'embedded', 'hear', 'html_page', 'interval', 'mcnemar', 'mean_recall', 'plain_text',
            'plot_spectrograms', 'plural', 'png_bytes', 'read_predictions', 'same_clips', 'say_interval', 'swap_test',
@@ -18,13 +18,12 @@ import importlib
 import json
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from . import lazily
 from .lib.command import plural
 from .lib.corpora import one_spelling
-from .lib.files import EvaluateError, TrainError, table_text
+from .lib.files import EvaluateError, TrainError, pd, table_text
 from .lib.pages import (SYNTHETIC_NOTE, boxed, embedded, hear, html_page, plain_json, plain_text, players,
                               plot_spectrograms, png_bytes, read_predictions, write_report)
 from .lib.runs import read_run, run_folder
@@ -33,8 +32,6 @@ from .lib.stats import (FEW, bootstrap, cluster_adds, cluster_by, cluster_counts
 from .dataset import part_rows, speakers_of
 from .features import FeatureSettings
 from .train import TrainSettings, load_run, plot_curves, predict_rows, run_split, train_buckets
-
-pd = lazy.load("pandas")
 
 # %% ../nbs/05_evaluate.ipynb #52b1cb10
 def predictions(

@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings',
-           'rms', 'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma',
-           'tonnetz', 'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features',
-           'clip_features', 'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'ser_features',
-           'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features',
-           'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS',
-           'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path',
-           'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
-           'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames',
-           'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal',
-           'summary', 'tonnetz_filters', 'voiced_span']
+__all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings', 'rms',
+           'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma', 'tonnetz',
+           'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features', 'clip_features',
+           'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'ser_features', 'BLOCK',
+           'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features', 'GROUP',
+           'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS', 'SILENCE',
+           'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path', 'chroma_filters',
+           'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame', 'frame_times', 'hann',
+           'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames', 'path_posterior',
+           'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal', 'summary',
+           'tonnetz_filters', 'voiced_span']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import functools
@@ -27,7 +27,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 from fastcore.script import Param
@@ -35,7 +34,7 @@ from fastcore.script import Param
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
 from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
-from .lib.files import FeatureError
+from .lib.files import FeatureError, pd
 from .lib.finding import load_corpus
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
@@ -49,8 +48,6 @@ from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_R
                                 spectrum_memory, tonnetz_filters, voiced_span)
 from .lib.store import (ENGINES, GROUP, HEADER, SHARD_FIELDS, TRIES, WORTH, FeatureView, Features, Settings,
                               file_frames, fill, in_groups, make_shard, open_folder, pick_columns, read_seal, summary)
-
-pd = lazy.load("pandas")
 
 # %% ../nbs/01_features.ipynb #6041ecd1
 FORMAT = 2  # of the formulas and of the folder; with another number old folders are computed anew

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-import lazy_loader as lazy
 import numpy as np
 
 from . import lazily
 from .lib.audio import load_audio
 from .lib.calibration import aurc, calibration_errors, classwise_ece, ece, plot_reliability, reliability
 from .lib.corpora import one_spelling
-from .lib.files import TrustError, json_bytes, json_object, locked, parsing
+from .lib.files import TrustError, json_bytes, json_object, locked, parsing, pd
 from .lib.gaps import gap_sentence, gap_test, uar, wilson
 from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do, gain, make_babble, mix, mp3,
                               reverberate, room_response, shift_pitch, speed, stretch, telephone)
@@ -30,13 +29,11 @@ from .features import FeatureSettings, clip_features
 from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, run_split,
                           train_buckets)
 
-pd = lazy.load("pandas")
-
 # %% auto #0
-__all__ = ['pd', 'answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness',
-           'with_sex', 'group_recall', 'group_uar', 'exchange', 'importance', 'occlude', 'DEGRADATIONS', 'Degradation',
-           'MP3_RATES', 'TrustError', 'add_noise', 'aurc', 'can_do', 'classwise_ece', 'ece', 'gain', 'gap_sentence',
-           'gap_test', 'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability', 'reverberate', 'room_response',
+__all__ = ['answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness', 'with_sex',
+           'group_recall', 'group_uar', 'exchange', 'importance', 'occlude', 'DEGRADATIONS', 'Degradation', 'MP3_RATES',
+           'TrustError', 'add_noise', 'aurc', 'can_do', 'classwise_ece', 'ece', 'gain', 'gap_sentence', 'gap_test',
+           'make_babble', 'mix', 'mp3', 'plot_reliability', 'reliability', 'reverberate', 'room_response',
            'shift_pitch', 'speed', 'stretch', 'telephone', 'uar', 'wilson']
 
 # %% ../nbs/08_trust.ipynb #4b3df487

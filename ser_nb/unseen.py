@@ -9,21 +9,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from . import lazily
-from .lib.files import UnseenError
+from .lib.files import UnseenError, pd
 from .dataset import Normaliser, label_ids, part_rows, speakers_of, train_batches
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
                           by_speaker, change_clips, even_odds, fit_readout, learnt_shares, load_run, many_speakers,
                           predict_rows, seed_dropout, train, train_buckets, train_epoch)
 
-pd = lazy.load("pandas")
-
 # %% auto #0
-__all__ = ['pd', 'KINDS', 'TRACKS', 'settings_for', 'halves', 'predict_speakers', 'train_members', 'load_member',
+__all__ = ['KINDS', 'TRACKS', 'settings_for', 'halves', 'predict_speakers', 'train_members', 'load_member',
            'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on',
            'self_train']
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
+__all__ = ['mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
 
 # %% ../../nbs/lib/augment.ipynb #39047818
 import hashlib
@@ -15,13 +15,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from .audio import as_file, load_audio
-from .files import SplitError, write_file
-
-pd = lazy.load("pandas")
+from .files import SplitError, pd, write_file
 
 # %% ../../nbs/lib/augment.ipynb #0037e4dc
 def mask_frames(

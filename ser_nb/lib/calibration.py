@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'reliability', 'ece', 'classwise_ece', 'calibration_errors', 'plot_reliability', 'aurc']
+__all__ = ['reliability', 'ece', 'classwise_ece', 'calibration_errors', 'plot_reliability', 'aurc']
 
 # %% ../../nbs/lib/calibration.ipynb #746f1731
-import lazy_loader as lazy
 import numpy as np
 
-pd = lazy.load("pandas")
+from .files import pd
 
 # %% ../../nbs/lib/calibration.ipynb #61b64114
 def reliability(

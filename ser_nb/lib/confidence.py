@@ -6,18 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'excess',
-           'even_odds']
+__all__ = ['calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'excess', 'even_odds']
 
 # %% ../../nbs/lib/confidence.ipynb #75ffce38
 import math
 
-import lazy_loader as lazy
 import numpy as np
 
-from .files import TrainError
-
-pd = lazy.load("pandas")
+from .files import TrainError, pd
 
 # %% ../../nbs/lib/confidence.ipynb #066904bf
 def calibrated(

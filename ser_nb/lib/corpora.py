@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'INVISIBLE', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'SURNAMES', 'FOLDER_WORD', 'RATE_OR_DATE',
-           'YEAR', 'SHORT', 'NUMBERED', 'BIDI', 'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'CORPORA', 'NAMINGS',
-           'OWN_NAMES', 'identity', 'one_spelling', 'emotion_of', 'folder_says', 'is_word', 'odd_character',
-           'is_synthetic', 'Naming', 'match_name', 'read_name', 'recording_key', 'Corpus', 'read_corpus', 'why_not_own',
-           'listed_sexes', 'hash_index', 'index_key']
+__all__ = ['INVISIBLE', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'SURNAMES', 'FOLDER_WORD', 'RATE_OR_DATE', 'YEAR',
+           'SHORT', 'NUMBERED', 'BIDI', 'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'CORPORA', 'NAMINGS', 'OWN_NAMES',
+           'identity', 'one_spelling', 'emotion_of', 'folder_says', 'is_word', 'odd_character', 'is_synthetic',
+           'Naming', 'match_name', 'read_name', 'recording_key', 'Corpus', 'read_corpus', 'why_not_own', 'listed_sexes',
+           'hash_index', 'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
 import functools
@@ -25,12 +25,9 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
-from .files import CorpusError, parsing
-
-pd = lazy.load("pandas")
+from .files import CorpusError, parsing, pd
 
 # %% ../../nbs/lib/corpora.ipynb #1feb8659
 INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"

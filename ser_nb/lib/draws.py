@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'draw_clips', 'draw_groups', 'check_groups', 'draw_val', 'check_shares', 'clear_heads', 'few_clips', 'say_some',
+__all__ = ['draw_clips', 'draw_groups', 'check_groups', 'draw_val', 'check_shares', 'clear_heads', 'few_clips', 'say_some',
            'speakers_meant', 'draw_folds', 'given_parts', 'obstacles']
 
 # %% ../../nbs/lib/draws.ipynb #f56ff611
 from collections.abc import Sequence
 
-import lazy_loader as lazy
 import numpy as np
 
 from .command import plural
 from .corpora import identity
-from .files import SplitError
+from .files import SplitError, pd
 from .splits import PARTS, check_doubles, clip_table, doubles, group_keys, heads, say_doubles
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/lib/draws.ipynb #0202b9d1
 def draw_clips(

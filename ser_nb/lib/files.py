@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'FORMULA', 'PLAIN', 'TEXT_COLUMNS', 'NUMBERS', 'ROWS_AT_ONCE', 'replace_file', 'write_file', 'clear_unfinished',
+__all__ = ['FORMULA', 'PLAIN', 'TEXT_COLUMNS', 'NUMBERS', 'ROWS_AT_ONCE', 'replace_file', 'write_file', 'clear_unfinished',
            'SerError', 'AudioError', 'CorpusError', 'FeatureError', 'SplitError', 'ModelError', 'TrainError',
            'EvaluateError', 'TrustError', 'PredictError', 'UnseenError', 'BusyError', 'parsing', 'json_object',
            'json_bytes', 'locked', 'guarded', 'unguarded', 'table_text', 'write_table', 'read_table', 'file_sha256']
@@ -24,10 +24,14 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lazy_loader as lazy
 
-pd = lazy.load("pandas")
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazy.load("pandas")  # for every room and chapter: slow to load, and most commands never need it
 
 # %% ../../nbs/lib/files.ipynb #f5ab739c
 @contextmanager

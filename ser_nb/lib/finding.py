@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'LOSSY', 'LONGER', 'Row', 'SHARE', 'STRAY', 'from_names', 'from_folder', 'from_csv', 'join_corpora',
-           'corpus_paths', 'load_corpus']
+__all__ = ['LOSSY', 'LONGER', 'Row', 'SHARE', 'STRAY', 'from_names', 'from_folder', 'from_csv', 'join_corpora', 'corpus_paths',
+           'load_corpus']
 
 # %% ../../nbs/lib/finding.ipynb #9724411a
 import os
@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from .audio import ENCODED, find_sounds, load_audio
@@ -27,13 +26,11 @@ from .command import plural, printable
 from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, emotion_of, folder_says,
                                 hash_index, identity, index_key, is_word, listed_sexes, match_name, odd_character,
                                 one_spelling, read_name, recording_key, why_not_own)
-from .files import AudioError, CorpusError, file_sha256
+from .files import AudioError, CorpusError, file_sha256, pd
 from .lists import (SEXES, Columns, find_file, list_rows, list_text, name_columns, read_part, read_row,
                               why_no_file)
 from .roles import (is_emotion, name_emotion, propose_emotion, propose_speaker, read_folders, say_from,
                               say_parts, say_roles, settle_parts, split_words)
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/lib/finding.ipynb #5e102129
 def _is_marked(folder: Path) -> bool:

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'wilson', 'uar', 'gap_test', 'gap_sentence']
+__all__ = ['wilson', 'uar', 'gap_test', 'gap_sentence']
 
 # %% ../../nbs/lib/gaps.ipynb #c9652d7d
 import math
 from collections.abc import Iterator
 from itertools import combinations
 
-import lazy_loader as lazy
 import numpy as np
 
-pd = lazy.load("pandas")
+from .files import pd
 
 # %% ../../nbs/lib/gaps.ipynb #c5eba567
 def wilson(

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'STYLE', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'plain_text', 'png_bytes', 'embedded', 'hear', 'player',
-           'players', 'plot_spectrograms', 'plain_json', 'write_report', 'read_predictions']
+__all__ = ['STYLE', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'plain_text', 'png_bytes', 'embedded', 'hear', 'player', 'players',
+           'plot_spectrograms', 'plain_json', 'write_report', 'read_predictions']
 
 # %% ../../nbs/lib/pages.ipynb #eeb7df4b
 import base64
@@ -19,15 +19,11 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from .audio import load_audio
-from .files import (AudioError, EvaluateError, clear_unfinished, json_bytes, locked, parsing,
-                              read_table)
+from .files import AudioError, EvaluateError, clear_unfinished, json_bytes, locked, parsing, pd, read_table
 from .runs import Report, run_folder
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/lib/pages.ipynb #8e0c1b18
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}

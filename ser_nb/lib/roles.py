@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'Names', 'LIKE_A_SPEAKER', 'ORDINALS', 'is_emotion', 'find_emotion', 'split_words', 'pick_level', 'settle_parts',
+__all__ = ['Names', 'LIKE_A_SPEAKER', 'ORDINALS', 'is_emotion', 'find_emotion', 'split_words', 'pick_level', 'settle_parts',
            'say_parts', 'say_place', 'read_folders', 'name_emotion', 'say_from', 'propose_speaker', 'propose_emotion',
            'say_roles', 'tell_roles']
 
@@ -16,13 +16,10 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
-import lazy_loader as lazy
 
 from .command import plural, printable, say
 from .corpora import SYNONYMS, emotion_of, folder_says, identity, is_word, one_spelling
-from .files import CorpusError
-
-pd = lazy.load("pandas")
+from .files import CorpusError, pd
 
 # %% ../../nbs/lib/roles.ipynb #a1c07008
 @lru_cache(4096)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'COPY', 'SEALED', 'BESIDE', 'TODO', 'EPOCHS', 'KINDS', 'AT_THE_END', 'MAY_DIFFER', 'parse_hashes', 'sha256',
+__all__ = ['COPY', 'SEALED', 'BESIDE', 'TODO', 'EPOCHS', 'KINDS', 'AT_THE_END', 'MAY_DIFFER', 'parse_hashes', 'sha256',
            'check_bytes', 'Sealed', 'Run', 'run_folder', 'read_run', 'read_history', 'keep_model_file',
            'other_settings', 'epoch_name', 'Report']
 
@@ -19,12 +19,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import lazy_loader as lazy
 from fastcore.basics import patch
 
-from .files import TrainError, clear_unfinished, json_bytes, json_object, locked, parsing, write_file
-
-pd = lazy.load("pandas")
+from .files import TrainError, clear_unfinished, json_bytes, json_object, locked, parsing, pd, write_file
 
 # %% ../../nbs/lib/runs.ipynb #e0cbb2a6
 COPY = "copy the whole folder again, or make it again with ser_train --overwrite"  # what to do with a damaged run

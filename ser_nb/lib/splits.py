@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'PARTS', 'PAIRS', 'ALLOWED', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'clip_table', 'group_keys', 'leaders', 'heads',
+__all__ = ['PARTS', 'PAIRS', 'ALLOWED', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'clip_table', 'group_keys', 'leaders', 'heads',
            'doubles', 'say_doubles', 'check_doubles', 'save_split', 'split_hash', 'load_split', 'names_hash',
            'part_rows', 'index_of', 'speakers_of']
 
@@ -15,14 +15,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from .command import plural
 from .corpora import identity, one_spelling
-from .files import SplitError, read_table, write_table
-
-pd = lazy.load("pandas")
+from .files import SplitError, pd, read_table, write_table
 
 # %% ../../nbs/lib/splits.ipynb #0ceaf694
 PARTS = ("train", "val", "test")

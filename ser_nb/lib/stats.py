@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'FEW', 'mean_recall', 'uar', 'cluster_by', 'cluster_counts', 'bootstrap', 't_interval', 'interval',
-           'say_interval', 'same_clips', 'mcnemar', 'cluster_adds', 'swap_test']
+__all__ = ['FEW', 'mean_recall', 'uar', 'cluster_by', 'cluster_counts', 'bootstrap', 't_interval', 'interval', 'say_interval',
+           'same_clips', 'mcnemar', 'cluster_adds', 'swap_test']
 
 # %% ../../nbs/lib/stats.ipynb #87abf157
 from itertools import product
 
-import lazy_loader as lazy
 import numpy as np
 
 from .command import plural
 from .corpora import identity
-from .files import EvaluateError
-
-pd = lazy.load("pandas")
+from .files import EvaluateError, pd
 
 # %% ../../nbs/lib/stats.ipynb #64efc8d6
 def mean_recall(right, clips):  # [..., K], [..., K] -> [...]

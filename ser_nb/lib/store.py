@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'GROUP', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES', 'Settings',
-           'read_clip', 'file_frames', 'in_groups', 'make_shard', 'read_seal', 'Features', 'open_folder', 'fill',
-           'summary', 'FeatureView', 'pick_columns']
+__all__ = ['GROUP', 'HEADER', 'SHARD_FIELDS', 'SPOOL', 'ENGINES', 'TRIES', 'WORTH', 'SEAL', 'TABLES', 'Settings', 'read_clip',
+           'file_frames', 'in_groups', 'make_shard', 'read_seal', 'Features', 'open_folder', 'fill', 'summary',
+           'FeatureView', 'pick_columns']
 
 # %% ../../nbs/lib/store.ipynb #ee3ecc66
 import contextlib
@@ -29,16 +29,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
 
 from .command import note, own_processes, plural, printable, progress
 from .corpora import is_synthetic
-from .files import AudioError, FeatureError, file_sha256, read_table, replace_file, write_table
+from .files import AudioError, FeatureError, file_sha256, pd, read_table, replace_file, write_table
 from .spectra import is_int
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/lib/store.ipynb #f7cef405
 class Settings:

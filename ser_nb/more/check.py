@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'SHOWN', 'longest_clip', 'check', 'known_corpora', 'ser_check']
+__all__ = ['SHOWN', 'longest_clip', 'check', 'known_corpora', 'ser_check']
 
 # %% ../../nbs/more/check.ipynb #25175a1c
 import hashlib
@@ -15,18 +15,15 @@ import os
 import sys
 import warnings
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.script import Param
 
 from ..lib.audio import load_audio, read_bytes, unlike_channels
 from ..lib.command import command, one_line, own_processes, printable, progress
 from ..lib.corpora import CORPORA, hash_index, identity, index_key
-from ..lib.files import AudioError, CorpusError, write_table
+from ..lib.files import AudioError, CorpusError, pd, write_table
 from ..lib.finding import load_corpus
 from ..lib.roles import tell_roles
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/check.ipynb #0cb01e0c
 def longest_clip(

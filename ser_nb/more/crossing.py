@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus',
-           'plot_cross', 'write_cross']
+__all__ = ['cross_validate', 'choose', 'nested_cross_validate', 'shared_emotions', 'corpus_split', 'cross_corpus', 'plot_cross',
+           'write_cross']
 
 # %% ../../nbs/more/crossing.ipynb #1b0f6512
 import html
 import json
 from pathlib import Path
 
-import lazy_loader as lazy
 
 from ..lib.command import plural
 from ..lib.corpora import is_synthetic
-from ..lib.files import EvaluateError, write_file
+from ..lib.files import EvaluateError, pd, write_file
 from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, plain_json, plain_text, png_bytes,
                               read_predictions)
 from ..lib.runs import read_history, read_run
@@ -29,8 +28,6 @@ from ..model import ModelSettings
 from .protocols import Plan, be_quiet, folder_names, protocol_splits, why_absent
 from .summary import pooled_verdict
 from ..train import TrainSettings, train, versions
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/crossing.ipynb #3c246729
 def _with_spread(table):

@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'DEMO_SR', 'DEMO_STEP', 'PHONES', 'DEMO_WORDS', 'DEMO_CUES', 'Phone', 'phones', 'demo_tracks', 'glottis',
-           'resonances', 'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo', 'example_corpus']
+__all__ = ['DEMO_SR', 'DEMO_STEP', 'PHONES', 'DEMO_WORDS', 'DEMO_CUES', 'Phone', 'phones', 'demo_tracks', 'glottis', 'resonances',
+           'moving_filter', 'demo_voice', 'demo_style', 'demo_course', 'say', 'demo', 'example_corpus']
 
 # %% ../../nbs/more/demo.ipynb #d2b39fc1
 import io
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 import soundfile as sf
 
 from ..lib.corpora import MARKER, OWN_NAMES
-from ..lib.files import CorpusError, replace_file, write_file
+from ..lib.files import CorpusError, pd, replace_file, write_file
 from ..lib.finding import from_names
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/demo.ipynb #9e8edf01
 import zlib

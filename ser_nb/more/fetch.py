@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'SOURCES', 'Source', 'download', 'unpack', 'fetch', 'ser_fetch']
+__all__ = ['SOURCES', 'Source', 'download', 'unpack', 'fetch', 'ser_fetch']
 
 # %% ../../nbs/more/fetch.ipynb #3a00af59
 import hashlib
@@ -17,18 +17,15 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import lazy_loader as lazy
 from fastcore.script import Param
 
 from ..lib.audio import SUFFIXES
 from ..lib.command import command, one_line
 from ..lib.corpora import CORPORA, hash_index
 from ..lib.encoder import ABOUT, fetch_encoder
-from ..lib.files import CorpusError, replace_file
+from ..lib.files import CorpusError, pd, replace_file
 from ..lib.finding import load_corpus
 from .check import check
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/fetch.ipynb #d9bbb504
 @dataclass(frozen=True)

@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'LONG', 'ser_evaluate', 'first_words', 'ser_run']
+__all__ = ['LONG', 'ser_evaluate', 'first_words', 'ser_run']
 
 # %% ../../nbs/more/judge.ipynb #b2073a9d
 import warnings
 from pathlib import Path
 
-import lazy_loader as lazy
 from fastcore.script import Param
 
 from ..lib.command import command, one_line, plural, printable, say
 from ..lib.corpora import identity
 from ..lib.encoder import ENCODERS
-from ..lib.files import CorpusError, EvaluateError, locked
+from ..lib.files import CorpusError, EvaluateError, locked, pd
 from ..lib.finding import corpus_paths, load_corpus
 from ..lib.pages import SYNTHETIC_NOTE
 from ..lib.roles import tell_roles
@@ -32,8 +31,6 @@ from .leaks import check_run
 from .protocols import can_be_judged, check_counts, wanted_protocols
 from .summary import report_card
 from ..train import command_settings, ready_encoder, run_features
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/judge.ipynb #32aea2c9
 def _show(text):

@@ -6,23 +6,20 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'RATE', 'SPAN', 'find_twins', 'twins_across', 'twins_apart', 'check_run']
+__all__ = ['RATE', 'SPAN', 'find_twins', 'twins_across', 'twins_apart', 'check_run']
 
 # %% ../../nbs/more/leaks.ipynb #d5a47e09
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from ..lib.audio import load_audio
 from ..lib.command import plural, progress
 from ..lib.corpora import identity
-from ..lib.files import AudioError, SplitError
+from ..lib.files import AudioError, SplitError, pd
 from ..lib.runs import read_history, run_folder
 from ..dataset import audit, check_normaliser, label_ids, part_rows, verdict
 from ..train import TrainSettings, load_run, predict_rows, run_split, train_buckets, val_scores
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/leaks.ipynb #a2ebc8a0
 RATE, SPAN = 4000, 16384  # Hz and samples (4 s) of the sound that is compared

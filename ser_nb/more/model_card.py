@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'LICENCES', 'INTENDED', 'NOT_INTENDED', 'licence_of', 'unseen_beside', 'protocol_note', 'level_free',
+__all__ = ['LICENCES', 'INTENDED', 'NOT_INTENDED', 'licence_of', 'unseen_beside', 'protocol_note', 'level_free',
            'calibration_facts', 'headline', 'gather', 'to_markdown', 'to_html', 'limits', 'card_sections',
            'card_pictures', 'model_card', 'n_steps', 'moved_to', 'ser_card']
 
@@ -18,13 +18,12 @@ import warnings
 from pathlib import Path
 from typing import Callable
 
-import lazy_loader as lazy
 import numpy as np
 
 from ..lib.calibration import aurc, calibration_errors, plot_reliability
 from ..lib.command import main_command, one_line, plural, progress
 from ..lib.corpora import CORPORA, is_synthetic
-from ..lib.files import TrustError, clear_unfinished, json_object, locked, parsing, write_file
+from ..lib.files import TrustError, clear_unfinished, json_object, locked, parsing, pd, write_file
 from ..lib.finding import load_corpus
 from ..lib.gaps import gap_sentence, gap_test
 from ..lib.runs import Report, read_run, run_folder
@@ -38,8 +37,6 @@ from ..trust import (answers, calibrate, draw_rows, group_recall, group_uar, imp
                           read_calibration, robustness, with_sex)
 from .demo import say
 from .trust_pictures import plot_fairness, plot_importance, plot_risk_coverage, plot_robustness
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/model_card.ipynb #b03c8c2a
 LICENCES = {name: f"{corpus.name}: {corpus.licence}" for name, corpus in CORPORA.items()}

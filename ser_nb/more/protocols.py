@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'PROTOCOLS', 'LINES', 'wanted_protocols', 'makers', 'protocol_splits', 'why_absent', 'check_counts',
-           'can_be_judged', 'be_quiet', 'Plan', 'folder_names', 'run_protocols', 'summary']
+__all__ = ['PROTOCOLS', 'LINES', 'wanted_protocols', 'makers', 'protocol_splits', 'why_absent', 'check_counts', 'can_be_judged',
+           'be_quiet', 'Plan', 'folder_names', 'run_protocols', 'summary']
 
 # %% ../../nbs/more/protocols.ipynb #b3e692f5
 import re
@@ -15,18 +15,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from ..lib.command import plural, span
-from ..lib.files import EvaluateError, SplitError, TrainError
+from ..lib.files import EvaluateError, SplitError, TrainError, pd
 from ..lib.runs import read_run
 from ..dataset import clip_table, obstacles, split_folders, split_random, split_speakers, split_words
 from ..evaluate import report
 from ..model import ModelSettings
 from ..train import TrainSettings, train
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/protocols.ipynb #5fa77f55
 PROTOCOLS = ("random", "words", "speakers")

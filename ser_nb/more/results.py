@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'NAMES', 'LOOKED_AT', 'KIND_NAMES', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
+__all__ = ['NAMES', 'LOOKED_AT', 'KIND_NAMES', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
            'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../../nbs/more/results.ipynb #26da3595
 import json
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
+from ..lib.files import pd
 from ..train import val_scores
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/results.ipynb #f787c428
 def interval(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'HOW', 'pooled_verdict', 'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card']
+__all__ = ['HOW', 'pooled_verdict', 'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card']
 
 # %% ../../nbs/more/summary.ipynb #d6d16116
 import html
@@ -14,12 +14,11 @@ import json
 import textwrap
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 
 from ..lib.command import plural
 from ..lib.corpora import is_synthetic
-from ..lib.files import write_file
+from ..lib.files import pd, write_file
 from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, plain_json, plain_text, png_bytes,
                               read_predictions)
 from ..lib.stats import interval
@@ -30,8 +29,6 @@ from .leaks import find_twins, twins_across, twins_apart
 from .protocols import (LINES, be_quiet, can_be_judged, check_counts, makers, run_protocols, summary,
                                    why_absent)
 from ..train import TrainSettings, run_split, versions
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/summary.ipynb #7672694f
 def pooled_verdict(splits: list, twins: pd.DataFrame | None = None) -> str:  # of one protocol

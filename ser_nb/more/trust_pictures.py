@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['pd', 'COLORS', 'SEX_COLORS', 'plot_risk_coverage', 'plot_robustness', 'plot_fairness', 'plot_importance',
-           'plot_occlusion']
+__all__ = ['COLORS', 'SEX_COLORS', 'plot_risk_coverage', 'plot_robustness', 'plot_fairness', 'plot_importance', 'plot_occlusion']
 
 # %% ../../nbs/more/trust_pictures.ipynb #b352f2b6
 import math
 
-import lazy_loader as lazy
 import numpy as np
 
 from ..lib.calibration import aurc
+from ..lib.files import pd
 from ..features import FeatureSettings, trim
 from ..train import risk_coverage
 from ..trust import group_recall, group_uar
-
-pd = lazy.load("pandas")
 
 # %% ../../nbs/more/trust_pictures.ipynb #a84e75a7
 def plot_risk_coverage(
