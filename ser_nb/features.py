@@ -21,6 +21,7 @@ __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FR
 # %% ../nbs/01_features.ipynb #f93a3308
 import functools
 import importlib
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ from fastcore.script import Param
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
-from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
-from .lib.files import FeatureError, pd
+from .lib.encoder import ENCODERS, HOP, SR, encoder_checks, encoder_rows, encoder_width
+from .lib.files import FeatureError, parsing, pd
 from .lib.finding import load_corpus
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
@@ -444,10 +445,20 @@ def _asked_settings(
     return only_voice(settings) if new_voices else settings
 
 
+def _fitting_encoder(out_dir, sr, hop_length) -> str:
+    "That of a folder that is there, else ge2e where the frames allow it."
+    path = Path(out_dir) / "settings.json"
+    if path.is_file():
+        with parsing(path, "remove the folder", FeatureError):
+            return json.loads(path.read_text()).get("encoder", "none")
+    return "ge2e" if sr == SR and hop_length % HOP == 0 else "none"
+
+
 def _fill_as_asked(
     data_dir, out_dir, jobs, strict, engine, address, speaker_from, text_from, emotion_from, **asked
 ) -> None:
     "What the command does."
+    asked["encoder"] = asked["encoder"] or _fitting_encoder(out_dir, asked["sr"], asked["hop_length"])
     start, settings = time.perf_counter(), _asked_settings(**asked)
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
@@ -471,7 +482,8 @@ def ser_features(
     n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
     n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
     pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1, choices=(0, 1)) = 1,
-    encoder: Param("powers for a pretrained encoder: ge2e, or none", str, choices=ENCODERS) = "none",
+    encoder: Param("powers for a pretrained encoder: ge2e, or none; by default ge2e where they can be had", str,
+                   choices=ENCODERS) = None,
     new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected

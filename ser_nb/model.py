@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from .lib.backend import BACKENDS, import_keras, named_weights
-from .lib.encoder import BANDS, ENCODERS, LAYERS, UNITS
+from .lib.encoder import BANDS, ENCODERS, LAYERS, LEAST, UNITS
 from .lib.files import ModelError
 from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
 from .lib.untrained import POWER, after_wide, band_shares, seen_columns, wide_bands
 
 # %% auto #0
-__all__ = ['POOLINGS', 'LOSSES', 'LATER', 'ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'weighted_stats',
-           'attention', 'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble',
-           'network_settings', 'build_network', 'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork', 'POWER',
-           'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model', 'seen_columns',
-           'weight_shapes', 'wide_bands']
+__all__ = ['POOLINGS', 'LOSSES', 'LATER', 'ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'mean_change',
+           'weighted_stats', 'attention', 'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model',
+           'Ensemble', 'network_settings', 'build_network', 'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork',
+           'POWER', 'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model',
+           'seen_columns', 'weight_shapes', 'wide_bands']
 
 # %% ../nbs/03_model.ipynb #02d608b1
-POOLINGS, LOSSES = ("last", "mean", "attention", "deviation"), ("cross_entropy", "focal")
+POOLINGS, LOSSES = ("last", "mean", "attention", "deviation", "change"), ("cross_entropy", "focal")
 
 
 def _refuse(bad, name, value, wanted):
@@ -88,7 +88,7 @@ class ModelSettings(_Checked):
     conv_stride: int = 2            # frames from one place of the filters to the next
     units: tuple = (128, 64)        # LSTM units a layer, 1 to 3 layers
     bidirectional: bool = False     # read the frames backwards too
-    pooling: str = "last"           # how the frames become one vector: last, mean, attention, deviation
+    pooling: str = "last"           # how the frames become one vector, of `POOLINGS`
     dropout: float = 0.3            # share of values dropped after the convolution, each LSTM, deviation
     recurrent_dropout: float = 0.0  # off: it leaves the fast path on every backend
     speaker_norm: bool = False      # normalise what is pooled over a batch, which then holds clips of one speaker
@@ -104,7 +104,7 @@ class ModelSettings(_Checked):
     encoder_layers: tuple = (2,)    # its layers whose states go on, 1 to 3
 
 # %% ../nbs/03_model.ipynb #b2d854eb
-LATER = {"columns": (), "encoder": "none", "encoder_layers": (2,)}  # unnamed where they change nothing
+LATER = {"columns": (), "encoder": "none", "encoder_layers": (2,), "shares": ()}  # unnamed where they change nothing
 
 
 def as_values(settings) -> dict:  # of any of the project's settings objects
@@ -135,6 +135,16 @@ def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> 
 
     m = K.expand_dims(K.cast(mask, h.dtype), -1)
     return K.sum(h * m, axis=1) / K.maximum(K.sum(m, axis=1), 1)
+
+
+def mean_change(h, mask):  # h [batch, time, units], mask bool [batch, time] -> [batch, 3 units]
+    "Mean, deviation and mean change from frame to frame, of the frames that are real."
+    import keras.ops as K
+
+    m = masked_mean(h, mask)
+    spread = masked_mean(K.square(h - K.expand_dims(m, 1)), mask)
+    return K.concatenate([m, K.sqrt(K.maximum(spread, LEAST)),
+                          masked_mean(K.abs(h[:, 1:] - h[:, :-1]), mask[:, 1:])], axis=-1)
 
 
 def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time, 1] -> [batch, u or 2 u]
@@ -209,12 +219,14 @@ def _lstms(h, seen, s, l2):  # [batch, time, d], mask -> [batch, time, u], or [b
     return h
 
 # %% ../nbs/03_model.ipynb #cdd25f5c
-def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u or 2 u]
+def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u, 2 u or 3 u]
     "One vector a clip."
     import keras.layers as L
 
     if s.pooling == "mean":
         h = masked_mean(h, seen)
+    if s.pooling == "change":
+        h = mean_change(h, seen)
     if s.pooling in ("attention", "deviation"):
         h = attention(h, seen, deviation=s.pooling == "deviation")
     if s.speaker_norm:
@@ -277,12 +289,15 @@ def compile_model(
 @dataclass(frozen=True)
 class Ensemble:
     "Networks whose probabilities are averaged."
-    members: tuple  # of `ModelSettings`
+    members: tuple      # of `ModelSettings`
+    shares: tuple = ()  # how much each counts, sum 1; (): all alike
 
     def __post_init__(self):
         _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
         object.__setattr__(self, "members", tuple(
             m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
+        _refuse(self.shares and (len(self.shares) != len(self.members) or min(self.shares) < 0
+                                 or abs(sum(self.shares) - 1) > 1e-6), "shares", self.shares, "one a member, sum 1")
 
 
 def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
@@ -304,8 +319,10 @@ def build_network(
     members = [build_model(s, n_features, n_classes) for s in settings.members]
     for i, member in enumerate(members):
         member.name = f"member_{i}"
-    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
-                       name="ser_ensemble")
+    said = keras.ops.stack([m(inputs) for m in members])
+    shares = np.reshape(settings.shares, (-1, 1, 1)).astype("float32")
+    mean = keras.ops.sum(said * shares, axis=0) if settings.shares else keras.ops.mean(said, axis=0)
+    return keras.Model(inputs, mean, name="ser_ensemble")
 
 # %% ../nbs/03_model.ipynb #ab61a2ba
 def n_weights(
@@ -323,7 +340,7 @@ def n_weights(
         total, d = total + both * 4 * (d * u + u * u + u), both * u
     if s.pooling in ("attention", "deviation"):
         total += d * 64 + 64 + 64
-    d *= 1 + (s.pooling == "deviation")
+    d *= {"deviation": 2, "change": 3}.get(s.pooling, 1)
     total += 2 * d * s.speaker_norm
     if s.dense:
         total, d = total + (d + 1) * s.dense, s.dense

@@ -23,22 +23,23 @@ from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit
                                    pick_threshold, risk_coverage)
 from .lib.corpora import is_synthetic, one_spelling
 from .lib.encoder import ABOUT, ENCODERS, set_encoder
+from .lib.heard import heard, hears_alone
 from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
 
 pd = lazy.load("pandas")
 
 # %% auto #0
 __all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'ENCODER_NETWORK', 'READOUT_TRAINING', 'MEMBERS', 'train_epoch', 'predict_rows', 'val_scores', 'score',
-           'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split',
-           'fit_readout', 'has_encoder', 'describe_run', 'seal_run', 'train', 'plot_curves', 'load_run', 'run_features',
-           'run_split', 'save_model_file', 'many_speakers', 'ensemble_members', 'learnt_shares', 'make_split',
-           'command_settings', 'ready_encoder', 'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker',
-           'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory',
-           'even_odds', 'even_weights', 'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights',
-           'make_reference', 'nll', 'one_line', 'outside', 'pick_threshold', 'read_history', 'read_run',
-           'risk_coverage', 'run_folder', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
-           'versions']
+           'ENCODER_NETWORK', 'READOUT_TRAINING', 'ENCODER_TRAINING', 'MEMBERS', 'BESIDE', 'train_epoch',
+           'predict_rows', 'val_scores', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings',
+           'epochs_for', 'voices_for', 'for_split', 'fit_readout', 'has_encoder', 'describe_run', 'seal_run', 'train',
+           'plot_curves', 'load_run', 'run_features', 'run_split', 'save_model_file', 'many_speakers',
+           'ensemble_members', 'member_shares', 'learnt_shares', 'make_split', 'command_settings', 'ready_encoder',
+           'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated', 'change_clips',
+           'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights',
+           'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line',
+           'outside', 'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights',
+           'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets', 'versions']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,
@@ -50,8 +51,8 @@ from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
 from .lib.onnx import onnx_bytes
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
-from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
-                                  fit_last, for_frames, seen_by)
+from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_corpora,
+                                  even_weights, fit_last, for_frames, seen_by)
 from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
 
 # %% ../nbs/04_train.ipynb #652ea5ed
@@ -164,7 +165,7 @@ SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
 _WORDS = {"monitor": MONITORS, "schedule": SCHEDULES, "sampling": SAMPLINGS, "normalise": MODES, "fit": FITS}
 _RANGES = (("epochs crop", lambda v: not v < 0, "0 or more"),
            ("batch_size learning_rate plateau patience n_buckets", lambda v: v > 0, "above 0"),
-           ("members", lambda v: 1 <= v <= 50, "from 1 to 50"),
+           ("members", lambda v: 0 <= v <= 50, "from 0 to 50"),
            ("seed", lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1"),
            ("voices", lambda v: 0 <= (v or 0) <= 1, "from 0 to 1"))
 
@@ -204,7 +205,7 @@ class TrainSettings(_Checked):
     voices: float | None = 0.0    # strength of `another_voice`, log-mel frames only; None: by the number of speakers
     crop: int = 0                 # frames: of a longer clip a stretch of so many is shown each time; 0: all of it
     fit: str = "all"              # weights that are learnt; readout: those of the last layer, from all epochs at once
-    members: int = 1              # networks of an ensemble; of voices many and various as many untrained ones besides
+    members: int = 1              # trained networks; 0: an encoder, and untrained ones where speakers are several
 
 # %% ../nbs/04_train.ipynb #179657e7
 VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
@@ -213,9 +214,10 @@ VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="l
                                crop=200)
 READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, pooling="deviation", dense=0,
                                 speaker_epsilon=1e-5)
-ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="deviation", dense=0,
+ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="change", dense=0,
                                 speaker_epsilon=1e-5)
 READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
+ENCODER_TRAINING = replace(READOUT_TRAINING, epochs=3)  # as recorded, and as two other voices
 
 # %% ../nbs/04_train.ipynb #f407bb1c
 def epochs_for(
@@ -258,11 +260,27 @@ def fit_readout(
 ) -> dict:  # loss and accuracy
     "Fit the last layer to all epochs at once."
     s, part = settings, before_readout(model)
+    if hears_alone(model):
+        return _fit_encoder(model, features, rows, labels, s, np.ones(len(rows)) if weights is None else weights, tick)
     how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
                buckets=train_buckets(features, rows, s), augment=change_clips(features, s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
-    found = val_scores(*fit_last(model, shown, speakers_of(features)))
+    return _logs(fit_last(model, shown, speakers_of(features)))
+
+
+def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
+    "Fit the last layer to what a pretrained encoder makes of each clip, and of it as other voices."
+    known = [heard(features, rows, copy, s.seed, hears_alone(model), tick) for copy in range(s.epochs)]
+    speakers, corpus = speakers_of(features), features.index["corpus"].to_numpy(str)
+    weights = weights * even_corpora(speakers[rows], labels, corpus[rows])
+    counts = [1] + [voices_for(speakers[rows]) ** 2] * (s.epochs - 1)
+    return _logs(fit_last(model, [(e, labels, weights, rows) for e in known], speakers, counts, shrink=0.4))
+
+
+def _logs(said) -> dict:
+    "Loss and accuracy of answers."
+    found = val_scores(*said)
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
 
 # %% ../nbs/04_train.ipynb #1be0739f
@@ -450,7 +468,9 @@ def train(
     if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     change_clips(features, s)
-    several = s.members > 1 or "encoder" in features.settings.families and not model_settings.columns
+    if not s.members and "encoder" not in features.settings.families:
+        raise TrainError("members=0: the frames hold nothing for a pretrained encoder: train a network, or extract it")
+    several = s.members != 1 or "encoder" in features.settings.families and not model_settings.columns
     how = _train_ensemble if several else _train_one
     return how(features, split, out_dir, model_settings, s, overwrite, progress)
 
@@ -586,10 +606,14 @@ def many_speakers(
     speakers,             # one name a training clip
     enough: float = 3.5,  # effective speakers, so that four are enough; TESS with EmoDB has 3, EmoDB 9
 ) -> bool:
-    "Whether untrained networks shall join the trained ones."
+    "Whether untrained networks shall join the others."
     return voices_for(speakers) ** -2 >= enough
 
 # %% ../nbs/04_train.ipynb #f410b2c1
+MEMBERS = 3  # networks of a kind; 07 was measured with so many
+BESIDE = 1.5  # effective speakers from which on untrained networks stand beside an encoder: two
+
+
 def ensemble_members(
     model: ModelSettings,     # of the trained ones
     settings: TrainSettings,  # of the ensemble
@@ -597,21 +621,32 @@ def ensemble_members(
     speakers,                 # one name a training clip
 ) -> dict:  # name -> its `ModelSettings` and `TrainSettings`
     "The networks of an ensemble."
-    s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
+    s, n = settings, settings.members or MEMBERS
+    seeds = [(s.seed * n + i) % 2**32 for i in range(n)]
     powers = frames.families.get("encoder")
     seen = (0, powers.start) if powers else ()
-    found = {f"trained-{seed}": (replace(model, columns=seen), replace(s, seed=seed, members=1)) for seed in seeds}
-    heard = voice_alone(frames.families) and s.normalise != "none"
-    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
-    how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,
-                  sampling="speaker" if model.speaker_norm else "shuffle")
-    if heard and s.fit == "all" and many_speakers(speakers):
-        found |= {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+    found = {f"trained-{seed}": (replace(model, columns=seen), replace(s, seed=seed, members=1))
+             for seed in seeds[:s.members]}
+    same = dict(batch_size=s.batch_size, normalise=s.normalise,
+                sampling="speaker" if model.speaker_norm else "shuffle")
+    heard_alone = voice_alone(frames.families) and s.normalise != "none" and s.fit == "all"
+    if heard_alone and many_speakers(speakers, BESIDE if powers else 3.5):
+        other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
+        found |= {f"untrained-{seed}": (other, replace(READOUT_TRAINING, seed=seed, **same)) for seed in seeds}
     if powers:
         network = replace(ENCODER_NETWORK, speaker_norm=model.speaker_norm, columns=(powers.start, powers.stop))
-        found[f"encoder-{seeds[0]}"] = network, replace(how, seed=seeds[0])
+        found[f"encoder-{seeds[0]}"] = network, replace(ENCODER_TRAINING, seed=seeds[0], **same)
     return found
 
+
+def member_shares(
+    names,  # of members
+) -> tuple:  # how much each counts; (): all alike
+    "Beside an encoder each kind of network counts the same, however many there are of it."
+    kinds = [name.split("-")[0] for name in names]
+    if "encoder" not in kinds:
+        return ()
+    return tuple(1 / len(set(kinds)) / kinds.count(kind) for kind in kinds)
 
 # %% ../nbs/04_train.ipynb #353f0035
 def learnt_shares(
@@ -654,7 +689,8 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     "Train each network by itself, and leave their mean as the run."
     speakers = features.index["speaker"].iloc[part_rows(features, split, "train")]
     members = ensemble_members(model_settings, s, features.settings, speakers)
-    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
+    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()),
+                        member_shares(members))
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
         files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
@@ -684,9 +720,6 @@ def make_split(
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../nbs/04_train.ipynb #d6bc9c95
-MEMBERS = 3  # networks that a command trains; 07 was measured with so many
-
-
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
     classic: bool,            # or a folder without log-mel bands
@@ -700,19 +733,27 @@ def command_settings(
     frames = replace(frames, encoder=encoder)
     base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
     if frames.logmel and not classic:
-        base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
+        voice = replace(VOICE_TRAINING, members=MEMBERS if encoder == "none" else 0)
+        base = only_voice(frames, frames.pitch), VOICE_NETWORK, voice
     given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
     return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
 
 # %% ../nbs/04_train.ipynb #e5c0de11
 def ready_encoder(
-    encoder: str,  # of a command
-    features=None, # `Features` to be learnt from; None: they are to be made
-) -> str:  # the same
-    "Whether what a pretrained encoder hears is there; else one line says what to do."
-    if encoder not in ENCODERS:
+    encoder: str | None,  # of a command; None: where it fits
+    features=None,        # `Features` to be learnt from; None: they are to be made
+    classic: bool = False,
+    given: dict = {},     # other options that shape what is trained; None: not given
+) -> str:  # none or ge2e
+    "Which pretrained encoder a command takes; where what it hears isn't there, one line says what to do."
+    if encoder not in (None, *ENCODERS):
         raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
-    if encoder != "none" and features is not None and features.settings.encoder != encoder:
+    there = features.settings.encoder if features is not None else ENCODERS[-1]
+    if encoder is None:
+        odd = given.get("normalise") in ("utterance", "speaker", "none")
+        shaped = any(value is not None for name, value in given.items() if name not in ("members", "normalise"))
+        return "none" if classic or odd or shaped else there
+    if encoder not in ("none", there):
         raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
     return encoder
@@ -731,7 +772,8 @@ def _train_asked(features, model_out, split, test_speakers, classic, units, bidi
         raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
     network = {name: asked.pop(name) for name in ("conv", "pooling", "dropout")}
     network |= {"units": sizes, "bidirectional": bidirectional or None}
-    encoder = ready_encoder(asked.pop("encoder"), table)
+    shaping = network | {name: asked[name] for name in ("epochs", "voices", "members", "normalise")}
+    encoder = ready_encoder(asked.pop("encoder"), table, classic, shaping)
     frames, *how = command_settings(table.settings, classic, network, asked, encoder)
     folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
     if Path(model_out).suffix:
@@ -765,13 +807,13 @@ def ser_train(
     dropout: float = None,                       # after each LSTM
     normalise: str = None,                       # train, utterance, level, speaker or none
     voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
-    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
-                   choices=ENCODERS) = "none",
-    members: int = None,                         # networks whose answers are averaged; by default 3, classic: 1
+    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless trained networks are shaped", str,
+                   choices=ENCODERS) = None,
+    members: int = None,                         # trained networks; by default 0 with an encoder, 3 without, classic: 1
     seed: int = 0,                               # of split and training
     overwrite: bool = False,                     # replace another run of that name
 ):
-    "Train the LSTM on a feature folder; called again after a kill, it goes on."
+    "Train on a feature folder; called again after a kill, it goes on."
     asked = dict(locals())
     one_line(lambda: _train_asked(**asked), "ser_train")
 

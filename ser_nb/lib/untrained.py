@@ -7,7 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['POWER', 'band_shares', 'seen_columns', 'after_wide', 'wide_bands', 'draw_bands', 'for_frames', 'draw_memory',
-           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last']
+           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'even_corpora', 'by_speaker', 'discriminant',
+           'fit_last']
 
 # %% ../../nbs/lib/untrained.ipynb #35b741ab
 from dataclasses import replace
@@ -162,6 +163,16 @@ def even_weights(
     return len(labels) / (len(count) * count[group])
 
 
+def even_corpora(
+    speaker: np.ndarray,  # [n], names
+    labels: np.ndarray,   # int [n]
+    corpus: np.ndarray,   # [n], names
+) -> np.ndarray:  # [n], mean 1
+    "Factors of `even_weights` by which each corpus counts the same, however many speakers it has."
+    even, of = even_weights(speaker, labels), np.unique(corpus, return_inverse=True)[1]
+    return len(labels) / (np.bincount(of, even)[of] * (of.max() + 1))
+
+
 def by_speaker(
     e: np.ndarray,  # [n, d], pooled values
     speaker,        # [n], whose clips they are
@@ -213,13 +224,18 @@ def _set_readout(layer, readout, mean, std):
 
 
 def fit_last(
-    model,     # with `draw_memory`; nothing between pooling and the last layer
-    shown,     # of `seen_by`, one an epoch
-    speakers,  # names [of all rows]
+    model,        # with `draw_memory`, or an encoder; nothing between pooling and the last layer
+    shown,        # of `seen_by`, one an epoch
+    speakers,     # names [of all rows]
+    counts=None,  # how much each epoch counts; None: all alike
+    shrink: float = 0.2,  # of `discriminant`
 ) -> tuple:  # the last layer's answers to what it was shown [n, n_classes], and the labels [n]
     "Fit the last layer to what the network makes of all clips, of all epochs at once."
     e, y, w, speaker = _normed(shown, speakers, speaker_norm_of(model))
+    if counts is not None:
+        w = w * np.repeat(counts, [len(seen[1]) for seen in shown])
     mean, std = e.mean(0), e.std(0) + 1e-9
     last = model.get_layer("emotion")
-    _set_readout(last, discriminant((e - mean) / std, y, w * even_weights(speaker, y)), mean, std)
+    fitted = discriminant((e - mean) / std, y, w * even_weights(speaker, y), shrink)
+    _set_readout(last, fitted, mean, std)
     return np.asarray(last(e)), y

@@ -124,12 +124,13 @@ def ser_run(
     protocols: str = "all",                   # of random, words, speakers, folders; or cross: corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
-    members: int = None,                      # networks whose answers are averaged; by default 3, demo and classic: 1
+    members: int = None,                      # trained networks; by default 0 with an encoder, else 3, demo, classic: 1
     epochs: int = None,                       # by default so many that 20,000 clips are shown; classic: 40 at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
     normalise: str = None,                    # train, utterance, level, speaker or none
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
-    encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
+    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless --epochs shapes trained networks", str,
+                   choices=ENCODERS) = None,
     seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
@@ -144,9 +145,9 @@ def ser_run(
             wanted_protocols(protocols)
         check_counts(seed, seeds, max_folds)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        given = dict(seed=seed, epochs=epochs, normalise=normalise, members=_members(members, data_dir, encoder))
-        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {}, given,
-                                        ready_encoder(encoder))
+        used = ready_encoder(encoder, None, classic, dict(epochs=epochs, normalise=normalise))
+        given = dict(seed=seed, epochs=epochs, normalise=normalise, members=_members(members, data_dir, used))
+        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {}, given, used)
         ways = speaker_from, text_from, emotion_from
         tell_roles(corpus := first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words))
         _foresee(corpus, protocols, seed, seeds, max_folds)
