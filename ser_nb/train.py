@@ -51,8 +51,8 @@ from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
 from .lib.onnx import onnx_bytes
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
-from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_corpora,
-                                  even_weights, fit_last, for_frames, seen_by)
+from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
+                                  fit_last, for_frames, seen_by)
 from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
 
 # %% ../nbs/04_train.ipynb #652ea5ed
@@ -272,8 +272,7 @@ def fit_readout(
 def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
     "Fit the last layer to what a pretrained encoder makes of each clip, and of it as other voices."
     known = [heard(features, rows, copy, s.seed, hears_alone(model), tick) for copy in range(s.epochs)]
-    speakers, corpus = speakers_of(features), features.index["corpus"].to_numpy(str)
-    weights = weights * even_corpora(speakers[rows], labels, corpus[rows])
+    speakers = speakers_of(features)
     counts = [1] + [voices_for(speakers[rows]) ** 2] * (s.epochs - 1)
     return _logs(fit_last(model, [(e, labels, weights, rows) for e in known], speakers, counts, shrink=0.4))
 

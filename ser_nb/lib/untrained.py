@@ -7,8 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['POWER', 'band_shares', 'seen_columns', 'after_wide', 'wide_bands', 'draw_bands', 'for_frames', 'draw_memory',
-           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'even_corpora', 'by_speaker', 'discriminant',
-           'fit_last']
+           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last']
 
 # %% ../../nbs/lib/untrained.ipynb #35b741ab
 from dataclasses import replace
@@ -161,16 +160,6 @@ def even_weights(
     who = np.unique(speaker, return_inverse=True)[1]
     _, group, count = np.unique(who * (labels.max() + 1) + labels, return_inverse=True, return_counts=True)
     return len(labels) / (len(count) * count[group])
-
-
-def even_corpora(
-    speaker: np.ndarray,  # [n], names
-    labels: np.ndarray,   # int [n]
-    corpus: np.ndarray,   # [n], names
-) -> np.ndarray:  # [n], mean 1
-    "Factors of `even_weights` by which each corpus counts the same, however many speakers it has."
-    even, of = even_weights(speaker, labels), np.unique(corpus, return_inverse=True)[1]
-    return len(labels) / (np.bincount(of, even)[of] * (of.max() + 1))
 
 
 def by_speaker(
