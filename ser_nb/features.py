@@ -9,14 +9,14 @@ from __future__ import annotations
 __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FRAMES', 'FAMILY_FIELDS', 'FrameSettings', 'rms',
            'loud_span', 'trim', 'power_spectrogram', 'power_to_db', 'log_mel', 'mfcc', 'delta', 'chroma', 'tonnetz',
            'spectral_contrast', 'zero_crossing_rate', 'pitch', 'FeatureSettings', 'batch_features', 'clip_features',
-           'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'ser_features', 'BLOCK',
-           'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features', 'GROUP',
-           'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS', 'SILENCE',
-           'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path', 'chroma_filters',
-           'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame', 'frame_times', 'hann',
-           'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames', 'path_posterior',
-           'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal', 'summary',
-           'tonnetz_filters', 'voiced_span']
+           'file_features', 'extract', 'open_features', 'only_voice', 'pick_families', 'asked_frames', 'ser_features',
+           'BLOCK', 'CHANGE', 'CONTRAST_FMIN', 'DEPTH', 'ENGINES', 'FINE', 'FeatureError', 'FeatureView', 'Features',
+           'GROUP', 'HEADER', 'JUMP', 'N_CANDIDATES', 'OCTAVE', 'PANELS', 'ROOM', 'ROWS', 'SHARD_FIELDS', 'SHARPNESS',
+           'SILENCE', 'SMALL', 'TRIES', 'VAD_RATES', 'VOICING', 'WORTH', 'autocorrelation', 'best_path',
+           'chroma_filters', 'contrast_bands', 'dct_filters', 'delta_weights', 'estimate_tuning', 'frame',
+           'frame_times', 'hann', 'hz_to_mel', 'make_shard', 'mel_filters', 'mel_to_hz', 'memory_of', 'n_frames',
+           'path_posterior', 'pitch_candidates', 'pitch_frames', 'pitches', 'plot_family', 'plot_features', 'read_seal',
+           'summary', 'tonnetz_filters', 'voiced_span']
 
 # %% ../nbs/01_features.ipynb #f93a3308
 import functools
@@ -30,17 +30,18 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
 from .lib.encoder import ENCODERS, HOP, SR, encoder_checks, encoder_rows, encoder_width
 from .lib.files import FeatureError, parsing, pd
 from .lib.finding import load_corpus
+from .lib.parts import FAMILIES, own_frames
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
                               pitch_frames, pitches)
 from .lib.roles import tell_roles
+from .lib.settings import changed, like, read_config, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
                                 chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,
@@ -58,13 +59,13 @@ FORMAT = 2  # of the formulas and of the folder; with another number old folders
 class FrameSettings(Settings):
     "How a recording is cut into frames."
     FORMAT = FORMAT
-    sr: int = 16000  # sampling rate in Hz; what speech says of emotion lies below 8 kHz
-    n_fft: int = 1024  # samples in a frame: 64 ms, long enough to part the harmonics of a low voice
-    win_length: int | None = None  # samples of the Hann window, in the middle of the frame; None: n_fft
-    hop_length: int = 320  # samples from frame to frame: 20 ms, fine enough for prosody, short sequences for an LSTM
-    center: bool = True  # frame t is centred on sample t * hop_length, with zeros beyond the ends
-    top_db: float | None = 30.0  # ends more than this many dB below the loudest frame are cut off; None: keep them
-    vad: int | None = None  # also cut off what WebRTC's voice detector, 0 (lenient) to 3 (strict), rejects; None: off
+    sr: int = setting(16000, low=4000, high=384_000)  # sampling rate in Hz; what speech says of emotion is below 8 kHz
+    n_fft: int = setting(1024, low=32, high=2**16)  # samples in a frame: 64 ms, to part the harmonics of a low voice
+    win_length: int | None = setting(None, int, low=2, none=True)  # samples of the Hann window in it; None: n_fft
+    hop_length: int = setting(320, low=1)  # samples from frame to frame: 20 ms, fine enough for prosody
+    center: bool = setting(True)  # frame t is centred on sample t * hop_length, with zeros beyond the ends
+    top_db: float | None = setting(30.0, low=1e-3, none=True, off=0)  # ends so many dB below the top go; None: keep
+    vad: int | None = setting(None, int, low=0, high=3, none=True, off=-1)  # WebRTC's cut, strict by 3; None: off
 
 # %% ../nbs/01_features.ipynb #13d3909a
 def rms(
@@ -209,25 +210,26 @@ def pitch(
 @dataclass(frozen=True)
 class FeatureSettings(FrameSettings):
     "What is computed from each clip."
-    LATER = ("encoder",)
-    fmin: float = 0.0  # Hz, lower end of the mel bands
-    fmax: float | None = None  # Hz, upper end of the mel bands; None: sr / 2
-    n_mels: int = 64  # mel bands, of the log-mel family and under the MFCC
-    logmel: bool = True  # log-mel energies as a family of their own
-    n_mfcc: int = 20  # cepstral coefficients, 13 to 40 are usual; 0: none
-    delta_order: int = 2  # 1: deltas of the MFCC, 2: and delta-deltas, 0: neither
-    delta_width: int = 9  # frames that a delta is fitted to, odd
-    n_chroma: int = 12  # pitch classes in an octave; 0: none
-    tuning: float | None = 0.0  # pitch classes by which A lies above 440 Hz; None: estimated from each clip
-    n_bands: int = 6  # octave bands of the spectral contrast above the first; 0: none
-    tonnetz: bool = True  # tonal centroid of the chroma
-    rms: bool = True  # root mean square of each frame
-    zcr: bool = True  # zero crossing rate of each frame
-    pitch: bool = False  # fundamental frequency, voicing and harmonicity; off: they take longer than all the others
-    f0_min: float = 65.0  # Hz, lowest pitch that is looked for: a low man's voice
-    f0_max: float = 650.0  # Hz, highest: a woman's voice in surprise
-    db_range: float | None = 80.0  # decibels are clipped at this much below the clip's highest; None: never
-    encoder: str = "none"  # ge2e: what the pretrained encoder of lib/encoder looks at, as a family
+    LATER = {"encoder": "none", "own": ()}
+    fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
+    fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
+    n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
+    logmel: bool = setting(True)  # log-mel energies as a family of their own
+    n_mfcc: int = setting(20, low=0)  # cepstral coefficients, 13 to 40 are usual; 0: none
+    delta_order: int = setting(2, low=0, high=2)  # 1: deltas of the MFCC, 2: and delta-deltas, 0: neither
+    delta_width: int = setting(9, low=3, high=99, odd=True)  # frames that a delta is fitted to, odd
+    n_chroma: int = setting(12, low=0)  # pitch classes in an octave; 0: none
+    tuning: float | None = setting(0.0, low=-0.5, high=0.5, none=True)  # classes by which A is off; None: estimated
+    n_bands: int = setting(6, low=0)  # octave bands of the spectral contrast above the first; 0: none
+    tonnetz: bool = setting(True)  # tonal centroid of the chroma
+    rms: bool = setting(True)  # root mean square of each frame
+    zcr: bool = setting(True)  # zero crossing rate of each frame
+    pitch: bool = setting(False)  # fundamental frequency, voicing and harmonicity; they take longer than all others
+    f0_min: float = setting(65.0, low=20)  # Hz, lowest pitch that is looked for: a low man's voice
+    f0_max: float = setting(650.0, low=30)  # Hz, highest: a woman's voice in surprise
+    db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
+    encoder: str = setting("none", choices=ENCODERS)  # ge2e: what the pretrained encoder looks at, as a family
+    own: tuple = setting((), str, choices=FAMILIES, several=True)  # families that somebody added, by @family
 
     def checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from spectrum_checks(self)
@@ -241,7 +243,7 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
-            "encoder": encoder_width(s)}
+            **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -317,6 +319,8 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
         yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
     if s.encoder != "none":
         yield "encoder", np.concatenate([encoder_rows(y, n_frames(len(y), s), s) for y in ys])
+    for name in s.own:
+        yield name, np.concatenate([own_frames(name, y, n_frames(len(y), s), s) for y in ys])
 
 
 def _prepare(y: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -397,6 +401,7 @@ def extract(
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
     own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
+    jobs = 1 if settings.own else jobs  # what was added here, other processes don't know
     fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)
     features = open_features(out_dir)
     if strict and len(features) < len(corpus):
@@ -419,13 +424,13 @@ def only_voice(
 ) -> FeatureSettings:
     "The same frames with log-mel bands and pitch alone."
     return replace(settings, logmel=True, pitch=pitch, n_mfcc=0, n_chroma=0, n_bands=0, tonnetz=False, rms=False,
-                   zcr=False)
+                   zcr=False, own=())
 
 
 VOICE_FRAMES = only_voice(FeatureSettings())
 
 
-FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder")
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own")
 
 
 def pick_families(
@@ -436,32 +441,37 @@ def pick_families(
     return pick_columns(features, settings, FAMILY_FIELDS)
 
 # %% ../nbs/01_features.ipynb #aa71b371
-def _asked_settings(
-    top_db: float, vad: int, n_chroma: int, pitch: int, new_voices: bool, **same
+def asked_frames(
+    given: dict,            # of a command; None: not given
+    base: FeatureSettings,  # as they are otherwise
 ) -> FeatureSettings:
-    "The settings that the command was asked for."
-    settings = FeatureSettings(top_db=top_db or None, vad=None if vad == -1 else vad, n_chroma=n_chroma,
-                               tonnetz=n_chroma > 0, pitch=pitch > 0, **same)
-    return only_voice(settings) if new_voices else settings
+    "The frames that a command was asked for; where there are no pitch classes, there is no tonnetz."
+    if str(given.get("n_chroma")) == "0" and given.get("tonnetz") is None:
+        given = {**given, "tonnetz": False}
+    return changed(given, base)[0]
 
 
-def _fitting_encoder(out_dir, sr, hop_length) -> str:
+def _fitting_encoder(out_dir, settings) -> str:
     "That of a folder that is there, else ge2e where the frames allow it."
     path = Path(out_dir) / "settings.json"
     if path.is_file():
         with parsing(path, "remove the folder", FeatureError):
             return json.loads(path.read_text()).get("encoder", "none")
-    return "ge2e" if sr == SR and hop_length % HOP == 0 else "none"
+    fits = settings.sr == SR and settings.center and settings.hop_length % HOP == 0
+    return "ge2e" if fits else settings.encoder
 
 
-def _fill_as_asked(
-    data_dir, out_dir, jobs, strict, engine, address, speaker_from, text_from, emotion_from, **asked
-) -> None:
+_USUAL = FeatureSettings(pitch=True)
+
+
+def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, address, ways, asked) -> None:
     "What the command does."
-    asked["encoder"] = asked["encoder"] or _fitting_encoder(out_dir, asked["sr"], asked["hop_length"])
-    start, settings = time.perf_counter(), _asked_settings(**asked)
+    start, settings = time.perf_counter(), asked_frames(asked, like(_USUAL, read_config(config)["features"]))
+    settings = only_voice(settings) if new_voices else settings
+    if asked.get("encoder") is None and not config:
+        settings = replace(settings, encoder=_fitting_encoder(out_dir, settings))
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        tell_roles(corpus := load_corpus(data_dir, "all", speaker_from, text_from, emotion_from))
+        tell_roles(corpus := load_corpus(data_dir, "all", *ways))
         features = extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
     for row in features.rejected.itertuples():
         say(f"rejected {row.clip}: {row.reason}")
@@ -469,21 +479,11 @@ def _fill_as_asked(
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @main_command
+@takes(_USUAL, first="sr hop_length top_db n_mels n_mfcc pitch encoder")
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date
-    sr: int = 16000,  # sampling rate in Hz
-    n_fft: int = 1024,  # samples in a frame
-    hop_length: int = 320,  # samples from frame to frame
-    top_db: float = 30.0,  # quiet ends are cut off at this many dB below the loudest frame; 0: keep them
-    vad: int = -1,  # WebRTC voice activity detection, 0 to 3; -1: off
-    n_mels: int = 64,  # mel bands
-    n_mfcc: int = 20,  # cepstral coefficients; 0: none
-    n_chroma: int = 12,  # pitch classes; 0: none, and no tonnetz
-    n_bands: int = 6,  # octave bands of the spectral contrast; 0: none
-    pitch: Param("pitch, voicing and harmonicity; 0: none", int, nargs="?", const=1, choices=(0, 1)) = 1,
-    encoder: Param("powers for a pretrained encoder: ge2e, or none; by default ge2e where they can be had", str,
-                   choices=ENCODERS) = None,
+    config: str = "",  # run.json of another run, whose features are taken
     new_voices: bool = False,  # log-mel bands and pitch alone: all that ser_train looks at without --classic
     jobs: int = -1,  # processes; -1: one a core
     strict: bool = False,  # exit with an error if a recording was rejected
@@ -492,9 +492,12 @@ def ser_features(
     speaker_from: str = "",  # regular expression that finds the speaker in the path below the folder, or in the name
     text_from: str = "",  # and the text
     emotion_from: str = "",  # and the emotion
+    **settings,
 ):
     "Compute the features of a corpus; run it again to go on after a stop, or after files changed."
-    one_line(functools.partial(_fill_as_asked, **locals()), "ser_features")
+    ways = speaker_from, text_from, emotion_from
+    one_line(lambda: _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, address, ways,
+                                    settings), "ser_features")
 
 # %% ../nbs/01_features.ipynb #74b342eb
 _all_ = ["BLOCK", "CHANGE", "CONTRAST_FMIN", "DEPTH", "ENGINES", "FINE", "FeatureError", "FeatureView", "Features",

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,119 +15,68 @@ from .lib.backend import BACKENDS, import_keras, named_weights
 from .lib.encoder import BANDS, ENCODERS, LAYERS, LEAST, UNITS
 from .lib.files import ModelError
 from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
+from .lib.parts import LOSSES, POOLINGS
+from .lib.settings import Checked, setting
 from .lib.untrained import POWER, after_wide, band_shares, seen_columns, wide_bands
 
 # %% auto #0
-__all__ = ['POOLINGS', 'LOSSES', 'LATER', 'ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'mean_change',
-           'weighted_stats', 'attention', 'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model',
-           'Ensemble', 'network_settings', 'build_network', 'n_weights', 'BACKENDS', 'ModelError', 'OnnxNetwork',
-           'POWER', 'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model',
-           'seen_columns', 'weight_shapes', 'wide_bands']
+__all__ = ['ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'mean_change', 'weighted_stats', 'attention',
+           'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings',
+           'build_network', 'n_weights', 'BACKENDS', 'LOSSES', 'ModelError', 'OnnxNetwork', 'POOLINGS', 'POWER',
+           'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model', 'seen_columns',
+           'weight_shapes', 'wide_bands']
 
 # %% ../nbs/03_model.ipynb #02d608b1
-POOLINGS, LOSSES = ("last", "mean", "attention", "deviation", "change"), ("cross_entropy", "focal")
-
-
-def _refuse(bad, name, value, wanted):
-    if bad:
-        raise ModelError(f"{name}={value!r}: must be {wanted}")
-
-
-def _within(value, low, high=np.inf) -> bool:
-    "Whether a value is a number from `low` to below `high`; NaN is in no range."
-    return isinstance(value, (int, float, np.number)) and bool(low <= value < high)
-
-
-def _whole_numbers(name, values) -> tuple:
-    try:
-        return tuple(int(value) for value in values)
-    except (TypeError, ValueError, OverflowError):
-        raise ModelError(f"{name}={values!r}: must be whole numbers") from None
-
-# %% ../nbs/03_model.ipynb #e5c0de01
-def _check_encoder(s):
-    "Raise where a pretrained encoder is asked for what it hasn't."
-    _refuse(s.encoder not in ENCODERS, "encoder", s.encoder, f"one of {', '.join(ENCODERS)}")
-    found = s.encoder_layers
-    _refuse(not found or sorted(set(found)) != list(found) or not set(found) <= set(range(1, LAYERS + 1)),
-            "encoder_layers", found, f"rising numbers from 1 to {LAYERS}")
-    ends = s.columns or (0, 1)
-    _refuse(len(ends) != 2 or not 0 <= ends[0] < ends[1], "columns", s.columns, "a first column and one past the last")
-    _refuse(s.encoder != "none" and (s.wide or s.conv), "encoder", s.encoder,
-            "none where there are wide bands or a convolution")
-
-# %% ../nbs/03_model.ipynb #91f47f28
-class _Checked:
-    def __post_init__(self):
-        "Raise `ModelError` where a setting makes no sense."
-        for name in ("units", "columns", "encoder_layers"):
-            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
-        _check_encoder(self)
-        least = int(self.encoder == "none" or self.pooling == "last")  # an encoder's states can be pooled as they are
-        _refuse(not least <= len(self.units) <= 3 or min(self.units, default=1) < 1, "units", self.units,
-                "1 to 3 positive numbers")
-        for name, wanted in (("pooling", POOLINGS), ("loss", LOSSES)):
-            _refuse(getattr(self, name) not in wanted, name, getattr(self, name), f"one of {', '.join(wanted)}")
-        for name in ("dropout", "recurrent_dropout", "label_smoothing"):
-            _refuse(not _within(getattr(self, name), 0, 1), name, getattr(self, name), "in [0, 1)")
-        odd = _within(self.conv_kernel, 1) and self.conv_kernel % 2
-        _refuse(not odd, "conv_kernel", self.conv_kernel, "odd, 1 or more")
-        _refuse(not _within(self.speaker_epsilon, 0) or not self.speaker_epsilon, "speaker_epsilon",
-                self.speaker_epsilon, "above 0")
-        _refuse(not _within(self.conv_stride, 1), "conv_stride", self.conv_stride, "1 or more")
-        for name in ("wide", "n_mels", "conv", "dense", "l2", "focal_gamma"):
-            _refuse(not _within(getattr(self, name), 0), name, getattr(self, name), "0 or more")
+def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong, and what is needed
+    "What can't be together."
+    least = int(s.encoder == "none" or s.pooling == "last")  # an encoder's states can be pooled as they are
+    yield "units", not least <= len(s.units) <= 3, f"{least} to 3 layers are needed"
+    found, ends = s.encoder_layers, s.columns or (0, 1)
+    yield "encoder_layers", not found or sorted(set(found)) != list(found), "rising numbers are needed"
+    yield "columns", len(ends) != 2 or ends[0] >= ends[1], "a first column and one past the last are needed"
+    yield "encoder", s.encoder != "none" and (s.wide or s.conv), "it goes with neither wide bands nor a convolution"
 
 # %% ../nbs/03_model.ipynb #cfadffa7
 @dataclass(frozen=True)
-class ModelSettings(_Checked):
+class ModelSettings(Checked):
     "What the network looks like and what it minimises."
-    wide: int = 0                   # wide bands that log-mel bands are summed to in front of it all, 0 for none
-    n_mels: int = 0                 # columns in front that are log-mel bands, where there are wide ones
-    conv: int = 0                   # filters of a convolution over time in front of the LSTMs, 0 for none
-    conv_kernel: int = 5            # frames that a filter sees, odd
-    conv_stride: int = 2            # frames from one place of the filters to the next
-    units: tuple = (128, 64)        # LSTM units a layer, 1 to 3 layers
-    bidirectional: bool = False     # read the frames backwards too
-    pooling: str = "last"           # how the frames become one vector, of `POOLINGS`
-    dropout: float = 0.3            # share of values dropped after the convolution, each LSTM, deviation
-    recurrent_dropout: float = 0.0  # off: it leaves the fast path on every backend
-    speaker_norm: bool = False      # normalise what is pooled over a batch, which then holds clips of one speaker
-    speaker_epsilon: float = 1e-3   # added to the variance there; keras' own, too much for untrained LSTMs
-    dense: int = 64                 # units of the relu layer, 0 for none
-    batch_norm: bool = False        # batch normalisation after the relu layer
-    l2: float = 0.0                 # weight penalty on the LSTM and dense kernels
-    loss: str = "cross_entropy"     # or focal
-    label_smoothing: float = 0.0    # share of each target spread over all classes
-    focal_gamma: float = 2.0        # focusing parameter of the focal loss (Lin et al. 2017)
-    columns: tuple = ()             # first column that it looks at, and one past the last; (): all
-    encoder: str = "none"           # ge2e: a pretrained LSTM in front, whose weights stay as they are
-    encoder_layers: tuple = (2,)    # its layers whose states go on, 1 to 3
+    ERROR, LATER, checks = ModelError, {"columns": (), "encoder": "none", "encoder_layers": (2,)}, _checks
+    wide: int = setting(0, low=0)  # wide bands that log-mel bands are summed to in front of it all, 0 for none
+    n_mels: int = setting(0, low=0)  # columns in front that are log-mel bands, where there are wide ones
+    conv: int = setting(0, low=0)  # filters of a convolution over time in front of the LSTMs, 0 for none
+    conv_kernel: int = setting(5, low=1, odd=True)  # frames that a filter sees, odd
+    conv_stride: int = setting(2, low=1)  # frames from one place of the filters to the next
+    units: tuple = setting((128, 64), int, low=1, several=True)  # LSTM units a layer, 1 to 3 layers
+    bidirectional: bool = setting(False)  # read the frames backwards too
+    pooling: str = setting("last", choices=POOLINGS)  # how the frames become a vector
+    dropout: float = setting(0.3, low=0, high=1, without="high")  # share dropped after convolution, LSTMs, deviation
+    recurrent_dropout: float = setting(0.0, low=0, high=1, without="high")  # off: it leaves the fast path everywhere
+    speaker_norm: bool = setting(False)  # normalise what is pooled over a batch, which then is of one speaker
+    speaker_epsilon: float = setting(1e-3, low=0, without="low")  # added to the variance there; keras' own
+    dense: int = setting(64, low=0)  # units of the relu layer, 0 for none
+    batch_norm: bool = setting(False)  # batch normalisation after the relu layer
+    l2: float = setting(0.0, low=0)  # weight penalty on the LSTM and dense kernels
+    loss: str = setting("cross_entropy", choices=LOSSES)  # what is minimised
+    label_smoothing: float = setting(0.0, low=0, high=1, without="high")  # of each target, spread over all classes
+    focal_gamma: float = setting(2.0, low=0)  # focusing parameter of the focal loss (Lin et al. 2017)
+    columns: tuple = setting((), int, low=0, several=True)  # first one that it looks at, and one past the last; (): all
+    encoder: str = setting("none", choices=ENCODERS)  # ge2e: a pretrained LSTM in front, whose weights stay as they are
+    encoder_layers: tuple = setting((2,), int, low=1, high=LAYERS, several=True)  # its layers whose states go on
 
 # %% ../nbs/03_model.ipynb #b2d854eb
-LATER = {"columns": (), "encoder": "none", "encoder_layers": (2,), "shares": ()}  # unnamed where they change nothing
-
-
 def as_values(settings) -> dict:  # of any of the project's settings objects
     "Settings as json holds them."
-    found = {name: value for name, value in asdict(settings).items() if name not in LATER or value != LATER[name]}
-    if "members" in found:
-        found["members"] = tuple(as_values(member) for member in settings.members)
-    return found
+    return settings.values()
 
 
 def to_json(settings) -> str:  # indented json of any of the project's settings objects
     "Settings as json text."
-    return json.dumps(as_values(settings), indent=1)
+    return json.dumps(settings.values(), indent=1)
 
 
 def from_json(cls, text: str):  # an object of `cls`
     "Settings of class `cls` from json text."
-    values = json.loads(text)
-    unknown = set(values) - {f.name for f in fields(cls)}
-    if unknown:
-        raise ModelError(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return cls.from_values(json.loads(text))
 
 # %% ../nbs/03_model.ipynb #391301e0
 def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> [batch, units]
@@ -219,7 +169,7 @@ def _lstms(h, seen, s, l2):  # [batch, time, d], mask -> [batch, time, u], or [b
     return h
 
 # %% ../nbs/03_model.ipynb #cdd25f5c
-def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u, 2 u or 3 u]
+def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u or 2 u]
     "One vector a clip."
     import keras.layers as L
 
@@ -229,6 +179,8 @@ def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u, 2 u or 3 u]
         h = mean_change(h, seen)
     if s.pooling in ("attention", "deviation"):
         h = attention(h, seen, deviation=s.pooling == "deviation")
+    if s.pooling in POOLINGS.own:
+        h = POOLINGS.own[s.pooling](h, seen)
     if s.speaker_norm:
         h = L.BatchNormalization(epsilon=s.speaker_epsilon, name="speaker_norm")(h)
     return L.Dropout(s.dropout, name="pool_dropout")(h) if s.pooling == "deviation" else h
@@ -267,6 +219,8 @@ def build_model(
 def make_loss(settings: ModelSettings):  # a function of (one-hot targets, probabilities)
     "The loss that the settings ask for."
     keras = import_keras()
+    if settings.loss in LOSSES.own:
+        return LOSSES.own[settings.loss]
     L = keras.losses
     kind = L.CategoricalFocalCrossentropy if settings.loss == "focal" else L.CategoricalCrossentropy
     extra = {"gamma": settings.focal_gamma, "alpha": 1.0} if settings.loss == "focal" else {}
@@ -287,22 +241,30 @@ def compile_model(
 
 # %% ../nbs/03_model.ipynb #28db7ba6
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Checked):
     "Networks whose probabilities are averaged."
+    ERROR = ModelError
     members: tuple      # of `ModelSettings`
     shares: tuple = ()  # how much each counts, sum 1; (): all alike
 
     def __post_init__(self):
-        _refuse(not 1 <= len(self.members) <= 100, "members", len(self.members), "1 to 100 networks")
+        if not 1 <= len(self.members) <= 100:
+            raise ModelError(f"members={len(self.members)!r}: must be 1 to 100 networks")
         object.__setattr__(self, "members", tuple(
-            m if isinstance(m, ModelSettings) else from_json(ModelSettings, json.dumps(m)) for m in self.members))
-        _refuse(self.shares and (len(self.shares) != len(self.members) or min(self.shares) < 0
-                                 or abs(sum(self.shares) - 1) > 1e-6), "shares", self.shares, "one a member, sum 1")
+            m if isinstance(m, ModelSettings) else ModelSettings.from_values(m) for m in self.members))
+        object.__setattr__(self, "shares", tuple(map(float, self.shares)))
+        if self.shares and (len(self.shares) != len(self.members) or not abs(sum(self.shares) - 1) < 1e-6):
+            raise ModelError(f"shares={self.shares!r}: must be one a member, sum 1")
+
+    def values(self) -> dict:
+        "Settings as json holds them."
+        shares = {"shares": self.shares} if self.shares else {}
+        return {"members": tuple(member.values() for member in self.members)} | shares
 
 
 def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
     "Settings of one network, or of several."
-    return from_json(Ensemble if "members" in values else ModelSettings, json.dumps(values))
+    return (Ensemble if "members" in values else ModelSettings).from_values(values)
 
 # %% ../nbs/03_model.ipynb #96995b40
 def build_network(
@@ -347,5 +309,5 @@ def n_weights(
     return total + 2 * d * s.batch_norm + (d + 1) * n_classes
 
 # %% ../nbs/03_model.ipynb #3a0f7e01
-_all_ = ["BACKENDS", "ModelError", "OnnxNetwork", "POWER", "after_wide", "band_shares", "check_onnx", "import_keras",
-         "named_weights", "onnx_model", "seen_columns", "weight_shapes", "wide_bands"]
+_all_ = ["BACKENDS", "LOSSES", "ModelError", "OnnxNetwork", "POOLINGS", "POWER", "after_wide", "band_shares",
+         "check_onnx", "import_keras", "named_weights", "onnx_model", "seen_columns", "weight_shapes", "wide_bands"]

@@ -26,6 +26,7 @@ from .lib.encoder import UNITS as ENCODER_UNITS
 from .lib.files import AudioError, ModelError, PredictError, SerError, SplitError, TrainError
 from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recordings, sound_name, unlike,
                                window_sizes)
+from .lib.pauses import levels, samples_of, spoken
 from .lib.runs import run_folder
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
@@ -84,6 +85,12 @@ def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
 
+
+def _in_keras(path):
+    "The keras network of a run that has no ONNX."
+    from ser_nb.beside.opened import load_run
+    return load_run(path)[0]
+
 # %% ../nbs/06_predict.ipynb #39e38c21
 def _files_of(path) -> dict:  # name -> bytes
     "What a run folder, a zip of one, or the folder beside a model file holds."
@@ -101,8 +108,11 @@ def _load(path) -> Recognizer:
     run, hashes = check_files(files)
     labels, settings, model = _read_settings(run)
     n, k = settings.n_features, len(labels)
-    data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
-    network = _network(data, model, n, k)
+    if "no_onnx" in run:  # of somebody's own: only keras can run it, and whoever knows its code
+        network, model = _in_keras(path), None
+    else:
+        data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
+        network = _network(data, model, n, k)
     reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
     return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
                       *check_calibration(files, hashes), model, str(path))
@@ -344,10 +354,23 @@ def _sizes(recognizer, window, hop) -> tuple:  # samples
     return round(window * recognizer.settings.sr), round(hop * recognizer.settings.sr)
 
 
-def _judged(recognizer, blocks, window, hop, at_once, name) -> Iterator[Prediction]:
-    "Answers to the windows (sizes in samples) of a signal, some at a time."
+def _windows(recognizer, sound, window, hop, pauses, channel) -> tuple:  # how many, if that is known; and they
+    "The windows (start, samples) of a file."
+    sr = recognizer.settings.sr
+    def blocks(): return file_blocks(as_sound(sound), sr, channel=channel)
+    if pauses is None:
+        sizes = _sizes(recognizer, window, hop)
+        return n_windows(as_sound(sound), sr, *sizes), cut(blocks(), *sizes)
+    if (window, hop) != (None, None):
+        raise PredictError("windows or pauses, one of the two")
+    spans = [(round(a * sr), round(z * sr)) for a, z in spoken(levels(blocks(), sr), pauses)]
+    return len(spans), samples_of(blocks(), spans)
+
+
+def _judged(recognizer, windows, at_once, name) -> Iterator[Prediction]:
+    "Answers to the windows (start, samples) of a signal, some at a time."
     pending = []
-    for piece in cut(blocks, window, hop):
+    for piece in windows:
         pending.append(piece)
         if len(pending) == at_once:
             yield from _window_answers(recognizer, pending, name)
@@ -364,14 +387,16 @@ def timeline(
     hop: float | None = None,      # seconds from one to the next; None: half a window
     progress: bool | None = None,  # say how far it is; None: of many windows, at a terminal or in a command
     channel: int | None = None,    # which one to take, counted from 0; None: the mean of all
+    pauses: float | None = None,   # seconds of quiet at which it is cut, in place of windows; .3 parts sentences
 ) -> Predictions:  # one a window, with start and stop
     "The emotions along a recording."
-    sound, sizes, sr, found = as_sound(sound), _sizes(self, window, hop), self.settings.sr, Predictions()
+    sound, sr, found = as_sound(sound), self.settings.sr, Predictions()
     if not is_file(sound):
         raise PredictError("a timeline needs a file: give its path, its bytes or the open file; stream takes samples")
-    n, notes, name = n_windows(as_sound(sound), sr, *sizes), unlike(sound, sr, channel), Path(sound_name(sound)).name
+    notes, name = unlike(sound, sr, channel), Path(sound_name(sound)).name
+    n, windows = _windows(self, sound, window, hop, pauses, channel)
     with progress_of(n, "timeline", "window", progress) as bar:
-        for answer in _judged(self, file_blocks(as_sound(sound), sr, channel=channel), *sizes, 32, name):
+        for answer in _judged(self, windows, 32, name):
             found.append(_with_notes(answer, notes))
             bar.update()
     if not found:
@@ -399,7 +424,7 @@ def stream(
     rate = self.settings.sr if sr is None else check_rate(sr, "stream")
     blocks = (mono(chunk, "stream") for chunk in chunks)
     blocks = resampled(blocks, rate, self.settings.sr)
-    return _sure(_judged(self, blocks, *_sizes(self, window, hop), 1, "stream"))
+    return _sure(_judged(self, cut(blocks, *_sizes(self, window, hop)), 1, "stream"))
 
 # %% ../nbs/06_predict.ipynb #96f036f9
 @patch

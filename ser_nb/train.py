@@ -5,55 +5,52 @@
 # %% ../nbs/04_train.ipynb #8649ff1b
 from __future__ import annotations
 
-import json
-import tempfile
-from dataclasses import asdict, dataclass, replace
+import importlib
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import lazy_loader as lazy
 import numpy as np
 from fastcore.basics import patch
-from fastcore.script import Param
 
+from . import lazily
 from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
-from .lib.command import main_command, one_line, progress as told
-from .lib.confidence import (calibrated, even_odds, excess, fit_calibration, fit_temperature, nll,
-                                   pick_threshold, risk_coverage)
-from .lib.corpora import is_synthetic, one_spelling
-from .lib.encoder import ABOUT, ENCODERS, set_encoder
-from .lib.heard import heard, hears_alone
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, parsing, table_text
-
-pd = lazy.load("pandas")
+from .lib.command import one_line, progress as told
+from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
+                                   risk_coverage)
+from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd
 
 # %% auto #0
-__all__ = ['pd', 'MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK',
-           'ENCODER_NETWORK', 'READOUT_TRAINING', 'ENCODER_TRAINING', 'MEMBERS', 'BESIDE', 'train_epoch',
-           'predict_rows', 'val_scores', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'TrainSettings',
-           'epochs_for', 'voices_for', 'for_split', 'fit_readout', 'has_encoder', 'describe_run', 'seal_run', 'train',
-           'plot_curves', 'load_run', 'run_features', 'run_split', 'save_model_file', 'many_speakers',
-           'ensemble_members', 'member_shares', 'learnt_shares', 'make_split', 'command_settings', 'ready_encoder',
-           'ser_train', 'LADDER', 'MARGINS', 'SEALED', 'TrainError', 'by_speaker', 'calibrated', 'change_clips',
-           'clear_unfinished', 'clip_facts', 'discriminant', 'draw_bands', 'draw_memory', 'even_odds', 'even_weights',
-           'fit_calibration', 'fit_temperature', 'for_frames', 'load_weights', 'make_reference', 'nll', 'one_line',
-           'outside', 'pick_threshold', 'read_history', 'read_run', 'risk_coverage', 'run_folder', 'save_weights',
-           'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets', 'versions']
+__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
+           'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING',
+           'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING',
+           'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant',
+           'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds', 'even_weights',
+           'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
+           'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold',
+           'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split',
+           'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
+           'val_scores', 'versions', 'voices_for']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
-from .dataset import (MODES, Normaliser, ahead, audit, check_normaliser, check_split, class_names, class_weights,
-                            eval_batches, label_ids, load_split, n_batches, part_rows, save_split, speakers_of,
-                            split_folders, split_hash, split_random, split_speakers, split_words, train_batches,
-                            verdict)
-from .features import FeatureSettings, only_voice, open_features, pick_families
-from .lib.batches import LADDER, change_clips, train_buckets, voice_alone
+from .beside.begin import begin, best_bytes, describe_run, first_weights, no_onnx, watched
+from .beside.copies import with_copies
+from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file)
+from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, READOUT_TRAINING, SAMPLINGS,
+                                  SCHEDULES, VOICE_NETWORK, VOICE_TRAINING, TrainSettings, ensemble_members,
+                                  epochs_for, for_split, many_speakers, member_shares, voices_for)
+from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
+                            part_rows, train_batches)
+from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
 from .lib.onnx import onnx_bytes
+from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
-from .lib.runs import COPY, SEALED, Run, epoch_name, keep_model_file, read_history, read_run, run_folder
-from .lib.untrained import (before_readout, by_speaker, discriminant, draw_bands, draw_memory, even_weights,
-                                  fit_last, for_frames, seen_by)
-from .model import Ensemble, ModelSettings, as_values, build_model, build_network, compile_model, network_settings
+from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
+from .lib.stats import val_scores
+from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
+                                  for_frames, seen_by)
+from .model import Ensemble, ModelSettings, network_settings
 
 # %% ../nbs/04_train.ipynb #652ea5ed
 def train_epoch(
@@ -61,57 +58,25 @@ def train_epoch(
     batches,        # of `train_batches`
     n_classes: int,
     tick=None,      # called after each batch, for a progress bar
-) -> dict:  # mean loss and accuracy
+    watch=None,     # keras callbacks, told of each batch
+) -> dict:  # mean loss, accuracy, and further metrics that it was compiled with
     "Show the network each batch once."
     total, seen, eye = {"loss": 0.0, "accuracy": 0.0}, 0.0, np.eye(n_classes, dtype=np.float32)
-    for b in ahead(batches):
+    for i, b in enumerate(ahead(batches)):
+        if watch:
+            watch.on_train_batch_begin(i)
         model.reset_metrics()
         logs = model.train_on_batch({"frames": b.frames, "mask": b.mask}, eye[b.label], sample_weight=b.weight,
                                     return_dict=True)
         n = float((b.row >= 0).sum())
         seen += n
-        total["loss"] += float(logs["loss"]) * len(b.row)
-        total["accuracy"] += float(logs["accuracy"]) * n
-        if tick:
-            tick()
+        for name, value in logs.items():
+            total[name] = total.get(name, 0.0) + float(value) * (len(b.row) if name == "loss" else n)
+        for done in filter(None, (tick, watch and partial(watch.on_train_batch_end, i, logs))):
+            done()
     if not np.isfinite(total["loss"]):
         raise TrainError("the loss is not a number any more: lower learning_rate")
     return {k: v / seen for k, v in total.items()}
-
-# %% ../nbs/04_train.ipynb #1eaa789b
-def predict_rows(
-    model,                  # of `build_model`
-    features,               # `Features`
-    rows: np.ndarray,       # int [n], of `features.index`
-    normaliser: Normaliser,
-    buckets=None,           # lengths to pad to; those of training save a compilation
-    batch_size: int = 64,
-) -> np.ndarray:  # float32 [n, n_classes], rows sum to 1
-    "Probabilities of each emotion for some clips, whatever their length."
-    rows, none = np.asarray(rows), np.zeros(len(rows), int)
-    total, weight, at = 0, np.zeros(len(rows)), {int(r): i for i, r in enumerate(rows)}
-    for b in eval_batches(features, rows, none, normaliser, batch_size=batch_size, buckets=buckets):
-        p = np.asarray(model.predict_on_batch({"frames": b.frames, "mask": b.mask}))
-        if weight.sum() == 0:
-            total = np.zeros((len(rows), p.shape[1]))
-        for q, i, n in zip(p, [at.get(int(r)) for r in b.row], b.mask.sum(1)):
-            if i is not None:
-                total[i] += q * n
-                weight[i] += n
-    p = (total / weight[:, None]).astype(np.float32)
-    if not np.isfinite(p).all():
-        raise TrainError("the network's answer is no number, as its weights are too large: train again, more slowly")
-    return p
-
-# %% ../nbs/04_train.ipynb #7597e448
-def val_scores(
-    p: np.ndarray,       # [n, n_classes]
-    labels: np.ndarray,  # int [n]
-) -> dict:  # val_loss, val_accuracy, val_uar
-    "Loss, accuracy and UAR of some probabilities."
-    right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
-    return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
-            "val_uar": float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))}
 
 # %% ../nbs/04_train.ipynb #051d9b9e
 def score(
@@ -159,154 +124,6 @@ def learning_rate(
             rate, waited = rate / 2, 0
     return max(rate, 1e-5)
 
-# %% ../nbs/04_train.ipynb #700b41c4
-MONITORS, SCHEDULES = ("val_uar", "val_loss", "last"), ("plateau", "cosine", "constant")
-SAMPLINGS, FITS = ("shuffle", "balanced", "speaker"), ("all", "readout")
-_WORDS = {"monitor": MONITORS, "schedule": SCHEDULES, "sampling": SAMPLINGS, "normalise": MODES, "fit": FITS}
-_RANGES = (("epochs crop", lambda v: not v < 0, "0 or more"),
-           ("batch_size learning_rate plateau patience n_buckets", lambda v: v > 0, "above 0"),
-           ("members", lambda v: 0 <= v <= 50, "from 0 to 50"),
-           ("seed", lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1"),
-           ("voices", lambda v: 0 <= (v or 0) <= 1, "from 0 to 1"))
-
-
-class _Checked:
-    def __post_init__(self):
-        "Raise where a setting makes no sense."
-        for name, wanted in _WORDS.items():
-            if getattr(self, name) not in wanted:
-                raise TrainError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(wanted)}")
-        for names, allowed, wanted in _RANGES:
-            for name in names.split():
-                if not allowed(getattr(self, name)):
-                    raise TrainError(f"{name}={getattr(self, name)!r}: must be {wanted}")
-        if self.fit == "readout" and not self.epochs:
-            raise TrainError("fit='readout' needs a number of epochs")
-
-# %% ../nbs/04_train.ipynb #a553a978
-@dataclass(frozen=True)
-class TrainSettings(_Checked):
-    "How the network is trained."
-    seed: int = 0                 # sets first weights, order of clips, dropout and masks
-    epochs: int = 40              # at most; early stopping usually ends before; 0: by how many clips there are
-    batch_size: int = 32          # clips
-    learning_rate: float = 2e-3   # of Adam at its highest
-    schedule: str = "plateau"     # or cosine (with warm-up), constant
-    warmup: int = 2               # epochs of rising rate, for cosine
-    plateau: int = 3              # epochs without progress before the rate is halved
-    patience: int = 8             # epochs without progress before training stops
-    monitor: str = "val_uar"      # what progress is: val_uar (ties by val_loss), val_loss; last: keep the last
-    normalise: str = "train"      # Normaliser mode: none, train, utterance, level, speaker
-    sampling: str = "shuffle"     # or balanced; speaker: batches of one speaker each, which `speaker_norm` needs
-    class_weights: bool = False   # weigh each class so that all count the same
-    n_buckets: int = 3            # lengths that clips are padded to: jax compiles once for each; not with voices
-    time_masks: int = 2           # SpecAugment masks over time, a clip; 0 for none
-    feature_masks: int = 2        # SpecAugment masks over features, a clip; 0 for none
-    voices: float | None = 0.0    # strength of `another_voice`, log-mel frames only; None: by the number of speakers
-    crop: int = 0                 # frames: of a longer clip a stretch of so many is shown each time; 0: all of it
-    fit: str = "all"              # weights that are learnt; readout: those of the last layer, from all epochs at once
-    members: int = 1              # trained networks; 0: an encoder, and untrained ones where speakers are several
-
-# %% ../nbs/04_train.ipynb #179657e7
-VOICE_NETWORK = ModelSettings(conv=64, units=(64,), bidirectional=True, pooling="deviation", dense=0,
-                              label_smoothing=0.1)
-VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="last", normalise="level", voices=None,
-                               crop=200)
-READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, pooling="deviation", dense=0,
-                                speaker_epsilon=1e-5)
-ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="change", dense=0,
-                                speaker_epsilon=1e-5)
-READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
-ENCODER_TRAINING = replace(READOUT_TRAINING, epochs=3)  # as recorded, and as two other voices
-
-# %% ../nbs/04_train.ipynb #f407bb1c
-def epochs_for(
-    n_clips: int,         # of the training part
-    shown: int = 20_000,  # clips in all, repetitions counted
-    least: int = 12,      # epochs; fewer leave the learning rate no time to fall
-) -> int:
-    "How often each clip is shown, so that a small corpus gets as many steps as a large one."
-    return max(least, round(shown / n_clips))
-
-
-def voices_for(
-    speakers,  # one name a training clip
-) -> float:  # from 0 to 1, for `TrainSettings.voices`
-    "How strongly to invent voices: the less, the more real ones there are."
-    p = np.unique(one_spelling(speakers), return_counts=True)[1] / len(speakers)
-    return float(np.exp((p * np.log(p)).sum() / 2))
-
-# %% ../nbs/04_train.ipynb #f1eb32c4
-def for_split(
-    settings: TrainSettings,
-    split: pd.DataFrame,
-) -> TrainSettings:  # with `epochs` and `voices` as numbers
-    "Settings in which what depends on the training part is filled in."
-    speakers = split["speaker"][split["part"] == "train"]
-    return replace(settings, epochs=settings.epochs or epochs_for(len(speakers)),
-                   voices=voices_for(speakers) if settings.voices is None else settings.voices)
-
-# %% ../nbs/04_train.ipynb #c23fbf7a
-def fit_readout(
-    model,                  # with `draw_memory`; nothing between pooling and the last layer
-    features,
-    rows: np.ndarray,       # training rows
-    labels: np.ndarray,     # of these rows
-    normaliser: Normaliser,
-    settings: TrainSettings,
-    weights=None,           # of these rows; None: 1
-    first: int = 0,         # number of the first epoch, which decides the random numbers
-    tick=None,              # called after each batch
-) -> dict:  # loss and accuracy
-    "Fit the last layer to all epochs at once."
-    s, part = settings, before_readout(model)
-    if hears_alone(model):
-        return _fit_encoder(model, features, rows, labels, s, np.ones(len(rows)) if weights is None else weights, tick)
-    how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
-               buckets=train_buckets(features, rows, s), augment=change_clips(features, s))
-    shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
-             for k in range(s.epochs)]
-    return _logs(fit_last(model, shown, speakers_of(features)))
-
-
-def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
-    "Fit the last layer to what a pretrained encoder makes of each clip, and of it as other voices."
-    known = [heard(features, rows, copy, s.seed, hears_alone(model), tick) for copy in range(s.epochs)]
-    speakers = speakers_of(features)
-    counts = [1] + [voices_for(speakers[rows]) ** 2] * (s.epochs - 1)
-    return _logs(fit_last(model, [(e, labels, weights, rows) for e in known], speakers, counts, shrink=0.4))
-
-
-def _logs(said) -> dict:
-    "Loss and accuracy of answers."
-    found = val_scores(*said)
-    return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
-
-# %% ../nbs/04_train.ipynb #1be0739f
-def has_encoder(
-    settings,  # `ModelSettings` or `Ensemble`
-) -> bool:
-    "Whether a pretrained encoder is in a network."
-    return any(s.encoder != "none" for s in getattr(settings, "members", (settings,)))
-
-
-def describe_run(
-    features,                     # `Features`
-    split: pd.DataFrame,
-    model_settings,               # `ModelSettings` or `Ensemble`
-    train_settings: TrainSettings,
-) -> dict:  # what goes into run.json
-    "All that decides the result of a run."
-    names = sorted(set(features.index["corpus"]))
-    return {"corpus": names, "synthetic": is_synthetic(features.index), "protocol": str(split["protocol"].iloc[0]),
-            "fold": int(split["fold"].iloc[0]), "labels": list(class_names(split)),
-            "clips": {part: int((split["part"] == part).sum()) for part in ("train", "val", "test")},
-            "test_speakers": sorted(set(split["speaker"][split["part"] == "test"])),
-            "audit": verdict(split), "features": json.loads(features.settings.to_json()),
-            "model": as_values(model_settings), "train": asdict(train_settings),
-            "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions(),
-            **({"encoder": ABOUT} if has_encoder(model_settings) else {})}
-
 # %% ../nbs/04_train.ipynb #0d51d57c
 @dataclass
 class _Lesson:
@@ -317,62 +134,79 @@ class _Lesson:
     settings: TrainSettings
     normaliser: Normaliser
     n_classes: int
+    buckets: tuple              # lengths in frames
 
-    def show(self, model, epoch, tick) -> dict:  # loss, accuracy
+    def show(self, model, epoch, tick, watch=None) -> dict:  # loss, accuracy
         "Show the training clips once, or fit the readout to all epochs."
         s, f, rows, y = self.settings, self.features, self.rows["train"], self.y["train"]
         weights = class_weights(y, self.n_classes)[y] if s.class_weights else None
         if s.fit == "readout":
             return fit_readout(model, f, rows, y, self.normaliser, s, weights, tick=tick)
         batches = train_batches(f, rows, y, self.normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
-                                buckets=train_buckets(f, rows, s), sampling=s.sampling, weights=weights,
-                                augment=change_clips(f, s))
-        return train_epoch(model, batches, self.n_classes, tick)
+                                buckets=self.buckets, sampling=s.sampling, weights=weights,
+                                augment=change_clips(f, s), hop=train_hop(s))
+        return train_epoch(model, batches, self.n_classes, tick, watch)
 
 # %% ../nbs/04_train.ipynb #d021329e
 @patch
 def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
     "What a network says of the clips that it is judged on."
-    buckets = train_buckets(self.features, self.rows["train"], self.settings)
-    return predict_rows(model, self.features, self.rows["val"], self.normaliser, buckets)
+    return predict_rows(model, self.features, self.rows["val"], self.normaliser, self.buckets)
 
 
 @patch
 def steps(self: _Lesson) -> int:  # batches
     "How long an epoch is."
-    s, rows = self.settings, self.rows["train"]
-    return n_batches(self.features, rows, s.batch_size, train_buckets(self.features, rows, s), sampling=s.sampling)
+    s = self.settings
+    return n_batches(self.features, self.rows["train"], s.batch_size, self.buckets, train_hop(s), s.sampling)
+
+
+@patch
+def enlarged(self: _Lesson) -> _Lesson:
+    "With changed copies of the training clips, where they are asked for."
+    s, y = self.settings, self.y["train"]
+    if not s.augment:
+        return self
+    features, more = with_copies(self.features, self.rows["train"], s)
+    rows = {**self.rows, "train": np.concatenate([self.rows["train"], more])}
+    return replace(self, features=features, rows=rows, y={**self.y, "train": np.tile(y, s.copies + 1)})
 
 
 def _lesson(features, split, run, normaliser=None) -> _Lesson:
     "The clips of a run; where no scale is given, one is fitted."
-    s, rows = TrainSettings(**run["train"]), {part: part_rows(features, split, part) for part in ("train", "val")}
+    s, rows = TrainSettings.from_values(run["train"]), {p: part_rows(features, split, p) for p in ("train", "val")}
     y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
     if normaliser is None:
         normaliser = Normaliser.fit(features, rows["train"], s.normalise)
         check_normaliser(normaliser, split)
-    return _Lesson(features, rows, y, s, normaliser, len(run["labels"]))
+    buckets = train_buckets(features, rows["train"], s)
+    return _Lesson(features, rows, y, s, normaliser, len(run["labels"]), buckets)
 
 # %% ../nbs/04_train.ipynb #dc8f1755
-def _one_epoch(model, lesson, history, tick) -> dict:  # a row of the history
+def _one_epoch(model, lesson, history, tick, watch) -> dict:  # a row of the history
     "Show the clips once, and judge."
     s, epoch = lesson.settings, len(history)
     rate = learning_rate(history, s) if s.fit == "all" else np.nan
     model.optimizer.learning_rate = rate
     seed_dropout(model, s.seed, epoch)
-    logs = lesson.show(model, epoch, tick)
-    return {"epoch": epoch, "learning_rate": rate, **logs, **val_scores(lesson.answers(model), lesson.y["val"])}
+    watch.on_epoch_begin(epoch)
+    logs = lesson.show(model, epoch, tick, watch)
+    row = {"epoch": epoch, "learning_rate": rate, **logs, **val_scores(lesson.answers(model), lesson.y["val"])}
+    watch.on_epoch_end(epoch, {name: value for name, value in row.items() if name != "epoch"})
+    return row
 
 
-def _go_on(model, files, lesson, history, name, hidden) -> pd.DataFrame:
+def _go_on(model, files, lesson, history, name, hidden, watch) -> pd.DataFrame:
     "Add epochs to a history until there is nothing more to hope for."
-    s, steps, note = lesson.settings, lesson.steps(), ""
+    s, steps, said = lesson.settings, lesson.steps(), ""
+    watch.on_train_begin()
     with told(s.epochs * steps, name, "step", len(history) * steps, hidden) as bar:
-        while not should_stop(history, s):
-            row = _one_epoch(model, lesson, history, lambda: bar.update(1, note))
+        while not should_stop(history, s) and not model.stop_training:
+            row = _one_epoch(model, lesson, history, lambda: bar.update(1, said), watch)
             history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
             files.keep_epoch(weights_bytes(model), history, best_epoch(history, s.monitor))
-            note = f"epoch {row['epoch'] + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
+            said = f"epoch {row['epoch'] + 1}, loss {row['loss']:.3f}, validation UAR {row['val_uar']:.3f}"
+    watch.on_train_end()
     return history
 
 # %% ../nbs/04_train.ipynb #46495500
@@ -387,9 +221,9 @@ def seal_run(
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
-    longest = train_buckets(features, lesson.rows["train"], lesson.settings)[-1]
-    files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
-    files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], longest)))
+    if not ends.get("no_onnx"):
+        files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
+    files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
     found = fit_calibration(lesson.answers(model), lesson.y["val"])
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
@@ -397,58 +231,43 @@ def seal_run(
     files.forget(files.epochs())
     return files.folder
 
-# %% ../nbs/04_train.ipynb #e4a872e8
-def _begin(split, files):
-    "What a run folder begins with."
-    save_split(split, files.where("split.csv"))
-    files.adopt(["split.csv"])
-    files.write("audit.csv", table_text(audit(split)).encode())
-
-
-def _sizes(run):
-    return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
-
-
-def _first_weights(run, settings, s):
-    "The network before its first epoch."
-    seed_everything(s.seed)
-    model = compile_model(build_model(settings, *_sizes(run)), settings, s.learning_rate)
-    draw_bands(model, s.seed)
-    if s.fit == "readout":
-        draw_memory(model, s.seed)
-    set_encoder(model)
-    return model
-
-
-def _best_bytes(model, run) -> bytes:  # content of best.weights.h5
-    "The weights of a trained network, without Adam's moments."
-    bare = build_network(network_settings(run["model"]), *_sizes(run))
-    bare.set_weights(model.get_weights())
-    return weights_bytes(bare)
-
-# %% ../nbs/04_train.ipynb #b1e6e448
-def _train_one(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
+# %% ../nbs/04_train.ipynb #8d0f161b
+def _train_one(features, split, out_dir, model_settings, s, overwrite, progress, build, callbacks) -> Path:
     "Train a network, or go on, while no other program writes to its folder."
     model_settings = for_frames(model_settings, features.settings, s)
-    run = describe_run(features, split, model_settings, s)
+    run = describe_run(features, split, model_settings, s, build)
     with locked(out_dir):
-        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
+        files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)
         if finished:
             return out_dir
-        model, lesson = _first_weights(run, model_settings, s), _lesson(features, split, run)
+        model, lesson = first_weights(run, model_settings, s, build), _lesson(features, split, run).enlarged()
+        ends = no_onnx(run, model, model_settings)
         files.write("normaliser.json", lesson.normaliser.to_json().encode())
         history = files.history if "history.csv" in files.hashes else pd.DataFrame()
         if len(history):
             load_weights(model, files.checked(epoch_name(len(history) - 1)))
         name = progress if isinstance(progress, str) else run["protocol"]
-        history = _go_on(model, files, lesson, history, name, None if progress else True)
+        history = _go_on(model, files, lesson, history, name, None if progress else True, watched(model, callbacks, s))
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(epoch_name(best)))
-        files.write("best.weights.h5", _best_bytes(model, run))
-        ends = {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
+        files.write("best.weights.h5", best_bytes(model, run, build))
+        ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
         return seal_run(files, model, run, lesson.normaliser, features, split, ends)
 
 # %% ../nbs/04_train.ipynb #7c95e9a9
+def _refuse(model_settings, s, features, several, build):
+    "Raise where a network and its training don't go together."
+    if model_settings.speaker_norm != (s.sampling == "speaker"):
+        raise TrainError("speaker_norm=True needs batches of one speaker each, and they it: sampling='speaker'")
+    if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
+        raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
+    if build and (several or s.fit == "readout"):
+        raise TrainError("build: a network of one's own is trained alone: members=1, fit='all' and no encoder")
+    if not s.members and "encoder" not in features.settings.families:
+        raise TrainError("members=0: nothing for a pretrained encoder in these frames: extract it, or train a network")
+    change_clips(features, s)
+
+
 def train(
     features,                                         # `Features`
     split: pd.DataFrame,                              # with parts train and val
@@ -457,21 +276,18 @@ def train(
     train_settings: TrainSettings = TrainSettings(),
     overwrite: bool = False,                          # remove another run that is there
     progress: bool | str = True,                      # a bar with the time left; a text: its name
+    build=None,      # builds another network: a function as `build_model`, or the name of one added by @network
+    callbacks=(),    # of keras, called as by `fit`
 ) -> Path:  # the run folder
     "Train a network, or several, or go on with training, and leave a run folder."
     out_dir = Path(out_dir)
     check_split(split)
     s = for_split(train_settings, split)
-    if model_settings.speaker_norm != (s.sampling == "speaker"):
-        raise TrainError("speaker_norm=True needs batches of one speaker each, and they it: sampling='speaker'")
-    if s.fit == "readout" and (model_settings.dense or model_settings.batch_norm):
-        raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
-    change_clips(features, s)
-    if not s.members and "encoder" not in features.settings.families:
-        raise TrainError("members=0: the frames hold nothing for a pretrained encoder: train a network, or extract it")
     several = s.members != 1 or "encoder" in features.settings.families and not model_settings.columns
-    how = _train_ensemble if several else _train_one
-    return how(features, split, out_dir, model_settings, s, overwrite, progress)
+    build = need_code({"code": {"network": {"name": build, "of": build}}}) if isinstance(build, str) else build
+    _refuse(model_settings, s, features, several, build)
+    how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))
+    return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
 
 # %% ../nbs/04_train.ipynb #18fe454b
 def _draw_curve(axes, h, monitor, first, lw):
@@ -504,187 +320,22 @@ def plot_curves(
     fig.suptitle(f"{', '.join(run['corpus'])}, {run['protocol']}{many}", fontsize=10)
     return fig
 
-# %% ../nbs/04_train.ipynb #5dbbc3d7
-@patch(as_prop=True)
-def frames(self: Run) -> FeatureSettings:
-    "What a run looks at."
-    with parsing(self.where("run.json"), COPY, TrainError):
-        return FeatureSettings.from_json(json.dumps(self.described["features"]))
-
-
-@patch(as_prop=True)
-def split(self: Run) -> pd.DataFrame:
-    "Who was learnt from."
-    with parsing(self.checked("split.csv"), COPY, TrainError):
-        return load_split(self.where("split.csv"))
-
-
-@patch(as_prop=True)
-def normaliser(self: Run) -> Normaliser:
-    "The scale of the training clips."
-    with parsing(self.where("normaliser.json"), COPY, TrainError):
-        return Normaliser.load(self.checked("normaliser.json"))
-
-# %% ../nbs/04_train.ipynb #6432904f
-@patch
-def blank(self: Run):  # a keras model
-    "The network that a run describes, without its weights."
-    with parsing(self.where("run.json"), COPY, TrainError):
-        run = self.described
-        TrainSettings(**run["train"])
-        if not 0 <= run["best_epoch"] < len(self.history):
-            raise ValueError("best_epoch")
-        return build_network(network_settings(run["model"]), *_sizes(run))
-
-
-@patch(as_prop=True)
-def network(self: Run):  # a keras model
-    "The network with the weights of the best epoch, read anew each time."
-    return load_weights(self.blank(), self.checked("best.weights.h5"))
-
-# %% ../nbs/04_train.ipynb #0d273534
-@patch
-def probabilities(
-    self: Run,
-    features,          # `Features`
-    rows: np.ndarray,  # int [n], of `features.index`
-) -> np.ndarray:  # [n, emotions], rows sum to 1
-    "What a run says of some clips."
-    if features.settings.hash != self.frames.hash:
-        raise TrainError(f"{self.folder}: features made with other settings than those of the run: extract again")
-    learnt = part_rows(features, self.split, "train")
-    buckets = train_buckets(features, learnt, TrainSettings(**self.described["train"]))
-    return predict_rows(self.network, features, rows, self.normaliser, buckets)
-
-# %% ../nbs/04_train.ipynb #4fa15edd
-def load_run(path: str | Path):  # a run folder, or the .h5 or .keras file beside it -> (model, run, normaliser)
-    "The trained network of a run, with its description and scale, each file as training left it."
-    path, files = Path(path), Run.open(run_folder(path))
-    files.verify(but=("calibration.json",))
-    beside = path.suffix if path != files.folder and path.is_file() else ""
-    if beside in files.hashes:
-        files.read(beside)
-    model = files.network
-    if beside and beside not in files.hashes:
-        _compare_weights(path, files, model)
-    return model, files.described, files.normaliser
-
-
-def _compare_weights(path, files, model):
-    "Raise unless a model file, of an older version that knew no hash of it, has the weights of its run."
-    other = load_weights(files.blank(), path)
-    if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights())):
-        raise TrainError(f"{path}: its weights are not those of {files.folder}: remove it, or call ser_train again")
-
-# %% ../nbs/04_train.ipynb #84e0d8cc
-def run_features(path: str | Path, folder: str | Path):  # a run folder or model file; a feature folder -> `Features`
-    "The families of a feature folder that a run looks at."
-    return pick_families(open_features(folder), Run.open(run_folder(path)).frames)
-
-
-def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model file
-    "The split of a run."
-    return Run.open(run_folder(path)).split
-
-
-def _model_bytes(model, kind) -> bytes:
-    "The content of a .h5 or .keras file."
-    if kind != ".keras":
-        return weights_bytes(model)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder) / "model.keras")
-        return (Path(folder) / "model.keras").read_bytes()
-
-
-def save_model_file(run_dir: str | Path, path: str | Path):  # path ends in .h5 or .keras
-    "Write a run's network to a `.h5` or `.keras` file; of one beside its run folder, the run knows the hash."
-    return keep_model_file(run_folder(run_dir), path, lambda kind: _model_bytes(load_run(run_dir)[0], kind))
-
-# %% ../nbs/04_train.ipynb #f410b2c0
-def many_speakers(
-    speakers,             # one name a training clip
-    enough: float = 3.5,  # effective speakers, so that four are enough; TESS with EmoDB has 3, EmoDB 9
-) -> bool:
-    "Whether untrained networks shall join the others."
-    return voices_for(speakers) ** -2 >= enough
-
-# %% ../nbs/04_train.ipynb #f410b2c1
-MEMBERS = 3  # networks of a kind; 07 was measured with so many
-BESIDE = 1.5  # effective speakers from which on untrained networks stand beside an encoder: two
-
-
-def ensemble_members(
-    model: ModelSettings,     # of the trained ones
-    settings: TrainSettings,  # of the ensemble
-    frames,                   # `FeatureSettings`
-    speakers,                 # one name a training clip
-) -> dict:  # name -> its `ModelSettings` and `TrainSettings`
-    "The networks of an ensemble."
-    s, n = settings, settings.members or MEMBERS
-    seeds = [(s.seed * n + i) % 2**32 for i in range(n)]
-    powers = frames.families.get("encoder")
-    seen = (0, powers.start) if powers else ()
-    found = {f"trained-{seed}": (replace(model, columns=seen), replace(s, seed=seed, members=1))
-             for seed in seeds[:s.members]}
-    same = dict(batch_size=s.batch_size, normalise=s.normalise,
-                sampling="speaker" if model.speaker_norm else "shuffle")
-    heard_alone = voice_alone(frames.families) and s.normalise != "none" and s.fit == "all"
-    if heard_alone and many_speakers(speakers, BESIDE if powers else 3.5):
-        other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
-        found |= {f"untrained-{seed}": (other, replace(READOUT_TRAINING, seed=seed, **same)) for seed in seeds}
-    if powers:
-        network = replace(ENCODER_NETWORK, speaker_norm=model.speaker_norm, columns=(powers.start, powers.stop))
-        found[f"encoder-{seeds[0]}"] = network, replace(ENCODER_TRAINING, seed=seeds[0], **same)
-    return found
-
-
-def member_shares(
-    names,  # of members
-) -> tuple:  # how much each counts; (): all alike
-    "Beside an encoder each kind of network counts the same, however many there are of it."
-    kinds = [name.split("-")[0] for name in names]
-    if "encoder" not in kinds:
-        return ()
-    return tuple(1 / len(set(kinds)) / kinds.count(kind) for kind in kinds)
-
-# %% ../nbs/04_train.ipynb #353f0035
-def learnt_shares(
-    folder: str | Path,  # a run folder
-) -> np.ndarray:  # [emotions], sum 1
-    "The shares of the emotions that a network has learnt from."
-    run, table = Run.open(folder), run_split(folder)
-    seen = table["emotion"][table["part"] == "train"].value_counts().reindex(run.labels, fill_value=0)
-    s = TrainSettings(**run.described["train"])
-    if s.fit == "readout" or s.class_weights or s.sampling == "balanced":
-        seen[:] = 1
-    return (seen / seen.sum()).to_numpy()
-
 # %% ../nbs/04_train.ipynb #07f965e7
-def _joined(run, folders):
-    "The network that gives the mean of some runs, each with even odds."
-    model = build_network(network_settings(run["model"]), *_sizes(run))
-    for i, folder in enumerate(folders):
-        part = load_weights(model.get_layer(f"member_{i}"), Run.open(folder).checked("best.weights.h5"))
-        kernel, bias = part.get_layer("emotion").get_weights()
-        part.get_layer("emotion").set_weights([kernel, bias - np.log(excess(learnt_shares(folder)))])
-    return model
-
-
 def _leave_mean(files, run, folders, features, split) -> Path:
     "Make the mean of some runs a run of its own."
-    model, normaliser = _joined(run, folders), load_run(folders[0])[2]
+    model, normaliser, ran = joined(run, folders), Run.open(folders[0]).normaliser, [read_run(f) for f in folders]
     lesson = _lesson(features, split, run, normaliser)
     row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
     history = pd.DataFrame([{**row, **val_scores(lesson.answers(model), lesson.y["val"])}])
     files.write("best.weights.h5", weights_bytes(model))
     files.write("normaliser.json", normaliser.to_json().encode())
     files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
-    ends = {"best_epoch": 0, "normaliser": normaliser.note,
-            "epochs_run": max(read_run(f)["epochs_run"] for f in folders)}
+    ends = next(({"no_onnx": r["no_onnx"]} for r in ran if "no_onnx" in r), {})
+    ends |= {"best_epoch": 0, "normaliser": normaliser.note, "epochs_run": max(r["epochs_run"] for r in ran)}
     return seal_run(files, model, run, normaliser, features, split, ends)
 
 # %% ../nbs/04_train.ipynb #9308f357
-def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress) -> Path:
+def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress, callbacks) -> Path:
     "Train each network by itself, and leave their mean as the run."
     speakers = features.index["speaker"].iloc[part_rows(features, split, "train")]
     members = ensemble_members(model_settings, s, features.settings, speakers)
@@ -692,133 +343,25 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
                         member_shares(members))
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
-        files, finished = Run.enter(out_dir, run, partial(_begin, split), overwrite)
+        files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)
         if finished:
             return out_dir
         names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
-        folders = [train(features, split, out_dir / "members" / key, *how, progress=name)
+        folders = [train(features, split, out_dir / "members" / key, *how, progress=name, callbacks=callbacks)
                    for name, (key, how) in zip(names, members.items())]
         return _leave_mean(files, run, folders, features, split)
 
-# %% ../nbs/04_train.ipynb #1f90e339
-def make_split(
-    table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words, speakers or folders
-    seed: int = 0,
-    test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
-) -> pd.DataFrame:  # a split
-    "A split by the name of its protocol."
-    if test_speakers and protocol != "speakers":
-        raise TrainError(f"test_speakers={test_speakers!r}: they judge where the split is speakers, not {protocol}")
-    simple = {"random": split_random, "words": split_words, "folders": split_folders}
-    if protocol in simple:
-        return simple[protocol](table, seed=seed)
-    if protocol != "speakers":
-        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
-    names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
-    return split_speakers(table, test=names, seed=seed)
-
-# %% ../nbs/04_train.ipynb #d6bc9c95
-def command_settings(
-    frames: FeatureSettings,  # of the feature folder
-    classic: bool,            # or a folder without log-mel bands
-    network: dict,            # `ModelSettings` of a command; None: not given
-    training: dict,           # `TrainSettings` of a command; None: not given
-    encoder: str = "none",    # pretrained, for a further network of the ensemble
-) -> tuple:  # frames, network, training
-    "What a command trains, and on which families of its frames."
-    if classic and encoder != "none":
-        raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
-    frames = replace(frames, encoder=encoder)
-    base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
-    if frames.logmel and not classic:
-        voice = replace(VOICE_TRAINING, members=MEMBERS if encoder == "none" else 0)
-        base = only_voice(frames, frames.pitch), VOICE_NETWORK, voice
-    given = [{k: v for k, v in options.items() if v is not None} for options in (network, training)]
-    return base[0], replace(base[1], **given[0]), replace(base[2], **given[1])
-
-# %% ../nbs/04_train.ipynb #e5c0de11
-def ready_encoder(
-    encoder: str | None,  # of a command; None: where it fits
-    features=None,        # `Features` to be learnt from; None: they are to be made
-    classic: bool = False,
-    given: dict = {},     # other options that shape what is trained; None: not given
-) -> str:  # none or ge2e
-    "Which pretrained encoder a command takes; where what it hears isn't there, one line says what to do."
-    if encoder not in (None, *ENCODERS):
-        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
-    there = features.settings.encoder if features is not None else ENCODERS[-1]
-    if encoder is None:
-        odd = given.get("normalise") in ("utterance", "speaker", "none")
-        shaped = any(value is not None for name, value in given.items() if name not in ("members", "normalise"))
-        return "none" if classic or odd or shaped else there
-    if encoder not in ("none", there):
-        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
-                         f"--encoder {encoder}, or take --encoder none")
-    return encoder
-
-# %% ../nbs/04_train.ipynb #a8190bba
-def _train_asked(features, model_out, split, test_speakers, classic, units, bidirectional, overwrite, **asked):
-    "What `ser_train` does."
-    table = open_features(features)
-    if Path(model_out).suffix not in (".h5", ".keras", "") or not Path(model_out).name:
-        raise TrainError(f"model_out={model_out!r}: a file is needed whose name ends in .h5 or .keras")
-    seed = TrainSettings(seed=asked["seed"]).seed  # before anything is split by it
-    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
-    try:
-        sizes = tuple(int(u) for u in units.split(",")) if units else None
-    except ValueError:
-        raise TrainError(f"units={units!r}: numbers with commas between, e.g. 128,64") from None
-    network = {name: asked.pop(name) for name in ("conv", "pooling", "dropout")}
-    network |= {"units": sizes, "bidirectional": bidirectional or None}
-    shaping = network | {name: asked[name] for name in ("epochs", "voices", "members", "normalise")}
-    encoder = ready_encoder(asked.pop("encoder"), table, classic, shaping)
-    frames, *how = command_settings(table.settings, classic, network, asked, encoder)
-    folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite)
-    if Path(model_out).suffix:
-        save_model_file(folder, model_out)
-    print(_say_run(folder))
-
-# %% ../nbs/04_train.ipynb #fb3087b8
-def _say_run(folder) -> str:
-    "What `ser_train` says at the end."
-    run, h = read_run(folder), read_history(folder)
-    what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
-            f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
-    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, validation UAR "
-            f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
-
-# %% ../nbs/04_train.ipynb #07b2587c
-@main_command
-def ser_train(
-    features: str = "data/features",             # feature folder, from ser_features
-    model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, folders, or a saved csv
-    test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
-    classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
-    epochs: int = None,                          # by default so many that 20,000 clips are shown; classic: 40 at most
-    batch_size: int = TrainSettings.batch_size,  # clips
-    learning_rate: float = TrainSettings.learning_rate,  # of Adam
-    conv: int = None,                            # filters of a convolution in front, 0 for none
-    units: str = None,                           # LSTM units a layer, e.g. 128,64
-    bidirectional: bool = False,                 # read the frames backwards too, as without --classic anyway
-    pooling: str = None,                         # last, mean, attention or deviation
-    dropout: float = None,                       # after each LSTM
-    normalise: str = None,                       # train, utterance, level, speaker or none
-    voices: float = None,                        # up to 1: hear each clip as another voice each time; log-mel only
-    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless trained networks are shaped", str,
-                   choices=ENCODERS) = None,
-    members: int = None,                         # trained networks; by default 0 with an encoder, 3 without, classic: 1
-    seed: int = 0,                               # of split and training
-    overwrite: bool = False,                     # replace another run of that name
-):
-    "Train on a feature folder; called again after a kill, it goes on."
-    asked = dict(locals())
-    one_line(lambda: _train_asked(**asked), "ser_train")
-
 # %% ../nbs/04_train.ipynb #3a0f7e03
-_all_ = ["LADDER", "MARGINS", "SEALED", "TrainError", "by_speaker", "calibrated", "change_clips", "clear_unfinished",
-         "clip_facts", "discriminant", "draw_bands", "draw_memory", "even_odds", "even_weights", "fit_calibration",
-         "fit_temperature", "for_frames", "load_weights", "make_reference", "nll", "one_line", "outside",
-         "pick_threshold", "read_history", "read_run", "risk_coverage", "run_folder", "save_weights", "seed_dropout",
-         "seed_everything", "seen_by", "train_buckets", "versions"]
+_all_ = ["ENCODER_NETWORK", "FITS", "LADDER", "MARGINS", "MONITORS", "READOUT_NETWORK", "READOUT_TRAINING",
+         "SAMPLINGS", "SCHEDULES", "SEALED", "TrainError", "TrainSettings", "VOICE_NETWORK", "VOICE_TRAINING",
+         "by_speaker", "calibrated", "change_clips", "clear_unfinished", "clip_facts", "describe_run", "discriminant",
+         "draw_bands", "draw_memory", "ensemble_members", "epochs_for", "even_odds", "even_weights",
+         "fit_calibration", "fit_readout", "fit_temperature", "for_frames", "for_split", "learnt_shares", "load_run",
+         "load_weights", "make_reference", "many_speakers", "nll", "one_line", "outside", "pick_threshold",
+         "predict_rows", "read_history", "read_run", "risk_coverage", "run_features", "run_folder", "run_split",
+         "save_model_file", "save_weights", "seed_dropout", "seed_everything", "seen_by", "train_buckets",
+         "val_scores", "versions", "voices_for"]
+__getattr__ = lazily(__name__, {"ser_nb.more.training": "MEMBERS command_settings make_split ready_encoder ser_train"})
+
+if __name__ == "__main__" and globals().get("__spec__"):
+    importlib.import_module("ser_nb.more.training").ser_train()

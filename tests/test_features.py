@@ -37,7 +37,7 @@ def eight(corpus):
 def test_what_cannot_work_is_refused(setting, value):
     with pytest.raises(FeatureError) as said:
         FeatureSettings(**{setting: value})
-    assert f"{setting}={value!r} cannot work" in str(said.value)
+    assert f"{setting}={value!r}" in str(said.value)
 
 
 @pytest.mark.parametrize("together, words", [

@@ -99,7 +99,10 @@ WORDS = [
         ["clip.wav", "--run", "run", "--window", "-3"], ["nowhere.wav", "--run", "run"], ["empty", "--run", "run"],
         [LONG, "--run", "run"], [ESCAPE, "--run", "run"], ["", "--run", "run"], ["-", "--run", "run"],
         ["-", "--run", "run", "--timeline"], ["clip.wav", "--run", "run", "--speaker", "demo"],
-        *[["nowhere"] * n + ["--run", "run"] for n in (2, 3000)], ["file", "--run", "run", "--timeline"])],
+        *[["nowhere"] * n + ["--run", "run"] for n in (2, 3000)], ["file", "--run", "run", "--timeline"],
+        ["clip.wav", "--run", "run", "--pauses"], ["clip.wav", "--run", "run", "--timeline", "--pauses", "nan"],
+        ["clip.wav", "--run", "run", "--out", "x.vtt"], ["clip.wav", "--run", "run", "--timeline", "--out", "file/x.vtt"],
+        ["demo", "--run", "run", "--timeline", "--out", "x.svg"], ["clip.wav", "--run", "run", "--out", ESCAPE])],
     *[["ser_fetch", *words] for words in ([], ["tess"], ["nowhere", "x"], [ESCAPE, "x"], ["", ""])],
     *[["ser_check", *words] for words in (
         [], ["nowhere"], ["file"], ["table.csv"], ["empty"], [""], [","], [ESCAPE], [LONG], ["/dev/null"],

@@ -57,6 +57,8 @@ def test_commands(command):
 @pytest.mark.parametrize("module, command", KNOWN["run"].items())
 def test_run_as_module(module, command):
     done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    if "--help-all" in done.stdout:
+        done = subprocess.run([sys.executable, "-m", module, "--help-all"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lost = [o for o in KNOWN["commands"][command]["options"] if not re.search(rf"\b{o}\b", done.stdout)]
     assert done.stdout and not lost, f"python -m {module} --help does not tell of {', '.join(lost)}"

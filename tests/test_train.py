@@ -73,8 +73,8 @@ def flip(path, at=5000):
 
 
 @pytest.mark.parametrize("setting, says", [
-    (dict(epochs=-1), "epochs=-1"), (dict(members=-1), "from 0 to 50"), (dict(fit="last"), "one of all, readout"),
-    (dict(fit="readout", epochs=0), "needs a number of epochs"), (dict(seed=-1), "seed=-1: must be from 0"),
+    (dict(epochs=-1), "epochs=-1"), (dict(members=-1), "a whole number from 0 to 50"), (dict(fit="last"), "one of all, readout"),
+    (dict(fit="readout", epochs=0), "needs a number of epochs"), (dict(seed=-1), "seed=-1: must be a whole number from 0"),
     (dict(voices=2), "voices=2: must be from 0 to 1"), (dict(monitor="test_uar"), "one of val_uar, val_loss, last")])
 def test_settings_that_make_no_sense(setting, says):
     with pytest.raises(TrainError, match=says):
@@ -210,7 +210,7 @@ def test_features_of_a_run(given, runs, tmp_path):
 
 def test_ensemble_killed_before_the_mean(given, scarce, both, tmp_path):
     how = (given.features, scarce, tmp_path / "two", SMALL, PAIR)
-    with mock.patch.object(chapter, "_joined", side_effect=Killed), pytest.raises(Killed):
+    with mock.patch.object(chapter, "joined", side_effect=Killed), pytest.raises(Killed):
         train(*how, progress=False)
     made = {f: f.stat().st_mtime_ns for f in (tmp_path / "two/members").glob("*/[!.]*")}
     two = train(*how, progress=False)

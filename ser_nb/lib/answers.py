@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['UNSURE', 'FORMATS', 'MANY', 'Prediction', 'Predictions', 'show', 'reason', 'progress_of', 'NoAnswer', 'some_answered']
+__all__ = ['UNSURE', 'FORMATS', 'MANY', 'Prediction', 'Predictions', 'stretches', 'show', 'reason', 'progress_of', 'NoAnswer',
+           'some_answered']
 
 # %% ../../nbs/lib/answers.ipynb #ba2919ac
 import csv
@@ -38,6 +39,7 @@ class Prediction:
     error: str = ""               # why there is no answer
     start: float | None = None    # seconds, of a window
     stop: float | None = None     # seconds, of a window
+    channel: int | None = None    # counted from 0, where each is heard apart
 
     @property
     def best(self) -> str: return max(self.probabilities, key=self.probabilities.get, default="")
@@ -50,7 +52,8 @@ class Prediction:
 def _place(answer: Prediction) -> str:
     "Of what an answer is."
     seconds = "" if answer.start is None else f" {answer.start:.2f} to {answer.stop:.2f} s"
-    return printable(answer.name) + seconds
+    channel = "" if answer.channel is None else f", channel {answer.channel}"
+    return printable(answer.name) + channel + seconds
 
 
 @patch
@@ -70,17 +73,17 @@ class Predictions(list):
     @property
     def failed(self) -> Predictions: return Predictions(p for p in self if p.error)
 
-    def rows(self) -> list:  # of dicts with the same keys: name, (start, stop), label, best, confidence, p_..., notes
-        "The answers as plain values."
+    def rows(self) -> list:  # of dicts with the same keys: name, (channel, start, stop), label, best, confidence, ...
+        "The answers as plain values: p_EMOTION for each emotion, warnings and error at the end."
         emotions = list(dict.fromkeys(e for p in self for e in p.probabilities))
-        timed = any(p.start is not None for p in self)
-        return [{"name": p.name, **({"start": p.start, "stop": p.stop} if timed else {}), "label": p.label,
-                 "best": p.best, "confidence": p.confidence if p.best else None,
+        only = [k for k in ("channel", "start", "stop") if any(getattr(p, k) is not None for p in self)]
+        return [{"name": p.name, **{k: getattr(p, k) for k in only}, "label": p.label, "best": p.best,
+                 "confidence": p.confidence if p.best else None,
                  **{f"p_{e}": p.probabilities.get(e) for e in emotions}, "warnings": "; ".join(p.warnings),
                  "error": p.error} for p in self]
 
     def _cells(self) -> list:  # rows of text, the first the header
-        rows = [{k: f"{v:.3f}" if isinstance(v, float) else printable(v or "") for k, v in row.items()}
+        rows = [{k: f"{v:.3f}" if isinstance(v, float) else printable("" if v is None else v) for k, v in row.items()}
                 for row in self.rows()]
         keep = [k for k in (rows[0] if rows else {}) if k not in ("best", "warnings", "error")
                 or k != "best" and any(row[k] for row in rows)]
@@ -132,12 +135,32 @@ def to_csv(self: Predictions) -> str:  # with a header; empty where there is no 
     return out.getvalue()
 
 # %% ../../nbs/lib/answers.ipynb #6990c207
-def _strip(ax, windows, times, colors):
+def stretches(
+    answers,  # of a timeline
+) -> list:  # (start, stop, answer), in the same order; none overlaps the next of its channel
+    "What each window of a recording is nearest to."
+    edges = [(p.start, p.stop) for p in answers]
+    for i, (a, b) in enumerate(zip(answers, answers[1:])):
+        if (a.name, a.channel) == (b.name, b.channel) and b.start < a.stop:
+            edge = (a.stop + b.start) / 2
+            edges[i], edges[i + 1] = (edges[i][0], edge), (edge, b.stop)
+    return [(*edge, p) for edge, p in zip(edges, answers)]
+
+
+def _strip(ax, windows, colors):
     "What each stretch of a recording is called, as colours."
-    edges = np.concatenate([[windows[0].start], (times[1:] + times[:-1]) / 2, [windows[-1].stop]])
-    for p, a, z in zip(windows, edges[:-1], edges[1:]):
-        ax.axvspan(a, z, color=colors.get(p.label, "lightgray" if p.best else "white"), lw=0)
-    ax.set(xlabel="time (s)", yticks=[], ylabel="label", xlim=(edges[0], edges[-1]))
+    for start, stop, p in stretches(windows):
+        ax.axvspan(start, stop, color=colors.get(p.label, "lightgray" if p.best else "white"), lw=0)
+    ax.set(yticks=[], ylabel="label")
+
+# %% ../../nbs/lib/answers.ipynb #6990c208
+def _curves(ax, windows, colors):
+    "The probability of each emotion along a recording."
+    times = [(p.start + p.stop) / 2 for p in windows]
+    for e, color in colors.items():
+        shown = printable(e).replace("$", r"\$")
+        ax.plot(times, [p.probabilities.get(e, np.nan) for p in windows], ".-", color=color, label=shown)
+    ax.set(ylabel="probability", ylim=(-0.02, 1.02))
 
 
 @patch
@@ -145,21 +168,23 @@ def plot(
     self: Predictions,   # of `Recognizer.timeline`
     title: str = "",
 ):  # the figure
-    "Probabilities along a recording, with what each stretch is called."
+    "Probabilities along a recording, with what each stretch is called; of each channel, where they are apart."
     plt = need("matplotlib.pyplot", "train", PredictError)
     if not self or self[0].start is None:
         raise PredictError("only windows of a timeline can be plotted")
-    emotions = next((list(p.probabilities) for p in self if p.best), [])
-    times, tab = np.array([(p.start + p.stop) / 2 for p in self]), plt.get_cmap("tab10").colors
+    emotions, tab = next((list(p.probabilities) for p in self if p.best), []), plt.get_cmap("tab10").colors
     colors = {e: tab[i % len(tab)] for i, e in enumerate(emotions)}
-    fig, (top, bar) = plt.subplots(2, 1, figsize=(9, 3.4), dpi=80, sharex=True, height_ratios=[6, 1])
-    for e in emotions:
-        shown = printable(e).replace("$", r"\$")
-        top.plot(times, [p.probabilities.get(e, np.nan) for p in self], ".-", color=colors[e], label=shown)
-    top.set(ylabel="probability", ylim=(-0.02, 1.02), title=title)
-    _strip(bar, self, times, colors)
+    channels = list(dict.fromkeys(p.channel for p in self))
+    n, ends = len(channels), (min(p.start for p in self), max(p.stop for p in self))
+    fig, axes = plt.subplots(2 * n, 1, figsize=(9, 3.4 * n), dpi=80, sharex=True, height_ratios=[6, 1] * n)
+    for channel, top, bar in zip(channels, axes[::2], axes[1::2]):
+        own = [p for p in self if p.channel == channel]
+        _curves(top, own, colors)
+        _strip(bar, own, colors)
+        top.set(title=title if channel is None else f"{title}, channel {channel}".removeprefix(", "))
+    axes[-1].set(xlabel="time (s)", xlim=ends)
     if emotions:
-        top.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        axes[0].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     fig.tight_layout()
     return fig
 
@@ -174,12 +199,13 @@ def _ascii(text) -> str:
 
 def show(
     found: Predictions,
-    format: str,  # of `FORMATS`
+    format: str,               # one of the ways
+    ways: dict = FORMATS,      # name -> function of the answers
 ):
     "Print answers; whoever reads them may leave early."
     if sys.stdout is None:
         raise PredictError("standard output is closed: give it a terminal or a file")
-    text = FORMATS[format](found)
+    text = ways[format](found)
     if format == "json" and "utf" not in str(sys.stdout.encoding).lower():
         text = _ascii(text)
     try:

@@ -192,7 +192,7 @@ def check_files(
         raise PredictError("run.json is not one of ser_nb")
     if not run.get("finished"):
         raise PredictError("training is not finished: call ser_train again to go on")
-    lacking = [name for name in NEEDED if name not in files]
+    lacking = [name for name in NEEDED if name not in files and (name != "model.onnx" or "no_onnx" not in run)]
     if lacking:
         raise PredictError(f"{lacking[0]} is missing: copy the whole folder, or call ser_train again")
     hashes = parse_hashes(files["hashes.json"], "hashes.json", Run.names)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips']
+__all__ = ['SOUNDS', 'mask_frames', 'cut_frames', 'stretched', 'colour', 'another_voice', 'perturbation', 'augment_clips',
+           'changed_sound']
 
 # %% ../../nbs/lib/augment.ipynb #39047818
 import hashlib
@@ -19,6 +20,7 @@ import numpy as np
 
 from .audio import as_file, load_audio
 from .files import SplitError, pd, write_file
+from .spoil import add_noise, reverberate, shift_pitch, stretch, telephone
 
 # %% ../../nbs/lib/augment.ipynb #0037e4dc
 def mask_frames(
@@ -169,3 +171,27 @@ def augment_clips(
             _write_wav(path, y, sr)
             made.append({**row, "clip": clip, "path": str(path), "source": row["clip"]})
     return pd.DataFrame(made, columns=[*rows.columns, *(() if "source" in rows else ("source",))])
+
+# %% ../../nbs/lib/augment.ipynb #01ecc5e8
+SOUNDS = {
+    "noise": lambda y, sr, rng: add_noise(y, rng.uniform(10, 30), rng),  # dB of speech above it
+    "shift": lambda y, sr, rng: np.pad(y, (int(rng.uniform(0, 0.1) * sr), 0)),  # up to 0.1 s later
+    "pitch": lambda y, sr, rng: shift_pitch(y, sr, rng.uniform(-2, 2)),  # semitones
+    "stretch": lambda y, sr, rng: stretch(y, rng.uniform(0.9, 1.1)),  # of the tempo
+    "room": lambda y, sr, rng: reverberate(y, sr, rng.uniform(0.2, 0.6), rng),  # s until the echoes are gone
+    "band": lambda y, sr, rng: telephone(y, sr, rng.uniform(50, 300), rng.uniform(3400, 7000)),  # from, to (Hz)
+}
+
+
+def changed_sound(
+    y: np.ndarray,  # samples [n]
+    sr: int,        # Hz
+    kinds: tuple,   # of `SOUNDS`
+    rng: np.random.Generator,
+) -> np.ndarray:  # samples, float32
+    "A copy of a recording, changed in about half of the ways that are named, and in one at least."
+    take = rng.random(len(kinds)) < 0.5
+    take[rng.integers(len(kinds))] = True
+    for kind, wanted in zip(kinds, take):
+        y = SOUNDS[kind](y, sr, rng) if wanted else y
+    return np.asarray(y, np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['LADDER', 'bucket_lengths', 'padding_share', 'Windows', 'windows', 'Batch', 'pad_clips', 'batch_order',
            'speaker_batches', 'draw_order', 'class_weights', 'Epoch', 'train_batches', 'n_batches', 'ahead',
-           'eval_batches', 'gather_rows', 'voice_alone', 'change_clips', 'train_buckets']
+           'eval_batches', 'gather_rows', 'voice_alone', 'change_clips', 'train_buckets', 'train_hop', 'predict_rows']
 
 # %% ../../nbs/lib/batches.ipynb #8675e6b5
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -344,10 +344,44 @@ def train_buckets(
     rows: np.ndarray,         # of the training part
     settings,                 # `TrainSettings`
 ) -> tuple:  # lengths in frames
-    "The lengths that clips are padded to."
+    "The lengths that clips are padded to; with windows one, that of theirs."
+    if settings.window:
+        return (settings.window,)
     n, most = features.index["n_frames"].to_numpy()[rows], settings.crop or LADDER[-1]
     if settings.voices:
         rungs = LADDER[:int(np.searchsorted(LADDER, min(n.max() / 0.75, LADDER[-1]))) + 1]
     else:
         rungs = (*bucket_lengths(np.minimum(n, most), settings.n_buckets), *bucket_lengths(n, 1))
     return tuple(sorted({*rungs, min(most, max(rungs))}))
+
+
+def train_hop(
+    settings,  # `TrainSettings`
+) -> int | None:  # frames; None: half of a window, as when clips are judged
+    "From one training window to the next."
+    return max(round(settings.window * (1 - settings.overlap)), 1) if settings.window else None
+
+# %% ../../nbs/lib/batches.ipynb #571bab96
+def predict_rows(
+    model,                  # of `build_model`, or any with `predict_on_batch`
+    features,               # `Features`
+    rows: np.ndarray,       # int [n], of `features.index`
+    normaliser,            # `Normaliser`
+    buckets=None,           # lengths to pad to; those of training save a compilation
+    batch_size: int = 64,
+) -> np.ndarray:  # float32 [n, n_classes], rows sum to 1
+    "Probabilities of each emotion for some clips, whatever their length."
+    rows, none = np.asarray(rows), np.zeros(len(rows), int)
+    total, weight, at = 0, np.zeros(len(rows)), {int(r): i for i, r in enumerate(rows)}
+    for b in eval_batches(features, rows, none, normaliser, batch_size=batch_size, buckets=buckets):
+        p = np.asarray(model.predict_on_batch({"frames": b.frames, "mask": b.mask}))
+        if weight.sum() == 0:
+            total = np.zeros((len(rows), p.shape[1]))
+        for q, i, n in zip(p, [at.get(int(r)) for r in b.row], b.mask.sum(1)):
+            if i is not None:
+                total[i] += q * n
+                weight[i] += n
+    p = (total / weight[:, None]).astype(np.float32)
+    if not np.isfinite(p).all():
+        raise TrainError("the network's answer is no number, as its weights are too large: train again, more slowly")
+    return p

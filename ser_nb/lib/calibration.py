@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['reliability', 'ece', 'classwise_ece', 'calibration_errors', 'plot_reliability', 'aurc']
+__all__ = ['SPREAD', 'WORTH', 'LEARNING', 'reliability', 'ece', 'classwise_ece', 'calibration_errors', 'plot_reliability', 'aurc',
+           'promise', 'fit_strangers', 'tempered']
 
 # %% ../../nbs/lib/calibration.ipynb #746f1731
 import numpy as np
 
+from .confidence import calibrated, fit_calibration, fit_temperature
 from .files import pd
 
 # %% ../../nbs/lib/calibration.ipynb #61b64114
@@ -91,3 +93,51 @@ def aurc(
 ) -> float:  # 0 to 1
     "Area under risk against coverage."
     return float((np.diff(table["coverage"], prepend=0) * table["risk"]).sum())
+
+# %% ../../nbs/lib/calibration.ipynb #5a6e0003
+SPREAD, WORTH = 0.12, 4  # deviation of arcsin(sqrt(risk)) between people, and how many people's word that is
+
+
+def promise(
+    risk: float,               # share of wrong answers, over all people
+    of_each: np.ndarray,       # of each person left out [k]
+    spread: float = SPREAD,    # deviation that is expected beforehand
+    worth: int = WORTH,        # people that it counts for; 0: those at hand alone
+    level: float = 0.95,       # of the interval
+) -> tuple:  # low, high
+    "Between which shares the risk of another person lies."
+    from scipy.stats import t
+    own, k = np.arcsin(np.sqrt(of_each)), len(of_each)
+    dof = k - 1 + worth
+    deviation = np.sqrt((k * own.var() + worth * spread**2) / dof)
+    half = t.ppf((1 + level) / 2, dof) * deviation * np.sqrt(1 + 1 / k)
+    return tuple((np.sin(np.clip(np.arcsin(np.sqrt(risk)) + np.array([-half, half]), 0, np.pi / 2)) ** 2).tolist())
+
+# %% ../../nbs/lib/calibration.ipynb #5a6e0007
+LEARNING = 0.75  # T falls with the number of speakers to this power
+
+
+def fit_strangers(
+    p: np.ndarray,            # [n, K], what was said of people left out
+    y: np.ndarray,            # int [n]
+    who: np.ndarray,          # [n], names of these people, or of groups left out
+    coverage: float = 0.9,    # share of these clips that are to be answered
+    risk: float | None = None,  # or: share of wrong answers that is borne
+    share: float = 1.0,       # of the people that the network learns from, those that a fold learns from
+) -> dict:  # as of `fit_calibration`, with risk_low, risk_high and the number of people
+    "Temperature, threshold and promise for people who weren't heard."
+    found = fit_calibration(p, y, coverage, risk, fit_temperature(p, y) * share**LEARNING)
+    q = calibrated(p, found["temperature"])
+    answered, wrong = q.max(1) >= found["threshold"], q.argmax(1) != y
+    people, of = np.unique(np.asarray(who, str)[answered], return_inverse=True)
+    low, high = promise(found["risk"], np.bincount(of, wrong[answered]) / np.bincount(of))
+    return {**found, "risk_low": low, "risk_high": high, "people": len(people), "part": "left out"}
+
+# %% ../../nbs/lib/calibration.ipynb #5a6e0011
+def tempered(
+    members: np.ndarray,  # [m, n, K], what each network says of people left out
+    y: np.ndarray,        # int [n]
+) -> tuple:  # their temperatures [m], and the mean of their answers [n, K]
+    "Several networks, each no surer than it may be."
+    heat = np.array([fit_temperature(p, y) for p in members])
+    return heat, np.mean([calibrated(p, t) for p, t in zip(members, heat)], 0)

@@ -12,6 +12,7 @@ __all__ = ['ISSUES', 'LENGTH', 'EVERY', 'printable', 'arguments', 'command', 'ma
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -44,10 +45,26 @@ def arguments(
     from fastcore.script import anno_parser
 
     parser = anno_parser(function, prog=function.__name__)
+    getattr(function, "shape", lambda parser: None)(parser)
     parser.error = lambda text: parser.exit(
         2, f"{parser.prog}: {printable(text)[:500]}; {parser.prog} --help lists what there is\n")
+    if {action.dest for action in parser._actions} & {"run", "model", "config"}:
+        parser.add_argument("--parts", help="python file of your own that adds networks, poolings, losses or families")
     said = vars(parser.parse_args())
+    _bring(said.pop("parts", None), parser)
     return {name: value for name, value in said.items() if name not in ("pdb", "xtra")}
+
+
+def _bring(path, parser):
+    "Run the file that a user names on the command line; nothing else ever is."
+    if not path:
+        return
+    try:
+        spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except Exception as wrong:  # of many kinds: the file may be anything
+        parser.error(f"--parts {path}: {type(wrong).__name__}: {wrong}")
 
 # %% ../../nbs/lib/command.ipynb #38196c82
 def _is_program(frame) -> bool:

@@ -84,9 +84,10 @@ def fit_calibration(
     y: np.ndarray,              # int [n]
     coverage: float = 0.9,      # share of validation clips that are to be answered
     risk: float | None = None,  # or: share of wrong answers that is borne
+    temperature: float | None = None,  # None: the one at which the truth is most likely
 ) -> dict:  # temperature, threshold, and what they do on these clips
     "Temperature and threshold for some clips."
-    temperature = fit_temperature(p, y)
+    temperature = temperature or fit_temperature(p, y)
     q = calibrated(p, temperature)
     table = risk_coverage(q.max(1), q.argmax(1) == y)
     wanted = {"coverage": coverage} if risk is None else {"risk": risk}

@@ -87,7 +87,6 @@ def encoder_checks(
 ) -> Iterator:  # field, whether it is wrong, and what is needed
     "What the encoder needs of the settings."
     on = s.encoder != "none"
-    yield "encoder", s.encoder not in ENCODERS, f"one of {', '.join(ENCODERS)} is needed"
     yield "encoder", on and (s.sr != SR or not s.center), f"the encoder needs sr={SR} and center=True"
     yield "encoder", on and s.hop_length % HOP != 0, f"the encoder needs a hop_length of {HOP} samples or a multiple"
 

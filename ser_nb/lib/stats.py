@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['FEW', 'mean_recall', 'uar', 'cluster_by', 'cluster_counts', 'bootstrap', 't_interval', 'interval', 'say_interval',
-           'same_clips', 'mcnemar', 'cluster_adds', 'swap_test']
+           'same_clips', 'mcnemar', 'cluster_adds', 'swap_test', 'val_scores']
 
 # %% ../../nbs/lib/stats.ipynb #87abf157
 from itertools import product
@@ -172,3 +172,13 @@ def swap_test(
     hits = np.abs(signs @ adds) >= abs(adds.sum()) - 1e-12
     p = float(hits.mean() if exact else (hits.sum() + 1) / (draws + 1)) if len(adds) else 1.0
     return {"p": p, "clusters": len(adds), "exact": exact}
+
+# %% ../../nbs/lib/stats.ipynb #d2aed7f2
+def val_scores(
+    p: np.ndarray,       # [n, n_classes]
+    labels: np.ndarray,  # int [n]
+) -> dict:  # val_loss, val_accuracy, val_uar
+    "Loss, accuracy and UAR of some probabilities."
+    right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
+    return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
+            "val_uar": float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))}

@@ -25,7 +25,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,28 +35,17 @@ from fastcore.basics import patch
 from .command import note, own_processes, plural, printable, progress
 from .corpora import is_synthetic
 from .files import AudioError, FeatureError, file_sha256, pd, read_table, replace_file, write_table
-from .spectra import is_int
+from .settings import Checked, is_int
 
 # %% ../../nbs/lib/store.ipynb #f7cef405
-class Settings:
+class Settings(Checked):
     "What a folder is made by and named after: a frozen dataclass that adds `n_features`, `read` and `compute`."
+    ERROR = FeatureError
     FORMAT = 1  # of the formulas and of the folder; with another number old folders are computed anew
-    LATER = ()  # names of fields that came later: unsaid while they are as by default, so that older hashes hold
-
-    def __post_init__(self):
-        for name, wrong, needed in self.checks():
-            if wrong:
-                raise FeatureError(f"{name}={getattr(self, name)!r} cannot work: {needed}")
-
-    def checks(self) -> Iterator[tuple[str, bool, str]]:
-        "Field, whether it is wrong, and what is needed, one after the other; later checks rely on earlier ones."
-        yield from ()
 
     def to_json(self) -> str:
         "The settings as json text."
-        unsaid = {f.name for f in fields(self) if f.name in self.LATER and getattr(self, f.name) == f.default}
-        values = {name: value for name, value in asdict(self).items() if name not in unsaid}
-        return json.dumps({"format": self.FORMAT, **values}, indent=1) + "\n"
+        return json.dumps({"format": self.FORMAT, **self.values()}, indent=1) + "\n"
 
     @property
     def hash(self) -> str:
@@ -73,10 +62,7 @@ class Settings:
         if values.pop("format", None) != cls.FORMAT:
             raise FeatureError(f"the settings are not of format {cls.FORMAT}; "
                                "extract the features again with this version")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise FeatureError(f"unknown setting {unknown[0]!r}; extract the features again with this version")
-        return cls(**values)
+        return cls.from_values(values)
 
 # %% ../../nbs/lib/store.ipynb #a7ed7612
 def _state(path: str | Path) -> tuple | None:

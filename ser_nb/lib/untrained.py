@@ -7,7 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['POWER', 'band_shares', 'seen_columns', 'after_wide', 'wide_bands', 'draw_bands', 'for_frames', 'draw_memory',
-           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last']
+           'before_readout', 'speaker_norm_of', 'seen_by', 'even_weights', 'by_speaker', 'discriminant', 'fit_last',
+           'fit_readout']
 
 # %% ../../nbs/lib/untrained.ipynb #35b741ab
 from dataclasses import replace
@@ -15,8 +16,12 @@ from dataclasses import replace
 import numpy as np
 
 from .backend import import_keras
+from .batches import ahead, change_clips, train_batches, train_buckets, train_hop
 from .encoder import BANDS, UNITS
 from .files import ModelError, TrainError
+from .heard import heard, hears_alone
+from .splits import speakers_of
+from .stats import val_scores
 
 # %% ../../nbs/lib/untrained.ipynb #adf70d90
 POWER = 3.5  # c
@@ -228,3 +233,42 @@ def fit_last(
     fitted = discriminant((e - mean) / std, y, w * even_weights(speaker, y), shrink)
     _set_readout(last, fitted, mean, std)
     return np.asarray(last(e)), y
+
+# %% ../../nbs/lib/untrained.ipynb #73388624
+def fit_readout(
+    model,                  # with `draw_memory`; nothing between pooling and the last layer
+    features,
+    rows: np.ndarray,       # training rows
+    labels: np.ndarray,     # of these rows
+    normaliser,             # `Normaliser`
+    settings,               # `TrainSettings`
+    weights=None,           # of these rows; None: 1
+    first: int = 0,         # number of the first epoch, which decides the random numbers
+    tick=None,              # called after each batch
+) -> dict:  # loss and accuracy
+    "Fit the last layer to all epochs at once."
+    if hears_alone(model):
+        return _fit_encoder(model, features, rows, labels, settings, np.ones(len(rows)) if weights is None else weights,
+                            tick)
+    s, part = settings, before_readout(model)
+    how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
+               buckets=train_buckets(features, rows, s), augment=change_clips(features, s),
+               hop=train_hop(s))
+    shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
+             for k in range(s.epochs)]
+    return _logs(fit_last(model, shown, speakers_of(features)))
+
+
+def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
+    "Fit the last layer to what a pretrained encoder makes of each clip, and of it as other voices."
+    known = [heard(features, rows, copy, s.seed, hears_alone(model), tick) for copy in range(s.epochs)]
+    speakers = speakers_of(features)
+    p = np.unique(speakers[rows], return_counts=True)[1] / len(rows)
+    counts = [1] + [np.exp((p * np.log(p)).sum())] * (s.epochs - 1)  # one over the effective number of speakers
+    return _logs(fit_last(model, [(e, labels, weights, rows) for e in known], speakers, counts, shrink=0.4))
+
+
+def _logs(said) -> dict:
+    "Loss and accuracy of answers."
+    found = val_scores(*said)
+    return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}

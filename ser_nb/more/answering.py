@@ -6,30 +6,111 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ser_predict']
+__all__ = ['WAYS', 'SUFFIXES', 'EACH', 'ser_predict']
 
 # %% ../../nbs/more/answering.ipynb #685ae72a
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from fastcore.script import Param
 
-from ..lib.answers import NoAnswer, Prediction, Predictions, progress_of, reason, show, some_answered
-from ..lib.command import main_command, one_line, plural, say
-from ..lib.files import AudioError, FeatureError, PredictError
-from ..lib.inputs import collect, recordings, sound_name
+from ..lib.answers import FORMATS, NoAnswer, Prediction, Predictions, progress_of, reason, show, some_answered
+from ..lib.audio import open_sound
+from ..lib.command import main_command, need, one_line, plural, printable, say
+from ..lib.files import AudioError, FeatureError, PredictError, write_file
+from ..lib.inputs import as_sound, collect, is_file, recordings, sound_name, unlike
+from ..lib.tracks import picture, to_labels, to_vtt
 from ..predict import Recognizer, check_by_speaker
 
 # %% ../../nbs/more/answering.ipynb #a1c0de03
-def _timelines(recognizer, sounds, channel=None) -> Predictions:
-    "Windows along each of some recordings."
+def _channels(sound, channel) -> list:  # numbers, counted from 0; None: the mean of all
+    "The channels of a recording that are heard apart."
+    if channel is not None or isinstance(sound, AudioError):
+        return [channel]
+    sound = as_sound(sound)
+    if not is_file(sound) or not unlike(sound, 0, None):
+        return [None]
+    with open_sound(as_sound(sound)) as opened:
+        return list(range(opened.channels))
+
+
+def _along(recognizer, sound, channel, pauses) -> list:
+    "Answers along one recording, one channel after the other."
+    apart = _channels(sound, channel)
+    return [replace(p, name=sound_name(sound), channel=c if len(apart) > 1 else None) for c in apart
+            for p in recognizer.timeline(sound, channel=c, pauses=pauses)]
+
+
+def _timelines(recognizer, sounds, channel=None, pauses=None) -> Predictions:
+    "Answers along each of some recordings."
     found = Predictions()
     for sound in sounds:
         try:
-            found += [replace(p, name=sound_name(sound)) for p in recognizer.timeline(sound, channel=channel)]
+            found += _along(recognizer, sound, channel, pauses)
         except (AudioError, FeatureError, NoAnswer, MemoryError) as e:
             found.append(Prediction(sound_name(sound), error=reason(e), start=0.0, stop=0.0))
     return some_answered(found, recognizer.source)
+
+# %% ../../nbs/more/answering.ipynb #5c0a1104
+WAYS = FORMATS | {"vtt": to_vtt, "labels": to_labels, "svg": None, "png": None}
+SUFFIXES = {".csv": "csv", ".json": "json", ".vtt": "vtt", ".txt": "labels", ".svg": "svg", ".png": "png"}
+EACH = {"vtt": ".vtt", "labels": ".txt", "svg": ".svg", "png": ".png"}  # of these, a file a recording
+
+
+def _way(format, out, timeline) -> str:
+    "What is to be made of the answers."
+    way = format or SUFFIXES.get(Path(out).suffix.lower(), "table") if out else format or "table"
+    way = "table" if (way, format, timeline) == ("labels", "", False) else way
+    if way in EACH and not timeline:
+        raise PredictError(f"{way} goes along a recording: add --timeline")
+    if WAYS[way] is None and not out:
+        raise PredictError(f"{way} is a picture: name its file with --out")
+    if way == "table" and not format and out and Path(out).suffix.lower() not in ("", ".txt"):
+        raise PredictError(f"--out {out}: its name must end in {', '.join(SUFFIXES)}, or add --format")
+    return way
+
+
+def _content(found, way) -> bytes:
+    "Answers as a file."
+    return picture(found, way) if WAYS[way] is None else (WAYS[way](found).rstrip("\n") + "\n").encode("utf-8")
+
+# %% ../../nbs/more/answering.ipynb #5c0a1105
+def _each(names, out, way) -> dict:  # name of a recording -> its file
+    "Where the answers to some recordings go, each by itself."
+    if len(names) == 1 and Path(out).suffix and not Path(out).is_dir():
+        return {names[0]: Path(out)}
+    if not out or Path(out).is_file() or Path(out).suffix.lower() in SUFFIXES:
+        raise PredictError(f"{way} is of one recording, and here are {len(names)}: give a folder with --out")
+    made = {}
+    for name in names:
+        path = Path(out, Path(name).stem + EACH[way])
+        while path in made.values():
+            path = path.with_stem(path.stem + "_")
+        made[name] = path
+    return made
+
+
+def _targets(sounds, out, way) -> dict:  # name of a recording, or "" for all -> file; none: standard output
+    "Where answers go, known before any is looked for."
+    if WAYS[way] is None:
+        need("matplotlib.pyplot", "train", PredictError)
+    names = list(dict.fromkeys(map(sound_name, sounds)))
+    if way in EACH and (out or len(names) > 1):
+        return _each(names, out, way)
+    return {"": Path(out)} if out else {}
+
+# %% ../../nbs/more/answering.ipynb #5c0a1108
+def _leave(found, targets, way):
+    "Write answers to files, and say of what there is none."
+    lost = {p.name: p.error for p in found if p.error not in ("", "silent")}
+    for name, error in lost.items():
+        say(f"ser_predict: {name}: {error}")
+    for name, path in targets.items():
+        if name not in lost:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, _content(Predictions(p for p in found if name in ("", p.name)), way))
+            print(printable(path))
 
 # %% ../../nbs/more/answering.ipynb #a1c0de05
 def _adapted(recognizer, folder, channel=None) -> Recognizer:
@@ -48,16 +129,26 @@ def _adapted(recognizer, folder, channel=None) -> Recognizer:
     return replace(recognizer, normaliser=recognizer.normaliser.adapt("", good))
 
 # %% ../../nbs/more/answering.ipynb #a1c0de07
-def _predict_command(clips, run, format, timeline, speaker="", channel=None) -> int:
+def _answers(recognizer, sounds, timeline, channel, pauses) -> Predictions:
+    "One answer a recording, or many along it."
+    if timeline:
+        return _timelines(recognizer, sounds, channel, pauses)
+    if pauses is not None:
+        raise PredictError("pauses part what is said along a recording: add --timeline")
+    return recognizer.predict_many(sounds, channel=channel)
+
+
+def _predict_command(clips, run, format, timeline, speaker="", channel=None, pauses=None, out="") -> int:
     "What `ser_predict` does; gives the exit code."
+    way = _way(format, out, timeline)
     recognizer, sounds = Recognizer.load(run), collect(clips)
+    targets = _targets(sounds, out, way)
     if (recognizer.temperature, recognizer.threshold) == (1, 0):
         say(f"ser_predict: {run} is not calibrated, so it is never unsure: ser_card can do that")
     if speaker:
         recognizer = _adapted(recognizer, speaker, channel)
-    found = (_timelines(recognizer, sounds, channel) if timeline
-             else recognizer.predict_many(sounds, channel=channel))
-    show(found, format)
+    found = _answers(recognizer, sounds, timeline, channel, pauses)
+    _leave(found, targets, way) if out else show(found, way, WAYS)
     failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
     n = len(set(failed)) if timeline else len(failed)
     if n:
@@ -76,11 +167,14 @@ def _until_stopped(work):
 def ser_predict(
     clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
     run: str = "checkpoints/ser_lstm",  # run folder or zip of one, or the .h5 or .keras file beside it, from ser_train
-    format: Param("what to print", str, choices=["table", "json", "csv"]) = "table",
-    timeline: bool = False,  # windows along each recording instead of one answer
+    format: Param("how to say it; by default as the name of --out ends, or as a table", str, choices=list(WAYS)) = "",
+    timeline: bool = False,  # windows along each recording instead of one answer; unlike channels apart
+    pauses: Param("with --timeline: from one pause to the next, in place of windows; seconds of a pause, if not .3",
+                  float, nargs="?", const=0.3) = None,
+    out: str = "",  # file for it: .csv, .json, .vtt (subtitles), .txt (Audacity labels), .svg, .png; or a folder
     speaker: str = "",  # folder of recordings of the one who speaks, for runs trained with normalise=speaker
     channel: int | None = None,  # which channel to hear, counted from 0; by default the mean of all
 ):
     "Say the emotion in recordings. Exit code: 0 all have an answer, 1 some have not, 2 nothing could be done."
-    sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker, channel)),
-                      "ser_predict", code=2))
+    sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker, channel,
+                                                                        pauses, out)), "ser_predict", code=2))

@@ -10,6 +10,7 @@ __all__ = ['LONG', 'ser_evaluate', 'first_words', 'ser_run']
 
 # %% ../../nbs/more/judge.ipynb #b2073a9d
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from fastcore.script import Param
@@ -22,15 +23,17 @@ from ..lib.finding import corpus_paths, load_corpus
 from ..lib.pages import SYNTHETIC_NOTE
 from ..lib.roles import tell_roles
 from ..lib.runs import run_folder
+from ..lib.settings import takes
 from ..lib.stats import say_interval
 from ..evaluate import report
-from ..features import VOICE_FRAMES, FeatureSettings, extract
+from ..features import VOICE_FRAMES, extract
 from .crossing import cross_corpus, shared_emotions
 from .demo import demo
 from .leaks import check_run
 from .protocols import can_be_judged, check_counts, wanted_protocols
 from .summary import report_card
-from ..train import command_settings, ready_encoder, run_features
+from .training import MEMBERS, ready_encoder, run_settings
+from ..train import VOICE_NETWORK, VOICE_TRAINING, run_features
 
 # %% ../../nbs/more/judge.ipynb #32aea2c9
 def _show(text):
@@ -117,44 +120,51 @@ def _members(members, data_dir, encoder):
     return 1 if members is None and not data_dir and encoder == "none" else members
 
 
+def _run_asked(data_dir, folder, protocols, seeds, words, max_folds, how, jobs, overwrite, ways):
+    "What `ser_run` does."
+    (frames, *how), seed = how, how[2].seed
+    check_counts(seed, seeds, max_folds)
+    tell_roles(corpus := first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words))
+    _foresee(corpus, protocols, seed, seeds, max_folds)
+    features = _ready(corpus, folder, jobs, frames)
+    also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
+    with locked(folder):
+        found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
+                 report_card(features, folder, protocols, *how, seeds, **also))
+    _show(found.attrs["text"])
+
+# %% ../../nbs/more/judge.ipynb #d653c0f1
+_USUAL = VOICE_FRAMES, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
+
+
 @command
+@takes(*_USUAL, first="members epochs units dropout normalise n_mels seed", but="encoder")
 def ser_run(
     data_dir: str = "",                       # recordings, a folder or csv; several with commas; empty: a demo corpus
     out_dir: str = "",                        # features, runs and reports go here; by default runs/NAME of data_dir
     protocols: str = "all",                   # of random, words, speakers, folders; or cross: corpus to corpus
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
-    members: int = None,                      # trained networks; by default 0 with an encoder, else 3, demo, classic: 1
-    epochs: int = None,                       # by default so many that 20,000 clips are shown; classic: 40 at most
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
-    normalise: str = None,                    # train, utterance, level, speaker or none
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
-    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless --epochs shapes trained networks", str,
+    config: str = "",                         # run.json of another run, whose settings are taken
+    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
                    choices=ENCODERS) = None,
-    seed: int = 0,                            # of splits and training; the first of several
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
     text_from: str = "",                      # and the text
     emotion_from: str = "",                   # and the emotion
+    **settings,
 ):
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross":
             wanted_protocols(protocols)
-        check_counts(seed, seeds, max_folds)
-        folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        used = ready_encoder(encoder, None, classic, dict(epochs=epochs, normalise=normalise))
-        given = dict(seed=seed, epochs=epochs, normalise=normalise, members=_members(members, data_dir, used))
-        frames, *how = command_settings(FeatureSettings() if classic else VOICE_FRAMES, classic, {}, given, used)
-        ways = speaker_from, text_from, emotion_from
-        tell_roles(corpus := first_words(load_corpus(data_dir, "all", *ways) if data_dir else demo("data/demo"), words))
-        _foresee(corpus, protocols, seed, seeds, max_folds)
-        features = _ready(corpus, folder, jobs, frames)
-        also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
-        with locked(folder):
-            found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
-                     report_card(features, folder, protocols, *how, seeds, **also))
-        _show(found.attrs["text"])
+        used = ready_encoder(encoder, None, classic, config, settings)
+        given = {**settings, "members": _members(settings.get("members"), data_dir, used)}
+        how = run_settings(classic, given, used, config)
+        _run_asked(data_dir, Path(out_dir or Path("runs") / _run_name(data_dir)), protocols, seeds, words, max_folds,
+                   how, jobs, overwrite, (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")
