@@ -1,11 +1,25 @@
+import runpy
 from configparser import ConfigParser
 from pathlib import Path
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 cfg = ConfigParser(delimiters=["="])
 cfg.read("settings.ini", encoding="utf-8")
 cfg = cfg["DEFAULT"]
+
+
+class WithStubs(build_py):
+    "Put beside modules whose classes get their methods cell by cell what type checkers have to know of them."
+
+    def run(self):
+        super().run()
+        code = runpy.run_path("tools/types_check.py")
+        for path, text in code["stubs"](Path("ser_nb")).items():
+            target = Path(self.build_lib) / "ser_nb" / path
+            if target.parent.is_dir() and not self.editable_mode:
+                target.write_text(text, encoding="utf-8")
 
 
 def words(key):
@@ -24,7 +38,8 @@ setuptools.setup(
     author_email=cfg["author_email"],
     keywords=cfg["keywords"],
     packages=setuptools.find_packages(include=["ser_nb*"]),
-    package_data={"ser_nb": ["corpora/*.toml", "encoder/*.npz", "hashes/*.csv"]},
+    package_data={"ser_nb": ["corpora/*.toml", "encoder/*.npz", "hashes/*.csv", "page/*"]},
+    cmdclass={"build_py": WithStubs},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),
     extras_require={

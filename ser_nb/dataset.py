@@ -29,13 +29,13 @@ from .lib.batches import (Batch, Windows, ahead, batch_order, bucket_lengths, cl
                                 train_batches, windows)
 from .lib.command import plural
 from .lib.corpora import EMOTIONS, identity
-from .lib.draws import (check_groups, check_shares, clear_heads, draw_clips, draw_folds, draw_groups, draw_val,
-                              few_clips, given_parts, obstacles, say_some, speakers_meant)
 from .lib.files import SplitError, pd
 from .lib.scales import KeptScale, frame_stats, level_stats, speaker_stats, unscaled, without_levels
-from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, clip_table, doubles, group_keys,
-                               heads, index_of, leaders, load_split, names_hash, part_rows, save_split, say_doubles,
-                               speakers_of, split_hash)
+from .lib.splits import (ALLOWED, CLIP_COLUMNS, PAIRS, PARTS, SPLIT_COLUMNS, check_groups, check_shares,
+                               clear_heads, clip_table, doubles, draw_clips, draw_folds, draw_groups, draw_val,
+                               few_clips, given_parts, group_keys, heads, index_of, leaders, load_split, names_hash,
+                               obstacles, part_rows, save_split, say_doubles, say_some, speakers_meant, speakers_of,
+                               split_hash)
 
 # %% ../nbs/02_dataset.ipynb #d5df9f2a
 def _leak_keys(split):
@@ -302,7 +302,7 @@ class Normaliser(KeptScale):
 def fit(
     cls: Normaliser,
     features,  # `Features`, or a list of arrays [T, F]
-    rows: Sequence[int],  # the training rows; mode "speaker" takes all clips of every speaker, and says so
+    rows: Sequence[int] | np.ndarray,  # the training rows; mode "speaker" takes all clips of every speaker, and says so
     mode: str = "train",  # one of `MODES`
     speakers: Sequence[str] | None = None,  # of every row, for mode "speaker" where `features` has no index
 ) -> Normaliser:

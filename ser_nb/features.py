@@ -24,7 +24,7 @@ import importlib
 import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def loud_span(
 ) -> tuple[int, int]:  # first sample, and one past the last
     "Where a clip is within `top_db` of its loudest frame."
     power = np.maximum(rms(y, settings, center=True)[:, 0] ** 2, 1e-10)
-    loud = np.flatnonzero(10 * np.log10(power) - 10 * np.log10(power.max()) > -settings.top_db)
+    loud = np.flatnonzero(10 * np.log10(power) - 10 * np.log10(power.max()) > -(settings.top_db or 0))
     return int(loud[0]) * settings.hop_length, min(len(y), int(loud[-1] + 1) * settings.hop_length)
 
 
@@ -113,7 +113,7 @@ def power_spectrogram(
 def power_to_db(
     power: np.ndarray,  # [T] or [T, F]
     db_range: float | None = 80.0,  # dB that are kept below a clip's highest value; None: all
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # dB above a power of 1
     "Decibels of a power, clipped from below."
     db = np.maximum(power, 1e-10)
@@ -128,7 +128,7 @@ def power_to_db(
 def log_mel(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # L [T, n_mels] dB
     "Energy of each mel band in decibels."
     s, energy = settings, np.empty((len(S), settings.n_mels), np.float32)
@@ -140,7 +140,7 @@ def log_mel(
 def mfcc(
     mel: np.ndarray,  # log-mel energies [T, n_mels] dB
     settings: FeatureSettings,
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # c [T, n_mfcc]
     "Mel-frequency cepstral coefficients."
     return product(mel, dct_filters(settings.n_mfcc, settings.n_mels).T, starts)
@@ -150,7 +150,7 @@ def delta(
     x: np.ndarray,  # [T, F]
     order: int = 1,  # 1: slope, 2: curvature
     width: int = 9,  # frames that are fitted to
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, F] per frame, or per frame squared
     "Local derivative of each column over time."
     return slopes(x, delta_weights(width, order), starts)
@@ -159,7 +159,7 @@ def delta(
 def chroma(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, n_chroma], 0 to 1
     "Energy of each pitch class, relative to the frame's strongest."
     s = settings
@@ -172,7 +172,7 @@ def chroma(
 
 def tonnetz(
     chroma: np.ndarray,  # [T, n_chroma]
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, 6], columns as in `TONNETZ_AXES`
     "Tonal centroid on the circles of fifths, minor thirds and major thirds."
     share = normalised(chroma, np.abs(chroma).sum(1, keepdims=True))
@@ -182,7 +182,7 @@ def tonnetz(
 def spectral_contrast(
     S: np.ndarray,  # power spectrogram [T, bins]
     settings: FeatureSettings,
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, n_bands + 1] dB
     "How far, in each band, the strongest bins stand above the weakest."
     T, bands = len(S), contrast_bands(settings.sr, settings.n_fft, settings.n_bands)

@@ -34,7 +34,7 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['UNITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer', 'PredictError',
+__all__ = ['UNITS', 'DIGITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer', 'PredictError',
            'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
 
 # %% ../nbs/06_predict.ipynb #99341bcc
@@ -81,7 +81,7 @@ def _of_keras(path, n_features, n_classes, model) -> bytes:
 def _network(data, model, n_features, n_classes) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
     network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
-    frames = np.zeros((3, 8, n_features), np.float32) + np.float32([0, 3, -3])[:, None, None]
+    frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
 
@@ -204,7 +204,7 @@ def probabilities(
     need = min(max(map(len, frames)), longest)
     buckets = sorted({*range(8, need + 8, 8), longest})
     try:
-        return _check_answers(predict_rows(self.network, frames, range(len(frames)), self.normaliser, buckets,
+        return _check_answers(predict_rows(self.network, frames, np.arange(len(frames)), self.normaliser, buckets,
                                            min(batch_size, len(frames))))
     except (ModelError, TrainError) as e:
         raise NoAnswer(f"{self.source}: {e}; copy the run again, or train again") from None
@@ -214,14 +214,14 @@ def probabilities(
 
 # %% ../nbs/06_predict.ipynb #bf542f4e
 UNITS = {"level": "dB", "bandwidth": "Hz", "duration": "s", "distance": "deviations"}
+DIGITS = {"level": 0, "bandwidth": 0, "duration": 1, "distance": 1}  # after the point
 
 
 def _warnings(recognizer, frames) -> tuple:
     "In what a clip is unlike the training clips."
     reference, known = recognizer.reference, recognizer.reference["known"]
     facts = clip_facts(frames, recognizer.settings, np.array([reference["mean"], reference["deviation"]]))
-    digits = {"level": 0, "bandwidth": 0}
-    said = [(name, digits.get(name, 1), *known[name]) for name in outside(facts, known)]
+    said = [(name, DIGITS[name], *known[name]) for name in outside(facts, known)]
     return tuple(f"{name} {facts[name]:,.{d}f} {UNITS[name]}, known are {low:,.{d}f} to {high:,.{d}f}"
                  for name, d, low, high in said)
 
@@ -347,7 +347,7 @@ def _window_answers(recognizer, windows: list, name) -> list:
                     stop=(start + len(y)) / sr) for i, (start, y) in enumerate(windows)]
 
 # %% ../nbs/06_predict.ipynb #bb61caf5
-def _sizes(recognizer, window, hop) -> tuple:  # samples
+def _sizes(recognizer, window, hop) -> tuple[int, int]:  # samples
     "Window and hop in samples."
     window, hop = window_sizes(window, hop, recognizer.reference["median_duration"])
     _check_length(window, _longest(recognizer.settings), "a window")

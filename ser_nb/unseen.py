@@ -26,8 +26,8 @@ __all__ = ['KINDS', 'TRACKS', 'settings_for', 'halves', 'predict_speakers', 'tra
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 KINDS = {"voices": (VOICE_NETWORK, VOICE_TRAINING), "readout": (READOUT_NETWORK, READOUT_TRAINING)}
-TRACKS = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
-          "adapted": {"normalise": "speaker", "sampling": "speaker"}}
+TRACKS: dict[str, dict] = {"blind": {"normalise": "level"}, "scaled": {"normalise": "speaker"},
+                           "adapted": {"normalise": "speaker", "sampling": "speaker"}}
 
 def settings_for(
     track: str,            # of `TRACKS`
@@ -196,7 +196,7 @@ def self_train(
         found.append(np.mean([even_odds(predict_speakers(m, halved, features, new, norm), known)
                               for halved, (m, _, norm, known) in zip(parts, loaded)], 0))
         if turn == rounds:
-            return np.stack(found)
+            break
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
         rows, y = np.concatenate([own, new]), np.concatenate([labels, label])
         w = np.concatenate([np.ones(len(own)), weight * min(1, len(own) / len(new))])
@@ -204,6 +204,7 @@ def self_train(
             settings = TrainSettings(**run["train"])
             start = settings.epochs + turn * epochs
             learn_on(model, features, rows, y, w, norm, settings, range(start, start + epochs), n)
+    return np.stack(found)
 
 # %% ../nbs/07_unseen_voices.ipynb #6ec36df2
 __getattr__ = lazily(__name__, {

@@ -103,6 +103,10 @@ WORDS = [
         ["clip.wav", "--run", "run", "--pauses"], ["clip.wav", "--run", "run", "--timeline", "--pauses", "nan"],
         ["clip.wav", "--run", "run", "--out", "x.vtt"], ["clip.wav", "--run", "run", "--timeline", "--out", "file/x.vtt"],
         ["demo", "--run", "run", "--timeline", "--out", "x.svg"], ["clip.wav", "--run", "run", "--out", ESCAPE])],
+    *[["ser_listen", *words] for words in (
+        ["--run", "nowhere"], ["--run", "run", "--from_file", "nowhere.wav"], ["--run", "run", "--from_file", "file"],
+        ["--run", "run", "--from_file", ESCAPE], ["--run", "run", "--from_file", "clip.wav", "--window", "-3"],
+        ["--run", "run", "--device", "none such", "--seconds", "1"])],
     *[["ser_fetch", *words] for words in ([], ["tess"], ["nowhere", "x"], [ESCAPE, "x"], ["", ""])],
     *[["ser_check", *words] for words in (
         [], ["nowhere"], ["file"], ["table.csv"], ["empty"], [""], [","], [ESCAPE], [LONG], ["/dev/null"],
@@ -135,7 +139,7 @@ WORDS = [
 
 
 def test_all_commands_are_here():
-    assert len(COMMANDS) == 8 and {words[0] for words in WORDS} == set(COMMANDS)
+    assert len(COMMANDS) == 9 and {words[0] for words in WORDS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:60])

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -25,6 +26,7 @@ from fastcore.script import call_parse
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
             "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
+BROWSERS_AT_ONCE = 2
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-allow-origins=*",
          "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,1000")
@@ -86,10 +88,10 @@ def find_browser():
 
 
 @contextlib.contextmanager
-def browser():
-    "A page of a new headless Chromium, as a websocket of its DevTools protocol."
+def browser(*more):
+    "A page of a new headless Chromium, started with more flags, as a websocket of its DevTools protocol."
     with tempfile.TemporaryDirectory(prefix="ser_nb-chromium-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen([find_browser(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        process = subprocess.Popen([find_browser(), *FLAGS, *more, f"--user-data-dir={profile}", "about:blank"],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             port, end = Path(profile) / "DevToolsActivePort", time.monotonic() + 60
@@ -154,24 +156,41 @@ class Page:
         return found, list(self.events)
 
 
-LOOKS = {"wide": (1400, "light"), "wide, dark": (1400, "dark"), "phone": (390, "light"), "phone, dark": (390, "dark")}
-AXE = """axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}).then(r =>
+LOOKS = {"wide": (1400, "light"), "wide, dark": (1400, "dark"), "phone, dark": (390, "dark"), "phone": (390, "light")}
+AXE = """axe.run(document, {resultTypes: ['violations'], runOnly: %s}).then(r =>
   r.violations.map(v => [v.id, v.nodes.length, v.nodes.slice(0, 2).map(n => n.target.join(' ') + ' ' + n.html.slice(0, 90)).join(' | ')]))"""
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+ALL = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']"  # of the first look
+OF_LOOKS = "{type: 'rule', values: ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable', 'target-size']}"  # of each
+SHAPE = """(() => {
+  const shown = e => e && e.getClientRects().length > 0;
+  const images = [...document.querySelectorAll('main img')];
+  return {
+    wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    mute: images.filter(i => !(i.getAttribute('alt') || '').trim() && i.getAttribute('role') != 'presentation').length,
+    next: document.querySelectorAll('.page-navigation a[href]').length,
+    contents: shown(document.querySelector('details.contents > summary')),
+    headings: document.querySelectorAll('main h2, main h3').length,
+  };
+})()"""
 
 
-def look_problems(page, url, axe):
-    "What axe-core finds on a page at two widths, in light and dark, and whether a phone has to scroll sideways."
-    for look, (width, scheme) in LOOKS.items():
+def look_problems(page, axe):
+    "What axe-core finds on the open page at two widths, in light and dark, and what a reader would miss there."
+    page.evaluate(axe)
+    for i, (look, (width, scheme)) in enumerate(LOOKS.items()):
         page.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
         page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        page.open(url)
-        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        page.evaluate(axe)
-        for rule, n, where in page.evaluate(AXE):
+        for rule, n, where in page.evaluate(AXE % (OF_LOOKS if i else ALL)):
             yield f"{look}: {rule}, {n} times, such as {where}"
-        if width < 500 and (wide := page.evaluate(OVERFLOW)) > 1:
-            yield f"{look}: {wide} pixels wider than the screen"
+        shape = page.evaluate(SHAPE)
+        if shape["wide"] > 1:
+            yield f"{look}: {shape['wide']} pixels wider than the screen"
+        if width < 500 and shape["headings"] > 1 and not shape["contents"]:
+            yield f"{look}: no table of contents to open"
+        if not i and shape["mute"]:
+            yield f"{shape['mute']} pictures without words"
+        if not i and not shape["next"]:
+            yield "neither a next nor a previous page"
 
 
 def is_icon(url):
@@ -214,18 +233,38 @@ def link_problems(found, site, folder, ids):
             yield f"broken anchor: {written}"
 
 
-def check(folder, axe=""):
-    "All problems as {page: [problem...]}, and the probe's findings as {page: ...}; `axe` is the text of axe-core."
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
-    problems, found = {}, {}
-    with served(folder) as site, browser() as socket:
+def visit_all(site, names, axe):
+    "What a browser of its own finds on some pages: {page: (the probe's findings, problems)}."
+    found = {}
+    with browser() as socket:
         page = Page(socket)
         for name in names:
-            found[name], events = page.visit(site + name)
-            problems[name] = list(dict.fromkeys(event_problems(events, site)))
+            seen, events = page.visit(site + name)
+            problems = list(dict.fromkeys(event_problems(events, site)))
             if axe:
-                problems[name] += look_problems(page, site + name, axe)
+                problems += look_problems(page, axe)
                 page.send("Emulation.clearDeviceMetricsOverride")
+                page.send("Emulation.setEmulatedMedia", features=[])
+            found[name] = seen, problems
+    return found
+
+
+def font_problems(folder):
+    "Fonts that a page loads and that are too heavy."
+    for path in folder.rglob("*.woff*"):
+        if path.stat().st_size > 300_000:
+            yield f"{path.relative_to(folder)}: {path.stat().st_size / 1000:.0f} kB, and 300 are enough for formulas"
+
+
+def check(folder, axe=""):
+    "All problems as {page: [problem...]}, and the probe's findings as {page: ...}; `axe` is the text of axe-core."
+    names = sorted((p for p in folder.rglob("*.html")), key=lambda p: p.stat().st_size)
+    names = [p.relative_to(folder).as_posix() for p in names]
+    with served(folder) as site, ThreadPoolExecutor(BROWSERS_AT_ONCE) as pool:
+        parts = pool.map(lambda i: visit_all(site, names[i::BROWSERS_AT_ONCE], axe), range(BROWSERS_AT_ONCE))
+        both = {name: seen for part in parts for name, seen in part.items()}
+        found, problems = ({name: both[name][i] for name in sorted(both)} for i in (0, 1))
+        problems["index.html"] += font_problems(folder)
         ids = {name: set(f["ids"]) for name, f in found.items()}
         for name, f in found.items():
             problems[name] += [f"missing picture: {src}" for src in f["broken"]]

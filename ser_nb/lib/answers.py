@@ -17,6 +17,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +43,7 @@ class Prediction:
     channel: int | None = None    # counted from 0, where each is heard apart
 
     @property
-    def best(self) -> str: return max(self.probabilities, key=self.probabilities.get, default="")
+    def best(self) -> str: return max(self.probabilities, key=self.probabilities.__getitem__, default="")
     @property
     def confidence(self) -> float: return max(self.probabilities.values(), default=0.0)
     @property
@@ -189,7 +190,8 @@ def plot(
     return fig
 
 # %% ../../nbs/lib/answers.ipynb #e7f5b58d
-FORMATS = {"table": str, "json": Predictions.to_json, "csv": lambda table: table.to_csv().rstrip("\n")}
+FORMATS: dict[str, Callable] = {"table": str, "json": Predictions.to_json,
+                                "csv": lambda table: table.to_csv().rstrip("\n")}
 
 
 def _ascii(text) -> str:

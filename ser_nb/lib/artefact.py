@@ -254,12 +254,11 @@ def check_reference(
 def check_calibration(
     files: dict,   # name -> bytes
     hashes: dict,  # of hashes.json
-) -> tuple:  # temperature, threshold; 1 and 0 where there is none
+) -> tuple[float, float]:  # temperature, threshold; 1 and 0 where there is none
     "The calibration of a run, for its own weights only."
     if "calibration.json" not in files:
         return 1.0, 0.0
     found = parse_object(files["calibration.json"], "calibration.json")
     if found["weights"] != hashes.get("best.weights.h5"):
         raise PredictError("calibration.json belongs to another training: run ser_card again, or delete it")
-    return tuple(float(numbers(found[name], (), low, high))
-                 for name, low, high in (("temperature", 1e-3, 1e3), ("threshold", 0, 1)))
+    return float(numbers(found["temperature"], (), 1e-3, 1e3)), float(numbers(found["threshold"], (), 0, 1))

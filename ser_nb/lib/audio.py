@@ -39,7 +39,7 @@ class _Mix:
     "The mean of the channels, and what it loses."
 
     def __init__(self, name: str):
-        self.name, self.n, self.sums, self.products = name, 0, 0.0, 0.0
+        self.name, self.n, self.sums, self.products = name, 0, np.zeros(1), np.zeros((1, 1))
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         x = block.astype(np.float64)
@@ -135,7 +135,7 @@ def check_sound(
 # %% ../../nbs/lib/audio.ipynb #74f89d14
 def resampled(
     blocks: Iterable[np.ndarray],  # float32 [n] each
-    rate: int,                     # Hz that they have
+    rate: float,                   # Hz that they have
     sr: int,                       # Hz that they get
 ) -> Iterator[np.ndarray]:  # float32 [n] each
     "Resample blocks of one signal."
@@ -169,7 +169,7 @@ def _too_long(seconds: str, limit: float, name: str) -> AudioError:
 
 def _within(blocks: Iterable[np.ndarray], sound: Sound, limit: float, name: str) -> Iterator[np.ndarray]:
     "The blocks; AudioError before the first if they are known to be too long, else as soon as they are."
-    if (sound.frames or 0) > limit * sound.rate:
+    if sound.frames and sound.frames > limit * sound.rate:
         raise _too_long(f"{sound.frames / sound.rate:,.0f}", limit, name)
     n = 0
     for block in blocks:
@@ -439,7 +439,7 @@ def channels_differ(
     loudest = int(level.argmax())
     active = [c for c in range(y.shape[1]) if c != loudest and level[c] > max(ACTIVE * level[loudest], 1e-4)]
     found = {c: likeness(y[:, loudest], y[:, c], sr) for c in active}
-    if not found or found[unlike := min(found, key=found.get)] >= UNLIKE:
+    if not found or found[unlike := min(found, key=found.__getitem__)] >= UNLIKE:
         return ""
     pair = " and ".join(str(c) for c in sorted([loudest, unlike]))
     return f"channels {pair} hold different sound (correlation {found[unlike]:.2f}); pick one with {PICK}"

@@ -137,7 +137,7 @@ def weights_bytes(
 
     name, real, image = Path(tempfile.gettempdir()) / f"ser_nb-{os.getpid()}.weights.h5", h5py.File, []
 
-    class InMemory(real):
+    class InMemory(h5py.File):
         "A file of that name in memory, any other as it is."
         def __init__(self, path, mode="r", **more):
             self.in_memory = str(path) == str(name)

@@ -229,8 +229,8 @@ def _batch(clips, label, weight, row, batch_size, buckets):
 @delegates(Epoch)
 def train_batches(
     features,  # `Features`, or a list of arrays [T, F]
-    rows: Sequence[int],  # the training rows
-    labels: Sequence[int],  # of these rows, in the same order
+    rows: Sequence[int] | np.ndarray,  # the training rows
+    labels: Sequence[int] | np.ndarray,  # of these rows, in the same order
     normaliser,  # `Normaliser`
     **kwargs,  # settings of `Epoch`
 ) -> Iterator[Batch]:
@@ -253,7 +253,7 @@ train_batches.__delwrap__ = Epoch  # whose source has the settings' reasons; its
 # %% ../../nbs/lib/batches.ipynb #51bd11c3
 def n_batches(
     features,  # `Features`, or a list of arrays [T, F]
-    rows: Sequence[int],
+    rows: Sequence[int] | np.ndarray,
     batch_size: int = 32,
     buckets: Sequence[int] | None = None,  # as given to `train_batches` or `eval_batches`
     hop: int | None = None,
@@ -281,8 +281,8 @@ def ahead(
 # %% ../../nbs/lib/batches.ipynb #a00a8542
 def eval_batches(
     features,  # `Features`, or a list of arrays [T, F]
-    rows: Sequence[int],  # the rows to be judged
-    labels: Sequence[int],  # of these rows, in the same order
+    rows: Sequence[int] | np.ndarray,  # the rows to be judged
+    labels: Sequence[int] | np.ndarray,  # of these rows, in the same order
     normaliser,  # `Normaliser`
     batch_size: int = 32,
     buckets: Sequence[int] | None = None,  # those of training, so that nothing is compiled anew
@@ -299,7 +299,7 @@ def eval_batches(
 def gather_rows(
     outputs: Sequence[np.ndarray],  # of the network, [B, ...] a batch
     batches: Sequence[Batch],  # of `eval_batches`; only weight and row are used
-    rows: Sequence[int],  # in the order wanted
+    rows: Sequence[int] | np.ndarray,  # in the order wanted
 ) -> np.ndarray:  # float64 [len(rows), ...]
     "One output a clip: windows averaged, filler left out."
     value, row = np.concatenate(list(outputs)).astype(np.float64), np.concatenate([b.row for b in batches])

@@ -21,10 +21,9 @@ import threading
 import time
 import traceback
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import Callable
 
 from .files import SerError
 
@@ -119,7 +118,7 @@ def need(
 ISSUES = "https://github.com/ser-nb/ser_nb/issues"
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: BaseException) -> str:
     "Write the traceback to a file, and say where it is."
     what = f"a fault of ser_nb ({type(error).__name__}: {str(error)[:80]}); please report it at {ISSUES}"
     try:
@@ -242,8 +241,9 @@ class Progress:
 
     def so_far(self) -> str:
         "3 of 20 clips"
-        whole = self.total in (None, self.done)
-        return plural(self.done, self.unit) if whole else f"{self.done:,} of {plural(self.total, self.unit)}"
+        if self.total is None or self.total == self.done:
+            return plural(self.done, self.unit)
+        return f"{self.done:,} of {plural(self.total, self.unit)}"
 
     def left(self, now: float) -> str:
         "about 40 s left; nothing where that can't be known"

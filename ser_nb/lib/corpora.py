@@ -165,7 +165,7 @@ def folder_says(
     initials = bool(words) and max(map(len, words)) <= 2 and not SHORT & {*words}
     if not found or None in found or numbered and (people or initials) and name not in FOLDER_WORD:
         return None
-    for column, value in found:
+    for column, value in filter(None, found):
         told.setdefault(column, set()).add(value)
     return {column: min(values) for column, values in told.items() if column and len(values) == 1}
 
@@ -276,7 +276,7 @@ class Corpus:
     naming: Naming
     licence_at: str = ""  # address of the licence's text
     acted: bool = False  # whether the emotions were played
-    source: dict[str, str] = field(default_factory=dict)  # where `ser_fetch` gets it: doi, mirror, mirror_hash
+    source: dict = field(default_factory=dict)  # where `ser_fetch` gets it: doi, mirror, mirror_hash
 
 
 def read_corpus(

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ else:
 @contextmanager
 def replace_file(
     path: str | Path,  # file to write; its folder is made if need be
-) -> Path:  # a temporary path beside it, with the same suffix
+) -> Iterator[Path]:  # a temporary path beside it, with the same suffix
     "Give a temporary path that becomes `path` when the block ends well, and is removed when it fails."
     path, name = Path(path), ""
     try:
@@ -76,11 +77,10 @@ def write_file(
     data: bytes,       # all of it
 ) -> Path:  # the path
     "Write a file, whole or not at all."
-    with replace_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with replace_file(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     return Path(path)
 
 # %% ../../nbs/lib/files.ipynb #66734ed9
@@ -109,6 +109,7 @@ class AudioError(SerError):
 # %% ../../nbs/lib/files.ipynb #03e29b08
 class CorpusError(SerError):
     "A set of recordings that cannot be read, checked or fetched."
+    left_out: dict[str, str] = {}  # reasons by clip, where none was left
 
 
 class FeatureError(SerError):

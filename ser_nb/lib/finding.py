@@ -368,10 +368,10 @@ def from_folder(
     corpus = _own_name(root)
     for row in rows:
         row |= {"path": str(clips[row["clip"]]), "corpus": corpus, "sex": row.get("sex") or _sex_of(row["speaker"])}
-    where |= {role: f"--{role}_from" for role in given} | {"notes": notes}
-    where["sex"] = "folders or the speakers' names" if any(row["sex"] for row in rows) else ""
     table, columns = _rows(rows)
-    return _corpus(table, root, left_out, columns, where)
+    sex = "folders or the speakers' names" if any(row["sex"] for row in rows) else ""
+    said = {role: f"--{role}_from" for role in given}
+    return _corpus(table, root, left_out, columns, {**where, **said, "notes": notes, "sex": sex})
 
 # %% ../../nbs/lib/finding.ipynb #afb51dce
 Row = tuple[int, str, tuple[str, ...]]  # line, file, fields
@@ -447,7 +447,8 @@ def _list_parts(
             left_out[printable(f"{fields[names.index('path')]} (line {line})")] = (
                 f"its part is {printable(fields[at])}; give train, val, test or nothing")
     settle_parts([*meant.values()])
-    return [row for row in rows if row[2][at] not in strange], {value: part["part"] for value, part in meant.items()}
+    known = {value: part["part"] or "" for value, part in meant.items()}
+    return [row for row in rows if row[2][at] not in strange], known
 
 
 def _list_row(row: dict[str, str], file: str, given: dict[str, str], parts: dict[str, str]) -> dict[str, str]:
@@ -457,7 +458,7 @@ def _list_row(row: dict[str, str], file: str, given: dict[str, str], parts: dict
     return {"speaker": "", "text": ""} | row | dict(
         clip=row.get("clip") or Path(clip).as_posix(), path=file, emotion=emotion_of(row["emotion"]),
         label=label or row["emotion"], sex=SEXES.get(row.get("sex", "").lower(), ""),
-        part=parts.get(row.get("part"), ""))
+        part=parts.get(row.get("part", ""), ""))
 
 
 def _list_notes(path: Path, columns: Columns, rows: list[Row], names: list[str]) -> list[str]:
@@ -509,7 +510,7 @@ def from_csv(
     names = _without_empty([*columns.at, *columns.further], rows)
     rows, parts = _list_parts(_once(rows, names, left_out), names, columns.called.get("part", ""), left_out)
     given = _say_ways([fields[names.index("path")] for _, _, fields in rows], ways)
-    told = {role: f"the column {name}" for role, name in columns.called.items()}
+    told: dict = {role: f"the column {name}" for role, name in columns.called.items()}
     told |= {role: f"--{role}_from" for role in given}
     told["notes"] = [*_list_notes(path, columns, rows, names), *[note] * bool(note)]
     table, header = _list_table(path, rows, names, given, parts)
@@ -609,7 +610,7 @@ def _from_known(root: Path, groups: dict[str, list[Path]], ways: dict[str, str])
     if sum(map(len, known.values())) < SHARE * total:
         return None
     if len(known) == 1:
-        return from_names(root, *known, [path for files in groups.values() for path in files], ways)
+        return from_names(root, min(known), [path for files in groups.values() for path in files], ways)
     tables = []
     for name, files in known.items():
         tops = {path.relative_to(root).parts[:-1][:1] for path in files}  # a folder for each corpus, or all in one

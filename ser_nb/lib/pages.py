@@ -151,7 +151,7 @@ def write_report(
     "Write the files of a report with their hashes, while no other program writes there."
     with locked(folder, wait=math.inf):
         clear_unfinished(folder)
-        report = Report(folder)
+        report = Report(Path(folder))
         for name, data in files.items():
             report.write(name, data)
         report.store()

@@ -8,7 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['DEPTH', 'N_CANDIDATES', 'FINE', 'VOICING', 'SILENCE', 'OCTAVE', 'JUMP', 'CHANGE', 'SHARPNESS', 'pitch_frames',
            'autocorrelation', 'pitch_candidates', 'best_path', 'path_posterior', 'pitches', 'pitch_columns',
-           'pitch_checks']
+           'pitch_checks', 'pitch_tables']
 
 # %% ../../nbs/lib/pitch.ipynb #81caa553
 import functools
@@ -195,3 +195,16 @@ def pitch_checks(
     yield "f0_min", s.f0_min > s.sr / 16, f"20 to sr/16={s.sr / 16:g} Hz is needed"
     yield "f0_max", not 1.5 * s.f0_min <= s.f0_max <= s.sr / 8, (
         f"1.5 times f0_min, {1.5 * s.f0_min:g}, to sr/8={s.sr / 8:g} Hz is needed")
+
+# %% ../../nbs/lib/pitch.ipynb #9a6e0002
+def pitch_tables(
+    settings,  # as in `pitch_frames`
+) -> dict:  # sizes, windows and costs by name
+    "All numbers that the method needs."
+    size, lags, n = _pitch_sizes(settings)
+    window, undo = _pitch_window(size, lags.stop, n)
+    return {"size": size, "lags": (lags.start, lags.stop), "transform": n, "width": lags.stop + DEPTH + 1,
+            "first": 0 if settings.center else settings.n_fft // 2, "window": window, "undo": undo, "sinc": _sinc(),
+            "depth": DEPTH, "fine": FINE, "candidates": N_CANDIDATES, "voicing": VOICING, "silence": SILENCE,
+            "octave": OCTAVE, "jump": JUMP, "change": CHANGE, "sharpness": SHARPNESS,
+            "f0_min": settings.f0_min, "f0_max": settings.f0_max}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MARGINS', 'clip_facts', 'make_reference', 'outside']
+__all__ = ['MARGINS', 'clip_facts', 'band_middles', 'make_reference', 'outside']
 
 # %% ../../nbs/lib/reference.ipynb #7e64a229
 import numpy as np
@@ -33,11 +33,17 @@ def clip_facts(
             "distance": float(np.sqrt((z**2).mean()))}
 
 
+def band_middles(
+    settings,  # `FeatureSettings`
+) -> np.ndarray:  # Hz [n_mels]
+    "Where the mel bands lie."
+    low, high = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
+    return mel_to_hz(np.linspace(low, high, settings.n_mels + 2))[1:-1]
+
+
 def _bandwidth(power, settings) -> float:  # power [n_mels]
     "Middle in Hz of the highest mel band that is not much weaker than the strongest."
-    ends = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
-    middles = mel_to_hz(np.linspace(*ends, settings.n_mels + 2))[1:-1]
-    return float(middles[np.flatnonzero(power >= power.max() * 1e-6)[-1]])
+    return float(band_middles(settings)[np.flatnonzero(power >= power.max() * 1e-6)[-1]])
 
 # %% ../../nbs/lib/reference.ipynb #fcd034fb
 MARGINS = {"level": ("+", 6.0), "bandwidth": ("*", 1.25), "duration": ("*", 1.5), "distance": ("up to", 1.25)}

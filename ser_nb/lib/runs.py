@@ -18,6 +18,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from fastcore.basics import patch
 
@@ -73,7 +74,9 @@ class Sealed:
     folder: Path                                # where it lies
     hashes: dict = field(default_factory=dict)  # of `parse_hashes`
 
-    seal, names, loose = "hashes.json", r".+", ()  # of the list, of files, of those that may be without a hash
+    seal = "hashes.json"               # name of the list
+    names = r".+"                      # that files may have
+    loose: ClassVar[tuple] = ()        # names of files that may be without a hash
 
     def where(self, name: str) -> Path:  # path of a file
         "Where a file lies."

@@ -77,7 +77,7 @@ def _shared_levels(features, n):
 # %% ../../nbs/lib/scales.ipynb #07f7f5a6
 def level_stats(
     features,  # `Features` of log-mel bands and pitch, or a list of arrays [T, F] of bands
-    rows: Sequence[int],  # the training rows
+    rows: Sequence[int] | np.ndarray,  # the training rows
 ) -> dict:  # name -> float64 [2, F]: the columns of "bands" and "f0"; "" mean and deviation once levels are gone
     "Which columns share a level, and mean and deviation of all columns without it."
     n = features[rows[0]].shape[1]
@@ -91,7 +91,7 @@ def level_stats(
 # %% ../../nbs/lib/scales.ipynb #72e6c019
 def speaker_stats(
     features,  # `Features`, or a list of arrays [T, F]
-    rows: Sequence[int],  # the training rows
+    rows: Sequence[int] | np.ndarray,  # the training rows
     speakers: Sequence[str] | None = None,  # of every row; None: those of the index
 ) -> tuple[dict, str]:  # speaker -> float64 [2, F], and the note
     "Mean and deviation of each speaker's clips, and the note that owns up to it."
@@ -126,7 +126,11 @@ def _read_scale(text):
 
 # %% ../../nbs/lib/scales.ipynb #3618209f
 class KeptScale:
-    "What `Normaliser` can do with files: it has `mode`, `stats`, `fitted_on` and `note`."
+    "What `Normaliser` can do with files."
+    mode: str
+    stats: dict
+    fitted_on: str
+    note: str
 
     def to_json(self) -> str:  # every number exact
         "The normaliser as text."

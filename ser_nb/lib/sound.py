@@ -24,7 +24,7 @@ import stat
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -242,6 +242,7 @@ def _sound_chunk(file) -> tuple[int, int | None] | None:
             piped = long_size is None and size >= STREAMED or size == 0 and not closed
             return at, None if piped else size
         at += size + size % 2
+    return None
 
 # %% ../../nbs/lib/sound.ipynb #d8d84ee0
 FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][^\xf0-\xff]"  # how a frame of an mp3 begins
@@ -303,7 +304,8 @@ class _Source:
     "A file as libsndfile reads it: some of its bytes may be others, and an error of the disk is kept."
 
     def __init__(self, file, at: int = 0, new: bytes = b""):
-        self.file, self.at, self.new, self.error = file, at, new, None
+        self.file, self.at, self.new = file, at, new
+        self.error: OSError | None = None
         self.tell = file.tell
         self.seek(0)
 
@@ -530,7 +532,7 @@ def _pieces(process: subprocess.Popen, name: str) -> Iterator[bytes]:
     "What ffmpeg writes, as it comes; AudioError where it complains, or is silent for too long."
     said, begun = b"", False
     with selectors.DefaultSelector() as waiting:
-        for pipe in (process.stdout, process.stderr):
+        for pipe in filter(None, (process.stdout, process.stderr)):
             waiting.register(pipe, selectors.EVENT_READ)
         while waiting.get_map():
             if not (ready := waiting.select(PATIENCE)):
@@ -567,14 +569,14 @@ def _au_blocks(pieces: Iterator[bytes]) -> Iterator:
 
 def _started(program: str, fd: int, name: str) -> subprocess.Popen:
     "ffmpeg, at work on an open file."
-    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[fd])
     try:
-        return subprocess.Popen(_ffmpeg_line(program, fd), **pipes)
+        return subprocess.Popen(_ffmpeg_line(program, fd), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, pass_fds=[fd])
     except OSError as error:
         raise AudioError(name, "no decoder", f"{program}: {error.strerror}; install ffmpeg anew") from None
 
 
-def _by_ffmpeg(program: str, file, name: str) -> Iterator:
+def _by_ffmpeg(program: str, file, name: str) -> Generator:
     "First rate and channels, then samples, as ffmpeg decodes them."
     with _as_number(file) as fd, _started(program, fd, name) as process:
         try:
@@ -595,7 +597,7 @@ def _av_log() -> Iterator[list]:
         yield lines
 
 
-def _by_av(file, name: str) -> Iterator:
+def _by_av(file, name: str) -> Generator:
     "First rate and channels, then samples, as PyAV decodes them."
     import av
 

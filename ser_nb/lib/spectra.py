@@ -11,14 +11,14 @@ __all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'PANELS', 'ROOM', 'VAD_RAT
            'normalised', 'contrast_bands', 'delta_weights', 'slopes', 'padded', 'frame', 'n_frames', 'frame_times',
            'frame_energy', 'frame_crossings', 'voiced_span', 'hann', 'scratch', 'spectrum_memory', 'power_of',
            'extremes', 'estimate_tuning', 'columns_of', 'side_by_side', 'plot_family', 'plot_features', 'memory_of',
-           'check_memory', 'spectrum_checks']
+           'check_memory', 'is_int', 'is_real', 'spectrum_checks']
 
 # %% ../../nbs/lib/spectra.ipynb #f1552f6e
 import functools
 import itertools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -85,7 +85,7 @@ SMALL = 2**18  # multiplications up to which OpenBLAS stays on one thread
 def product(
     A: np.ndarray,  # [T, K], the rows of all clips below one another
     B: np.ndarray,  # [K, N]
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
     out: np.ndarray | None = None,  # [T, N] to write into
 ) -> np.ndarray:  # [T, N]
     "A times B, some rows of a clip at a time, always on one thread."
@@ -98,7 +98,7 @@ def product(
 
 
 def clip_sizes(
-    starts: np.ndarray,  # first row of each clip
+    starts: Sequence[int] | np.ndarray,  # first row of each clip
     n: int,  # rows in all
 ) -> np.ndarray:
     "Rows of each clip."
@@ -188,7 +188,7 @@ def delta_weights(
 def slopes(
     x: np.ndarray,  # [T, F]
     w: np.ndarray,  # [width], as `delta_weights` gives them
-    starts: np.ndarray = (0,),  # first row of each clip
+    starts: Sequence[int] | np.ndarray = (0,),  # first row of each clip
 ) -> np.ndarray:  # [T, F]
     "Weighted sum of the frames around each frame."
     sizes, width, half = clip_sizes(starts, len(x)), len(w), len(w) // 2
@@ -493,6 +493,25 @@ def check_memory(
         raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of "
                            f"memory, and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
                            "shorter n_fft, or go along it with ser_predict --timeline")
+
+# %% ../../nbs/lib/spectra.ipynb #247913b8
+def is_int(
+    value,
+    low: float,
+    high: float = math.inf,
+) -> bool:
+    "Whether a value is a whole number within limits."
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
+
+
+def is_real(
+    value,
+    low: float,
+    high: float = math.inf,
+) -> bool:
+    "Whether a value is a finite number within limits."
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and low <= value <= high
 
 # %% ../../nbs/lib/spectra.ipynb #c186b264
 VAD_RATES = (8000, 16000, 32000, 48000)  # Hz that WebRTC's detector knows

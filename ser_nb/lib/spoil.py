@@ -12,7 +12,8 @@ __all__ = ['MP3_RATES', 'DEGRADATIONS', 'mix', 'add_noise', 'make_babble', 'gain
 # %% ../../nbs/lib/spoil.ipynb #2ac51e4c
 import io
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 

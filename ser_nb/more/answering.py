@@ -12,6 +12,7 @@ __all__ = ['WAYS', 'SUFFIXES', 'EACH', 'ser_predict']
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fastcore.script import Param
 
@@ -53,7 +54,7 @@ def _timelines(recognizer, sounds, channel=None, pauses=None) -> Predictions:
     return some_answered(found, recognizer.source)
 
 # %% ../../nbs/more/answering.ipynb #5c0a1104
-WAYS = FORMATS | {"vtt": to_vtt, "labels": to_labels, "svg": None, "png": None}
+WAYS: dict[str, Any] = FORMATS | {"vtt": to_vtt, "labels": to_labels, "svg": None, "png": None}
 SUFFIXES = {".csv": "csv", ".json": "json", ".vtt": "vtt", ".txt": "labels", ".svg": "svg", ".png": "png"}
 EACH = {"vtt": ".vtt", "labels": ".txt", "svg": ".svg", "png": ".png"}  # of these, a file a recording
 

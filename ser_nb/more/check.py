@@ -41,7 +41,7 @@ def _examine(path: str, channel: int | None = None) -> dict:
         data = read_bytes(path, path)
         facts.update(sha256=hashlib.sha256(data).hexdigest(), aiff=data[:4] == b"FORM")
         y, facts["rate"] = load_audio(io.BytesIO(data), sr=None, channel=channel)
-        facts.update(samples=hashlib.sha256(y).hexdigest(), clipped=longest_clip(y))
+        facts.update(samples=hashlib.sha256(y.tobytes()).hexdigest(), clipped=longest_clip(y))
         facts["unlike"] = unlike_channels(io.BytesIO(data)) if channel is None else ""
     except AudioError as error:
         facts.update(problem=error.problem, detail=error.detail)

@@ -164,7 +164,7 @@ def cross_corpus(
     table = features.index[features.index["emotion"].isin(shared_emotions(features.index))]
     plan, absent = _cross_splits(table, max_folds, train_settings.seed)
     names = folder_names(name for splits in plan.values() for name in splits)
-    told, rows = Plan(out_dir, names.values(), tell), []
+    told, rows = Plan(Path(out_dir), [*names.values()], tell), []
     for name, why in absent.items():
         tell(f"unseen speakers within {name}: not judged: {why}")
     tell(f"{plural(len(names), 'training')} planned, of {plural(len(table), 'clip')}")

@@ -256,7 +256,7 @@ def _write_clip(path: Path, y: np.ndarray, comment: str) -> None:
     "Write int16 samples, with a comment inside the file that says what they are."
     memory = io.BytesIO()
     with sf.SoundFile(memory, "w", DEMO_SR, 1, "PCM_16", format="WAV") as file:
-        file.comment = f"{comment}, checksum {zlib.crc32(y):08x}"
+        file.comment = f"{comment}, checksum {zlib.crc32(y.tobytes()):08x}"
         file.write(y)
     write_file(path, memory.getvalue())
 

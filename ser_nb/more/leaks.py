@@ -132,7 +132,8 @@ def check_run(
     says["split"] = verdict(found) if leaks else ""
     says["twins"] = "" if twins is None else twins_across(split, twins)
     try:
-        says["scale"] = check_normaliser(normaliser, split) or ""
+        check_normaliser(normaliser, split)
+        says["scale"] = ""
     except SplitError as e:
         says["scale"] = f"LEAK: {e}."
     says["stopping"] = _epoch_chooser(run_dir, features, split)

@@ -15,8 +15,8 @@ import html
 import json
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
@@ -25,9 +25,9 @@ from ..lib.command import main_command, one_line, plural, progress
 from ..lib.corpora import CORPORA, is_synthetic
 from ..lib.files import TrustError, clear_unfinished, json_object, locked, parsing, pd, write_file
 from ..lib.finding import load_corpus
-from ..lib.gaps import gap_sentence, gap_test
 from ..lib.runs import Report, read_run, run_folder
 from ..lib.spoil import can_do, gain
+from ..lib.stats import gap_sentence, gap_test
 from ..dataset import label_ids
 from ..evaluate import (SYNTHETIC_NOTE, embedded, html_page, interval, per_class, plain_text, png_bytes,
                              predictions, say_interval, scores)

@@ -12,6 +12,7 @@ __all__ = ['PROTOCOLS', 'LINES', 'wanted_protocols', 'makers', 'protocol_splits'
 # %% ../../nbs/more/protocols.ipynb #b3e692f5
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def makers(
 ) -> dict:  # name -> function that makes the split
     "How the splits of a protocol are made."
     _check_protocol(protocol)
-    alone = {"random": split_random, "words": split_words, "folders": split_folders}
+    alone: dict[str, Callable] = {"random": split_random, "words": split_words, "folders": split_folders}
     if protocol in alone:
         return {protocol: lambda: alone[protocol](table, seed=seed)}
     who = sorted(set(clip_table(table)["speaker"]) - {""})
@@ -218,7 +219,7 @@ def run_protocols(
 ) -> pd.DataFrame:  # a row a run: protocol, fold, seed, run, UAR, accuracy, macro_f1, clips, scale, audit
     "Train and judge one network on each split of each protocol; what is finished is kept."
     todo = _todo(features.index, protocols, train_settings.seed, seeds, max_folds)
-    plan, rows = Plan(out_dir, [run for run, *_ in todo], tell), []
+    plan, rows = Plan(Path(out_dir), [run for run, *_ in todo], tell), []
     for run, name, seed, make in todo:
         plan.begin(split := make())
         train(features, split, Path(out_dir) / run, model_settings, replace(train_settings, seed=seed), overwrite,
