@@ -38,7 +38,7 @@ setuptools.setup(
     author_email=cfg["author_email"],
     keywords=cfg["keywords"],
     packages=setuptools.find_packages(include=["ser_nb*"]),
-    package_data={"ser_nb": ["corpora/*.toml", "encoder/*.npz", "hashes/*.csv", "page/*"]},
+    package_data={"ser_nb": ["corpora/*.toml", "encoder/*.npz", "hashes/*.csv", "page/*", "py.typed", "recogniser/*"]},
     cmdclass={"build_py": WithStubs},
     python_requires=f">={cfg['min_python']}",
     install_requires=words("requirements"),

@@ -200,7 +200,7 @@ def build_model(
     h, seen = _clean(frames, mask), mask
     after_wide(s, n_features)
     if s.columns:
-        h = h[..., slice(*s.columns)]
+        h = h[:, :, slice(*s.columns)]
     if s.encoder != "none":
         h, seen = encoder_front(h, mask, s)
     if s.wide:

@@ -34,8 +34,8 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['UNITS', 'DIGITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer', 'PredictError',
-           'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
+__all__ = ['BUNDLED', 'UNITS', 'DIGITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer',
+           'PredictError', 'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
 
 # %% ../nbs/06_predict.ipynb #99341bcc
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,10 +118,13 @@ def _load(path) -> Recognizer:
                       *check_calibration(files, hashes), model, str(path))
 
 # %% ../nbs/06_predict.ipynb #2f9a00ab
+BUNDLED: str = str(Path(importlib.import_module("ser_nb").__path__[0]) / "recogniser")
+
+
 @patch(cls_method=True)
 def load(
     cls: Recognizer,
-    run: str | Path,  # a run folder, a zip of one, or the .h5 or .keras file beside one
+    run: str | Path = BUNDLED,  # a run folder, a zip of one, or the .h5 or .keras file beside one
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
     try:

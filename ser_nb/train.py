@@ -43,11 +43,13 @@ from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, RE
 from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
                             part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
-from .lib.onnx import onnx_bytes
+from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
+from .lib.splits import speakers_of
 from .lib.stats import val_scores
+from .lib.strangers import calibration_of, keep_strangers, leave_out, read_strangers, together
 from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
                                   for_frames, seen_by)
 from .model import Ensemble, ModelSettings, network_settings
@@ -221,13 +223,16 @@ def seal_run(
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
-    if not ends.get("no_onnx"):
-        files.write("model.onnx", onnx_bytes(model, network_settings(run["model"]), lesson.answers))
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    found = fit_calibration(lesson.answers(model), lesson.y["val"])
+    val = lesson.answers(model), lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
+    if not ends.get("no_onnx"):
+        graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
+        files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
-    files.write("run.json", json_bytes({**run, "finished": True, **ends}))
+    rests = {name: found.get(name) for name in ("part", "people", "risk", "risk_low", "risk_high")}
+    files.write("run.json", json_bytes({**run, "finished": True, "strangers": rests, **ends}))
     files.forget(files.epochs())
     return files.folder
 
@@ -248,6 +253,7 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
             load_weights(model, files.checked(epoch_name(len(history) - 1)))
         name = progress if isinstance(progress, str) else run["protocol"]
         history = _go_on(model, files, lesson, history, name, None if progress else True, watched(model, callbacks, s))
+        ends |= leave_out(files, model, lesson, run["labels"]) if s.fit == "readout" else {}
         best = best_epoch(history, s.monitor)
         load_weights(model, files.checked(epoch_name(best)))
         files.write("best.weights.h5", best_bytes(model, run, build))
@@ -331,6 +337,9 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     files.write("normaliser.json", normaliser.to_json().encode())
     files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
     ends = next(({"no_onnx": r["no_onnx"]} for r in ran if "no_onnx" in r), {})
+    said = together([read_strangers(Run.open(f), run["labels"]) for f in folders], run["model"].get("shares"))
+    keep_strangers(files, said, run["labels"])
+    ends |= {"tempered": all(r.get("tempered", False) for r in ran)}
     ends |= {"best_epoch": 0, "normaliser": normaliser.note, "epochs_run": max(r["epochs_run"] for r in ran)}
     return seal_run(files, model, run, normaliser, features, split, ends)
 

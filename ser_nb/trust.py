@@ -23,11 +23,11 @@ from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do,
                               reverberate, room_response, shift_pitch, speed, stretch, telephone)
 from .lib.runs import Run, read_run, run_folder
 from .lib.stats import gap_sentence, gap_test, uar, wilson
+from .lib.strangers import calibration_of
 from .dataset import clip_table, draw_clips, label_ids, part_rows
 from .evaluate import interval, predictions
 from .features import FeatureSettings, clip_features
-from .train import (TrainSettings, calibrated, fit_calibration, load_run, predict_rows, run_split,
-                          train_buckets)
+from .train import TrainSettings, calibrated, load_run, predict_rows, run_split, train_buckets
 
 # %% auto #0
 __all__ = ['answers', 'calibrate', 'read_calibration', 'Clips', 'in_memory', 'listener', 'draw_rows', 'robustness', 'with_sex',
@@ -49,18 +49,21 @@ def answers(
 def calibrate(
     run_dir: str | Path,        # a run folder, or the model file beside it
     features,                   # `Features`
-    coverage: float = 0.9,      # share of validation clips that are to be answered
+    coverage: float = 0.9,      # share of clips that are to be answered
     risk: float | None = None,  # or: share of wrong answers that is borne
     n_bins: int = 10,           # of the calibration error
 ) -> dict:  # what calibration.json holds
-    "Find temperature and threshold on the validation part and store them in the run."
+    "Find temperature, threshold and promise from the best that there is, and store them in the run."
     folder = run_folder(run_dir)
     weights = Run.open(folder).hashes.get("best.weights.h5")
-    _, p, y = answers(predictions(folder, features, "val"))
-    found = fit_calibration(p, y, coverage, risk)
+    val, run = predictions(folder, features, "val"), read_run(folder)
+    labels, p, y = answers(val)
+    asked = p, y, one_spelling(val["speaker"].fillna(""))
+    found = calibration_of(Run.open(folder), run_split(folder), labels, asked, run.get("tempered", False), coverage,
+                           risk)
     q = calibrated(p, found["temperature"])
     found |= {**calibration_errors(p, y, n_bins, "before"), **calibration_errors(q, y, n_bins, "after"),
-              "n_bins": n_bins, "split_hash": read_run(folder)["split_hash"], "weights": weights}
+              "n_bins": n_bins, "split_hash": run["split_hash"], "weights": weights}
     _replace_calibration(folder, found)
     return found
 

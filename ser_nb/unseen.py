@@ -150,6 +150,7 @@ def pseudo_labels(
         q[own] = share_out(p[own], shares, own.sum() / (own.sum() + few))
     return q.argmax(1), np.maximum(0, (q.max(1) - 1 / len(shares)) / (1 - 1 / len(shares)))
 
+# %% ../nbs/07_unseen_voices.ipynb #80ae1125
 def learn_on(
     model,               # a trained member
     features,

@@ -15,6 +15,26 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the notebooks' cells marked `#| slow` as well")
 
 
+def pytest_configure(config):
+    "Processes that test side by side find the demo corpus made."
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        from ser_nb.more.demo import example_corpus
+        example_corpus(ROOT / "data")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    "Of processes side by side one takes a whole file, whose tests share what they made, or one notebook."
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::", 1)[0]
+            return nodeid if file.endswith("test_notebooks.py") else file
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(autouse=True)
 def in_project(monkeypatch):
     "nbdev finds settings.ini from the working directory."

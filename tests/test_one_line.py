@@ -102,11 +102,16 @@ WORDS = [
         *[["nowhere"] * n + ["--run", "run"] for n in (2, 3000)], ["file", "--run", "run", "--timeline"],
         ["clip.wav", "--run", "run", "--pauses"], ["clip.wav", "--run", "run", "--timeline", "--pauses", "nan"],
         ["clip.wav", "--run", "run", "--out", "x.vtt"], ["clip.wav", "--run", "run", "--timeline", "--out", "file/x.vtt"],
-        ["demo", "--run", "run", "--timeline", "--out", "x.svg"], ["clip.wav", "--run", "run", "--out", ESCAPE])],
+        ["demo", "--run", "run", "--timeline", "--out", "x.svg"])],
     *[["ser_listen", *words] for words in (
         ["--run", "nowhere"], ["--run", "run", "--from_file", "nowhere.wav"], ["--run", "run", "--from_file", "file"],
         ["--run", "run", "--from_file", ESCAPE], ["--run", "run", "--from_file", "clip.wav", "--window", "-3"],
         ["--run", "run", "--device", "none such", "--seconds", "1"])],
+    *[["ser_adapt", *words] for words in (
+        [], ["nowhere"], ["nowhere", "--out_dir", "made/a"], ["demo", "--out_dir", "made/a", "--run", "nowhere"],
+        ["empty", "--out_dir", "made/a"], ["file", "--out_dir", "made/a"], ["demo", "--out_dir", "file"], [ESCAPE])],
+    *[["ser_export", *words] for words in (
+        [], ["run"], ["run", "x.doc"], ["nowhere", "x.onnx"], ["file", "x.onnx"], ["run", ""], ["run", "file/x.onnx"])],
     *[["ser_fetch", *words] for words in ([], ["tess"], ["nowhere", "x"], [ESCAPE, "x"], ["", ""])],
     *[["ser_check", *words] for words in (
         [], ["nowhere"], ["file"], ["table.csv"], ["empty"], [""], [","], [ESCAPE], [LONG], ["/dev/null"],
@@ -139,7 +144,7 @@ WORDS = [
 
 
 def test_all_commands_are_here():
-    assert len(COMMANDS) == 9 and {words[0] for words in WORDS} == set(COMMANDS)
+    assert len(COMMANDS) == 11 and {words[0] for words in WORDS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:60])
@@ -161,3 +166,10 @@ def test_good_ones_still_work(server, home):
     "The way in which the commands are started above can show success too."
     code, out, err = start(server, ["ser_predict", "clip.wav", "demo", "--run", "run", "--format", "json"], home)
     assert (code, err) == (0, "") and out.startswith("[")
+
+
+def test_a_name_that_a_terminal_would_obey(server, home):
+    "A file may be called so; what is said of it is one harmless line."
+    code, out, err = start(server, ["ser_predict", "clip.wav", "--run", "run", "--out", ESCAPE], home)
+    assert code == 0 and (home / ESCAPE).is_file(), err
+    assert out == "a\\x1b[31m\\nb\n"

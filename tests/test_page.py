@@ -18,7 +18,8 @@ from ser_nb.lib.audio import resampled
 from ser_nb.lib.onnx import onnx_model, weight_shapes
 from ser_nb.model import Ensemble, ModelSettings, OnnxNetwork
 from ser_nb.more.demo import DEMO_SR, say
-from ser_nb.more.page import describe, page_html, write_page
+from ser_nb.more.export import export
+from ser_nb.more.page import describe, page_html
 from ser_nb.predict import PredictError, Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,7 +92,7 @@ def recognizer():
 
 @pytest.fixture(scope="module")
 def html(home):
-    write_page(RUN, home / "listen.html")
+    export(RUN, home / "listen.html")
     return home / "listen.html"
 
 

@@ -28,6 +28,8 @@ COMMANDS = {
     "ser_train": ["--features", "features", "--model_out", "made/run.h5", "--units", "8", *SMALL],
     "ser_evaluate": ["--model", "made/run.h5", "--features", "features"],
     "ser_predict": ["demo", "--run", "made/run"],
+    "ser_adapt": ["demo/SF1_angry", "--out_dir", "adapted"],
+    "ser_export": ["made/run", "made/run.onnx"],
     "ser_listen": ["--from_file", "demo/SF1_angry/SF1_bar_angry.wav", "--run", "made/run"],
     "ser_card": ["--run", "made/run", "--features", "features", "--max_clips", "10"],
     "ser_run": ["--data_dir", "demo", "--out_dir", "runs", "--protocols", "random", *SMALL],

@@ -49,7 +49,7 @@ PROBE = r"""(async () => {
   return {
     pictures: images.length, formulas: document.querySelectorAll('math, .katex, mjx-container').length,
     broken: images.filter(i => !i.naturalWidth).map(i => short(i.getAttribute('src'))),
-    silent: media.filter(m => m.error || !m.readyState).map(m => short(m.currentSrc || m.outerHTML)),
+    silent: media.filter(m => m.error || (!m.readyState && (m.getClientRects().length || m.querySelector("source") || m.hasAttribute("src")))).map(m => short(m.currentSrc || m.outerHTML)),
     math: [...texts.filter(t => raw.test(t)).map(short),
            ...[...document.querySelectorAll('merror, mjx-merror, .katex-error')].map(e => short(e.textContent)),
            ...[...document.querySelectorAll('.math')].filter(e => !e.querySelector('math, .katex, mjx-container')).map(e => short(e.textContent))],

@@ -288,6 +288,9 @@ def build(out):
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(result.out, out)
+    from ser_nb.more.page import write_page
+
+    write_page(ROOT / "ser_nb" / "recogniser", out / "listen.html")
     return sorted(out.rglob("*.html"))
 
 

@@ -248,8 +248,17 @@ def look_at_run(record, name, features, split, network, training, folder):
     weights = named_weights(load_run(folder)[0])
     weights = {layer: [digest(np.asarray(w)) for w in of] for layer, of in weights.items()}
     record.put(f"{name}: best weights", here={"layers": len(weights), "all": digest(weights)})
-    record.put(f"{name}: model.onnx", here=digest((folder / "model.onnx").read_bytes()))
+    record.put(f"{name}: model.onnx", here=digest(graph_of(folder / "model.onnx")))
     record.put(f"{name}: split.csv", here=digest((folder / "split.csv").read_bytes()))
+
+
+def graph_of(path) -> bytes:
+    "A network for onnxruntime without the facts beside it, which name versions."
+    from onnx import ModelProto
+
+    model = ModelProto.FromString(Path(path).read_bytes())
+    model.ClearField("metadata_props")
+    return model.SerializeToString()
 
 
 def look_at_answers(record, name, features, folder):

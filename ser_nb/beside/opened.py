@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from .recipe import TrainSettings
 from ..dataset import Normaliser
 from ..features import FeatureSettings, open_features, pick_families
-from ..lib.backend import load_weights, weights_bytes
+from ..lib.backend import load_weights, network_bytes
 from ..lib.batches import predict_rows, train_buckets
 from ..lib.confidence import excess
 from ..lib.files import TrainError, parsing, pd
@@ -127,7 +127,7 @@ def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model fil
 def _model_bytes(model, kind) -> bytes:
     "The content of a .h5 or .keras file."
     if kind != ".keras":
-        return weights_bytes(model)
+        return network_bytes(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         return (Path(folder) / "model.keras").read_bytes()

@@ -24,7 +24,7 @@ from .runs import COPY, TODO, Run, check_bytes, parse_hashes
 # %% ../../nbs/lib/artefact.ipynb #a17e0007
 NEEDED = {"run.json": 2**23, "normaliser.json": 2**27, "reference.json": 2**23, "hashes.json": 2**20,
           "model.onnx": 2**29}  # bytes at most
-LIMITS = {**NEEDED, "calibration.json": 2**20}
+LIMITS = {**NEEDED, "calibration.json": 2**20, "statistics.npz": 2**24}
 
 
 def _limited(name, size):
@@ -109,7 +109,7 @@ def _unpacked(z, member) -> bytes:
     with z.open(member) as file:
         return b"".join(iter(lambda: file.read(2**16), b""))
 
-
+# %% ../../nbs/lib/artefact.ipynb #71d3a217
 def _from_zip(file) -> dict:
     from zipfile import ZipFile
     with ZipFile(_ShortReads(file)) as z:
@@ -165,7 +165,7 @@ def parse_object(
         raise PredictError(f"{name} is damaged (not an object): copy the run again")
     return value
 
-
+# %% ../../nbs/lib/artefact.ipynb #ca34b0a3
 def numbers(
     value,         # list, of lists or not
     shape: tuple,  # that it must have

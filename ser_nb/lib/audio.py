@@ -103,7 +103,7 @@ class Heard:
                 self.bad += int((~np.isfinite(y)).sum())
         return y
 
-
+# %% ../../nbs/lib/audio.ipynb #1949747d
 def check_heard(heard: Heard, rate: float, min_duration: float, name: str) -> None:
     "Raise AudioError for samples that hold no usable sound."
     loudest = max(-heard.low, heard.high)
@@ -338,7 +338,7 @@ def _scaled(y: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         return y.astype(np.float32)
 
-
+# %% ../../nbs/lib/audio.ipynb #9d809fb5
 def mono(
     y,                    # samples [n], [n, channels] or [channels, n], floats or integers
     name: str = "array",  # for messages
@@ -429,7 +429,7 @@ def likeness(
     power = np.sqrt(np.vdot(a, a) * np.vdot(b, b))
     return float(max(r[: span + 1].max(), r[-span:].max()) / power) if power else 1.0
 
-
+# %% ../../nbs/lib/audio.ipynb #11f7fac0
 def channels_differ(
     y: np.ndarray,  # samples [n, channels]
     sr: int,
@@ -444,7 +444,7 @@ def channels_differ(
     pair = " and ".join(str(c) for c in sorted([loudest, unlike]))
     return f"channels {pair} hold different sound (correlation {found[unlike]:.2f}); pick one with {PICK}"
 
-
+# %% ../../nbs/lib/audio.ipynb #56151e3c
 def unlike_channels(
     path: str | Path | io.IOBase,  # an audio file, or an open one
     seconds: float = 180,          # from its start, that are listened to

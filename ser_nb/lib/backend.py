@@ -7,10 +7,11 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['BACKENDS', 'import_keras', 'sweep', 'versions', 'seed_everything', 'seed_dropout', 'named_weights', 'weights_bytes',
-           'save_weights', 'load_weights']
+           'save_weights', 'network_bytes', 'load_weights']
 
 # %% ../../nbs/lib/backend.ipynb #b0ac1379
 import io
+import json
 import os
 import platform
 import tempfile
@@ -161,7 +162,7 @@ def weights_bytes(
         name.unlink()
     return image[-1]
 
-
+# %% ../../nbs/lib/backend.ipynb #e5be7349
 def save_weights(
     model,             # a keras model
     path: str | Path,  # any file name
@@ -169,11 +170,65 @@ def save_weights(
     "Write a network's weights as hdf5, whole or not at all."
     write_file(path, weights_bytes(model))
 
+# %% ../../nbs/lib/backend.ipynb #3f0a61d5
+def _operations(described) -> list:
+    "The names of all operations that are no layers, in order."
+    if isinstance(described, dict):
+        own = [described["name"]] if str(described.get("module")).startswith("keras.src.ops") else []
+        return own + [name for value in described.values() for name in _operations(value)]
+    return [name for value in described for name in _operations(value)] if isinstance(described, list) else []
+
+
+def _renamed(described, names: dict):
+    "A description with other names for operations, wherever one is named or pointed to."
+    if isinstance(described, dict):
+        return {k: names.get(v, v) if k == "name" else _renamed(v, names) for k, v in described.items()}
+    if not isinstance(described, (list, tuple)):
+        return described
+    pointer = len(described) == 3 and isinstance(described[0], str)
+    return [names.get(v, v) if pointer and i == 0 else _renamed(v, names) for i, v in enumerate(described)]
+
+
+def _description(model) -> str:
+    "The layers of a network as json."
+    found = json.loads(json.dumps(import_keras().saving.serialize_keras_object(model)))
+    return json.dumps(_renamed(found, {name: f"operation_{i}" for i, name in enumerate(_operations(found))}))
+
+# %% ../../nbs/lib/backend.ipynb #3f0a61d3
+def _weights_of(layer) -> list:
+    "A layer's weights in the order in which keras reads them."
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
+
+
+def network_bytes(
+    model,  # a keras network
+) -> bytes:  # content of a .h5 file
+    "A network as hdf5 that `keras.models.load_model` opens, made in memory."
+    import h5py
+
+    keras, layers = import_keras(), [layer for layer in model.layers if _weights_of(layer)]
+    with h5py.File("network.h5", "w", driver="core", backing_store=False) as file:
+        file.attrs["model_config"] = _description(model)
+        group = file.create_group("model_weights")
+        group.attrs["keras_version"], group.attrs["backend"] = keras.__version__, keras.backend.backend()
+        group.attrs["layer_names"] = [layer.name for layer in layers]
+        for layer in layers:
+            own = group.create_group(layer.name)
+            names = [f"{i}/{w.name}" for i, w in enumerate(_weights_of(layer))]
+            own.attrs["weight_names"] = names
+            for name, w in zip(names, _weights_of(layer)):
+                own.create_dataset(name, data=np.asarray(w))
+        file.flush()
+        return file.id.get_file_image()
+
 # %% ../../nbs/lib/backend.ipynb #2925f208
 class _Memory(io.BytesIO):
-    "A file in memory that keras takes for one of weights, by the end of its name."
+    "A file in memory that keras takes for one of weights, or of a whole network, by the end of its name."
     def __str__(self):
-        return "memory.weights.h5"
+        import h5py
+
+        with h5py.File(io.BytesIO(self.getvalue())) as file:
+            return "memory.h5" if "model_weights" in file else "memory.weights.h5"
 
 
 def _hdf5(path) -> _Memory:
@@ -186,7 +241,7 @@ def _hdf5(path) -> _Memory:
             raise ValueError("it is too large")
         return _Memory(z.read("model.weights.h5"))
 
-
+# %% ../../nbs/lib/backend.ipynb #752e4eaf
 def load_weights(
     model,             # a keras model
     path: str | Path,  # ending in .weights.h5, .h5 or .keras

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['SPREAD', 'WORTH', 'LEARNING', 'reliability', 'ece', 'classwise_ece', 'calibration_errors', 'plot_reliability', 'aurc',
-           'promise', 'fit_strangers', 'tempered']
+           'promise', 'relief', 'fit_strangers', 'tempered']
 
 # %% ../../nbs/lib/calibration.ipynb #746f1731
 import numpy as np
@@ -114,7 +114,16 @@ def promise(
     return tuple((np.sin(np.clip(np.arcsin(np.sqrt(risk)) + np.array([-half, half]), 0, np.pi / 2)) ** 2).tolist())
 
 # %% ../../nbs/lib/calibration.ipynb #5a6e0007
-LEARNING = 0.75  # T falls with the number of speakers to this power
+LEARNING = 0.45, 2.6  # exponents: T falls with the number of speakers n as n**-.45 * exp(2.6 / n)
+
+
+def relief(
+    learnt: float,  # speakers that a fold has learnt from
+    kept: int,    # speakers that the network has learnt from
+) -> float:  # 0 to 1
+    "How many times the temperature of a fold that of the network is."
+    power, few = LEARNING
+    return float((kept / learnt) ** -power * np.exp(few / kept - few / learnt))
 
 
 def fit_strangers(
@@ -123,10 +132,10 @@ def fit_strangers(
     who: np.ndarray,          # [n], names of these people, or of groups left out
     coverage: float = 0.9,    # share of these clips that are to be answered
     risk: float | None = None,  # or: share of wrong answers that is borne
-    share: float = 1.0,       # of the people that the network learns from, those that a fold learns from
+    relieved: float = 1.0,    # of `relief`, where folds learnt from fewer people than the network
 ) -> dict:  # as of `fit_calibration`, with risk_low, risk_high and the number of people
     "Temperature, threshold and promise for people who weren't heard."
-    found = fit_calibration(p, y, coverage, risk, fit_temperature(p, y) * share**LEARNING)
+    found = fit_calibration(p, y, coverage, risk, fit_temperature(p, y) * relieved)
     q = calibrated(p, found["temperature"])
     answered, wrong = q.max(1) >= found["threshold"], q.argmax(1) != y
     people, of = np.unique(np.asarray(who, str)[answered], return_inverse=True)

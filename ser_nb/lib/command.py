@@ -176,7 +176,7 @@ def _short(text: str) -> str:
 
 _commands = []  # names of the commands that are at work
 
-
+# %% ../../nbs/lib/command.ipynb #2f04fe16
 def one_line(
     work: Callable,   # of no arguments, what the command does
     name: str = "",   # of the command; that of the program if empty
@@ -269,7 +269,7 @@ def note(
     if _is_command():
         say(text)
 
-
+# %% ../../nbs/lib/command.ipynb #694aed40
 @contextlib.contextmanager
 def progress(
     total: int | None,  # things to do in all; None: not known

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['calibrated', 'nll', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration', 'excess', 'even_odds']
+__all__ = ['calibrated', 'nll', 'best_temperature', 'fit_temperature', 'risk_coverage', 'pick_threshold', 'fit_calibration',
+           'excess', 'even_odds']
 
 # %% ../../nbs/lib/confidence.ipynb #75ffce38
 import math
@@ -33,19 +34,32 @@ def nll(
     "Mean negative log-likelihood of the truth."
     return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
 
-def fit_temperature(
-    p: np.ndarray,       # float [n, K], of the validation part
+
+def best_temperature(
+    z: np.ndarray,       # log probabilities, or these and a constant a clip, float [n, K]
     y: np.ndarray,       # int [n]
     prior: float = 1.0,  # clips with a random label that are thought of; 0: plain maximum likelihood
-) -> float:  # T, 0.01 to 100
+    weights=None,        # of the clips [n]; None: all alike
+    most: float = 100.0, # T is at most this, at least its inverse
+) -> float:
     "The temperature at which the truth is most likely."
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
-    z, e = np.log(np.maximum(p, 1e-12)), prior / (len(y) + prior)
+    e = prior / (len(y) + prior)
     wanted = (1 - e) * z[np.arange(len(y)), y] + e * z.mean(1)
-    def loss(log_t): return np.mean(logsumexp(z / np.exp(log_t), axis=1) - wanted / np.exp(log_t))
-    return float(np.exp(minimize_scalar(loss, bounds=(-math.log(100), math.log(100)), method="bounded",
+    def loss(log_t):
+        return np.average(logsumexp(z / np.exp(log_t), axis=1) - wanted / np.exp(log_t), weights=weights)
+    return float(np.exp(minimize_scalar(loss, bounds=(-math.log(most), math.log(most)), method="bounded",
                                         options={"xatol": 1e-9}).x))
+
+
+def fit_temperature(
+    p: np.ndarray,       # float [n, K], of clips that weren't learnt from
+    y: np.ndarray,       # int [n]
+    prior: float = 1.0,  # clips with a random label that are thought of; 0: plain maximum likelihood
+) -> float:  # T, 0.01 to 100
+    "The temperature of some probabilities."
+    return best_temperature(np.log(np.maximum(p, 1e-12)), y, prior)
 
 # %% ../../nbs/lib/confidence.ipynb #0998ebc9
 def risk_coverage(

@@ -57,7 +57,7 @@ def replace_file(
         if name:
             Path(name).unlink(missing_ok=True)
 
-
+# %% ../../nbs/lib/files.ipynb #a6bf4881
 def _umask() -> int:
     "The permissions that this process withholds from new files."
     mask = os.umask(0)
@@ -215,7 +215,7 @@ def locked(
         finally:
             held.discard(home)
 
-
+# %% ../../nbs/lib/files.ipynb #593c71ce
 def _take(file, folder: Path, wait: float):
     "Wait for a lock, and leave one's name in it."
     until, told = time.monotonic() + wait, False
@@ -324,7 +324,7 @@ def read_table(
     _check_numbers(table, kept, path)
     return table.assign(**{name: unguarded(table[name]) for name in names if name not in kept})
 
-
+# %% ../../nbs/lib/files.ipynb #8a6d5e61
 def _straight(rows: pd.DataFrame) -> pd.DataFrame:
     "The same rows; ValueError where a row has more fields than there are columns."
     if not isinstance(rows.index, pd.RangeIndex):

@@ -99,7 +99,7 @@ def _clips(
         del clips[clip]
     return clips, left_out
 
-
+# %% ../../nbs/lib/finding.ipynb #6efa92b2
 def _rows(
     rows: list[dict],
     always: list[str] = [],  # further columns that are wanted though no row has anything in them
@@ -326,7 +326,7 @@ def _twins(clips: dict[str, Path], left_out: dict[str, str]) -> list[str]:
                 del clips[name]
     return notes
 
-
+# %% ../../nbs/lib/finding.ipynb #147d6fa6
 @lru_cache(4096)
 def _sex_of(speaker: str) -> str:
     "The sex that a speaker's name tells, as SF1 does."
@@ -450,7 +450,7 @@ def _list_parts(
     known = {value: part["part"] or "" for value, part in meant.items()}
     return [row for row in rows if row[2][at] not in strange], known
 
-
+# %% ../../nbs/lib/finding.ipynb #75b64797
 def _list_row(row: dict[str, str], file: str, given: dict[str, str], parts: dict[str, str]) -> dict[str, str]:
     "One row of a corpus."
     row, label = row | given, "" if "emotion" in given else row.get("label")
@@ -493,7 +493,7 @@ def _list_table(path: Path, rows: list[Row], names: list[str], given: dict, part
         table.append(tuple(row[name] for name in header))
     return table, header
 
-
+# %% ../../nbs/lib/finding.ipynb #ec7aaa70
 def from_csv(
     path: str | Path,  # a list with the columns path and emotion; speaker, text and sex if known
     ways: dict[str, str] = {},  # speaker, text or emotion -> regular expression that finds it in the paths of the list
@@ -690,7 +690,7 @@ def _check_used(corpora: list[pd.DataFrame], ways: dict[str, str]) -> None:
             raise CorpusError(f"--{role}_from is for recordings of your own, and beside others a published corpus "
                               "keeps its naming; give that corpus alone, or leave the option out")
 
-
+# %% ../../nbs/lib/finding.ipynb #3e93d4a2
 def load_corpus(
     data: str | Path | list,  # folder or csv file; several in a list, or in a string with commas between
     emotions: str | list[str] = "all",  # all; shared: what every corpus has; or names, with commas between

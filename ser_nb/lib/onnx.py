@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FLOATS', 'weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes']
+__all__ = ['FLOATS', 'FRAMES', 'ANSWER', 'weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes', 'with_facts',
+           'facts_in', 'run_facts']
 
 # %% ../../nbs/lib/onnx.ipynb #b99e6a1c
+import json
+
 import numpy as np
 
 from .backend import named_weights
@@ -154,6 +157,7 @@ def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [
     spread = g.add("ReduceSum", g.add("Mul", a, g.add("Mul", off, off)), first, keepdims=0)
     return g.add("Concat", m, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(1e-6)))), axis=1)
 
+# %% ../../nbs/lib/onnx.ipynb #d96d1ada
 def _onnx_conv(g, x, settings, weights):  # x [batch, time, d] -> [steps, batch, conv]
     "The convolution in front."
     kernel, bias = (np.asarray(w, np.float32) for w in weights)
@@ -239,7 +243,7 @@ def _fits_halves(weights) -> bool:
     own = [w for name, ws in weights.items() if name.rpartition("/")[2].startswith("encoder_") for w in ws]
     return bool(own) and all(np.array_equal(w, w.astype(np.float16)) for w in map(np.asarray, own))
 
-
+# %% ../../nbs/lib/onnx.ipynb #95b950a8
 def onnx_model(
     settings,         # `ModelSettings` or `Ensemble`
     n_features: int,  # columns of a frame
@@ -287,8 +291,10 @@ def _read_onnx(data):
             raise ModelError("some of its weights are not finite numbers")
     return model
 
+# %% ../../nbs/lib/onnx.ipynb #87f36157
 def _emptied(model):
-    "The model without the numbers in its weights, each of which must have as many as its shape says."
+    "The model without facts and numbers; each of its weights must have as many as its shape says."
+    model.ClearField("metadata_props")
     for w in model.graph.initializer:
         if w.data_type in FLOATS and not w.name.startswith("const"):
             if len(w.raw_data) != np.dtype(FLOATS[w.data_type]).itemsize * int(np.prod(w.dims, dtype=object)):
@@ -300,7 +306,7 @@ def _bytes_of(name) -> int:  # of a layer
     "How many bytes a weight takes at least."
     return 2 if name.rpartition("/")[2].startswith("encoder_") else 4
 
-
+# %% ../../nbs/lib/onnx.ipynb #d6e7776b
 def check_onnx(
     data: bytes,      # of an ONNX file
     settings,         # `ModelSettings` or `Ensemble` that it must have
@@ -362,3 +368,43 @@ def onnx_bytes(
     if not worst <= most:
         raise TrainError(f"model.onnx: it differs from keras by {worst:.2g}: please report this")
     return data
+
+# %% ../../nbs/lib/onnx.ipynb #fac70002
+def with_facts(
+    data: bytes,  # of an ONNX file
+    facts: dict,  # name -> a text, or what json can hold
+) -> bytes:
+    "The same graph with facts beside it."
+    from onnx import ModelProto, helper
+
+    model = ModelProto.FromString(data)
+    helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()})
+    return model.SerializeToString()
+
+
+def facts_in(
+    data: bytes,  # of an ONNX file
+) -> dict:  # name -> text
+    "The facts beside a graph."
+    from onnx import ModelProto
+
+    return {fact.key: fact.value for fact in ModelProto.FromString(data).metadata_props}
+
+# %% ../../nbs/lib/onnx.ipynb #fac70003
+FRAMES = ("frames: float32 [batch, time, {n}], one column each of `columns`, SCALED by the run's normaliser.json "
+          "({note}); mask: bool [batch, time], true where a frame is real")
+ANSWER = "probabilities before calibration: divide their logarithms by `temperature`, then softmax"
+
+
+def run_facts(
+    run: dict,      # what run.json says
+    frames,         # its `FeatureSettings`
+    normaliser,     # its `Normaliser`
+    found: dict,    # its calibration
+) -> dict:
+    "What a run's network says of itself."
+    return {"labels": run["labels"], "input": FRAMES.format(n=frames.n_features, note=normaliser.note),
+            "output": ANSWER, "columns": frames.names, "features": frames.to_json(), "normalise": normaliser.mode,
+            "rate": frames.sr, "temperature": found["temperature"], "threshold": found["threshold"],
+            "corpus": run["corpus"], "synthetic": run["synthetic"], "audit": run["audit"],
+            "made_by": f"ser_nb {run['versions'].get('ser_nb', '')}"}

@@ -127,7 +127,7 @@ def checked(
     self.read(name)
     return self.where(name)
 
-
+# %% ../../nbs/lib/runs.ipynb #1f14d75d
 @patch
 def holds(
     self: Sealed,
@@ -184,7 +184,7 @@ def settle(
     if torn or without:
         self.forget(without)
 
-
+# %% ../../nbs/lib/runs.ipynb #4ef59dd9
 @patch
 def adopt(
     self: Sealed,
@@ -205,7 +205,8 @@ EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
 class Run(Sealed):
     "A run folder."
-    names = "|".join([*map(re.escape, (*SEALED, "calibration.json", *BESIDE)), EPOCHS])
+    some = "calibration.json", "strangers.csv", "statistics.npz"
+    names = "|".join([*map(re.escape, (*SEALED, *some, *BESIDE)), EPOCHS])
     loose = ("calibration.json", *BESIDE)
 
     def where(self, name: str) -> Path:
@@ -237,7 +238,7 @@ def clear(
 ) -> Run:  # without files
     "Remove the run that a folder holds."
     folder = Path(folder)
-    for name in ("run.json", cls.seal, *SEALED, "calibration.json"):
+    for name in ("run.json", cls.seal, *SEALED, "calibration.json", "strangers.csv"):
         (folder / name).unlink(missing_ok=True)
     for left in folder.glob("epoch-*.weights.h5"):
         left.unlink()
@@ -374,7 +375,7 @@ def other_settings(
     new = json.loads(json.dumps(new))
     return [k for k in new if k not in MAY_DIFFER and old.get(k) != new[k]]
 
-
+# %% ../../nbs/lib/runs.ipynb #600eacb3
 @patch(cls_method=True)
 def enter(
     cls: Run,
@@ -397,7 +398,7 @@ def enter(
         raise TrainError(f"{folder} holds a run with other {', '.join(other)}: give another folder, or --overwrite")
     return files, files.take_up(bool(old.get("finished")))
 
-
+# %% ../../nbs/lib/runs.ipynb #1458b219
 @patch
 def take_up(
     self: Run,

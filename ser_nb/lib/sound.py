@@ -273,7 +273,7 @@ def _ogg_goes_on(file) -> bool:
         held = held[-5:]
     return False
 
-
+# %% ../../nbs/lib/sound.ipynb #5facdb40
 def _mp3_size(file) -> tuple[int, int] | None:
     "Where the frames of an mp3 begin, and their declared bytes; None if it is no mp3 or does not say."
     begin = _at(file, 0, 10)
@@ -326,7 +326,7 @@ class _Source:
             data[first - start : last - start] = self.new[first - self.at : last - self.at]
         return bytes(data)
 
-
+# %% ../../nbs/lib/sound.ipynb #702b46fe
 class _Tagged:
     "An mp3 with an empty tag in front, without which libsndfile knows it by its path alone."
 
@@ -348,7 +348,7 @@ class _Tagged:
         self.place += len(data)
         return data
 
-
+# %% ../../nbs/lib/sound.ipynb #adff6d86
 def _whole(file, name: str) -> _Source:
     "The file, with a piped wav's size filled in; AudioError if some of it was cut off."
     if _at(file, 0, 4) == b"OggS" and not _ogg_ends(file):
@@ -649,7 +649,7 @@ def _opened(sound, name: str):
     with file:
         yield file
 
-
+# %% ../../nbs/lib/sound.ipynb #6cecc492
 @contextmanager
 def open_sound(
     sound,           # an audio file, or an open binary file

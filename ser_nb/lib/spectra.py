@@ -11,7 +11,7 @@ __all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'PANELS', 'ROOM', 'VAD_RAT
            'normalised', 'contrast_bands', 'delta_weights', 'slopes', 'padded', 'frame', 'n_frames', 'frame_times',
            'frame_energy', 'frame_crossings', 'voiced_span', 'hann', 'scratch', 'spectrum_memory', 'power_of',
            'extremes', 'estimate_tuning', 'columns_of', 'side_by_side', 'plot_family', 'plot_features', 'memory_of',
-           'check_memory', 'is_int', 'is_real', 'spectrum_checks']
+           'check_memory', 'spectrum_checks']
 
 # %% ../../nbs/lib/spectra.ipynb #f1552f6e
 import functools
@@ -493,25 +493,6 @@ def check_memory(
         raise FeatureError(f"too long: its {n / settings.sr / 60:,.0f} min would take {needed / 1e9:,.1f} GB of "
                            f"memory, and {ROOM / 1e9:g} are the most; cut it into clips, take a longer hop_length or a "
                            "shorter n_fft, or go along it with ser_predict --timeline")
-
-# %% ../../nbs/lib/spectra.ipynb #247913b8
-def is_int(
-    value,
-    low: float,
-    high: float = math.inf,
-) -> bool:
-    "Whether a value is a whole number within limits."
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
-
-
-def is_real(
-    value,
-    low: float,
-    high: float = math.inf,
-) -> bool:
-    "Whether a value is a finite number within limits."
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
 
 # %% ../../nbs/lib/spectra.ipynb #c186b264
 VAD_RATES = (8000, 16000, 32000, 48000)  # Hz that WebRTC's detector knows

@@ -17,11 +17,12 @@ import numpy as np
 
 from .backend import import_keras
 from .batches import ahead, change_clips, train_batches, train_buckets, train_hop
-from .encoder import BANDS, UNITS
+from .encoder import BANDS, UNITS, layers_of
 from .files import ModelError, TrainError
 from .heard import heard, hears_alone
 from .splits import speakers_of
 from .stats import val_scores
+from .strangers import NEVER, Heard, cooled, left_out, readout_heat, with_encoder
 
 # %% ../../nbs/lib/untrained.ipynb #adf70d90
 POWER = 3.5  # c
@@ -63,7 +64,7 @@ def after_wide(
         raise ModelError(f"wide={s.wide}: needs {s.wide} <= n_mels <= {n}, not {s.n_mels}")
     return s.wide + 1 + n - s.n_mels
 
-
+# %% ../../nbs/lib/untrained.ipynb #ed513395
 def wide_bands(
     h,         # [batch, time, n_features], scaled log-mel bands first
     settings,  # `ModelSettings`
@@ -76,9 +77,9 @@ def wide_bands(
     after_wide(s, n)
     even = band_shares(np.linspace(0, s.n_mels, s.wide + 1), s.n_mels)
     layer = keras.layers.Dense(s.wide + 1, use_bias=False, trainable=False, name="wide",
-                               kernel_initializer=lambda shape, dtype=None: K.convert_to_tensor(even, dtype))
-    w = K.log(layer(K.exp(h[..., :s.n_mels] * POWER)) + 1e-9) / POWER
-    return K.concatenate([w, h[..., s.n_mels:]], axis=-1) if s.n_mels < n else w
+                               kernel_initializer=keras.initializers.Constant(even))
+    w = K.log(layer(K.exp(h[:, :, :s.n_mels] * POWER)) + 1e-9) / POWER
+    return K.concatenate([w, h[:, :, s.n_mels:]], axis=-1) if s.n_mels < n else w
 
 # %% ../../nbs/lib/untrained.ipynb #33b90f20
 def draw_bands(
@@ -216,22 +217,42 @@ def _set_readout(layer, readout, mean, std):
     kernel[:, known], bias[known] = w / std[:, None], b - mean / std @ w
     layer.set_weights([kernel, bias])
 
+# %% ../../nbs/lib/untrained.ipynb #fee5ac37
+def _fitted(e, y, w, speaker, shrink) -> tuple:
+    "Discriminants of scaled values, and the scale."
+    mean, std = e.mean(0), e.std(0) + 1e-9
+    return discriminant((e - mean) / std, y, w * even_weights(speaker, y), shrink), mean, std
 
+
+def _odds(fitted, e, n_classes) -> np.ndarray:
+    "Log odds of some values."
+    (known, w, b), mean, std = fitted
+    z = np.full((len(e), n_classes), NEVER)
+    z[:, known] = (e - mean) / std @ w + b
+    return z
+
+# %% ../../nbs/lib/untrained.ipynb #92d5905c
 def fit_last(
     model,        # with `draw_memory`, or an encoder; nothing between pooling and the last layer
     shown,        # of `seen_by`, one an epoch
     speakers,     # names [of all rows]
     counts=None,  # how much each epoch counts; None: all alike
     shrink: float = 0.2,  # of `discriminant`
+    tempered: bool = False,  # no surer than people left out let it be; beside trained networks they are as fitted
 ) -> tuple:  # the last layer's answers to what it was shown [n, n_classes], and the labels [n]
     "Fit the last layer to what the network makes of all clips, of all epochs at once."
     e, y, w, speaker = _normed(shown, speakers, speaker_norm_of(model))
-    if counts is not None:
-        w = w * np.repeat(counts, [len(seen[1]) for seen in shown])
-    mean, std = e.mean(0), e.std(0) + 1e-9
-    last = model.get_layer("emotion")
-    fitted = discriminant((e - mean) / std, y, w * even_weights(speaker, y), shrink)
-    _set_readout(last, fitted, mean, std)
+    w = w if counts is None else w * np.repeat(counts, [len(seen[1]) for seen in shown])
+    last, n, row = model.get_layer("emotion"), len(shown[0][1]), shown[0][3]
+    size = last.get_weights()[1].size
+    def learn(some, asked):
+        return _odds(_fitted(e[some], y[some], w[some], speaker[some], shrink), e[:n][asked], size)
+    z = left_out(speaker, n, learn, size)
+    kind = "encoder" if layers_of(model) else "untrained"
+    heat = readout_heat(z, y[:n], speaker[:n], kind) if tempered else 1.0
+    (known, kernel, b), mean, std = _fitted(e, y, w, speaker, shrink)
+    _set_readout(last, (known, kernel / heat, b / heat), mean, std)
+    model.strangers = Heard(row, cooled(z, heat))
     return np.asarray(last(e)), y
 
 # %% ../../nbs/lib/untrained.ipynb #73388624
@@ -256,7 +277,7 @@ def fit_readout(
                hop=train_hop(s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
-    return _logs(fit_last(model, shown, speakers_of(features)))
+    return _logs(fit_last(model, shown, speakers_of(features), tempered=with_encoder(features)))
 
 
 def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
@@ -265,10 +286,12 @@ def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
     speakers = speakers_of(features)
     p = np.unique(speakers[rows], return_counts=True)[1] / len(rows)
     counts = [1] + [np.exp((p * np.log(p)).sum())] * (s.epochs - 1)  # one over the effective number of speakers
-    return _logs(fit_last(model, [(e, labels, weights, rows) for e in known], speakers, counts, shrink=0.4))
+    shown = [(e, labels, weights, rows) for e in known]
+    return _logs(fit_last(model, shown, speakers, counts, shrink=0.4, tempered=with_encoder(features)))
 
 
 def _logs(said) -> dict:
     "Loss and accuracy of answers."
     found = val_scores(*said)
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
+

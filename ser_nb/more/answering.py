@@ -22,7 +22,7 @@ from ..lib.command import main_command, need, one_line, plural, printable, say
 from ..lib.files import AudioError, FeatureError, PredictError, write_file
 from ..lib.inputs import as_sound, collect, is_file, recordings, sound_name, unlike
 from ..lib.tracks import picture, to_labels, to_vtt
-from ..predict import Recognizer, check_by_speaker
+from ..predict import BUNDLED, Recognizer, check_by_speaker
 
 # %% ../../nbs/more/answering.ipynb #a1c0de03
 def _channels(sound, channel) -> list:  # numbers, counted from 0; None: the mean of all
@@ -142,7 +142,9 @@ def _answers(recognizer, sounds, timeline, channel, pauses) -> Predictions:
 def _predict_command(clips, run, format, timeline, speaker="", channel=None, pauses=None, out="") -> int:
     "What `ser_predict` does; gives the exit code."
     way = _way(format, out, timeline)
-    recognizer, sounds = Recognizer.load(run), collect(clips)
+    if run is None:
+        say("ser_predict: the bundled recogniser answers (weights CC BY-NC-SA 4.0, learnt from EmoDB and RAVDESS)")
+    recognizer, sounds = Recognizer.load(BUNDLED if run is None else run), collect(clips)
     targets = _targets(sounds, out, way)
     if (recognizer.temperature, recognizer.threshold) == (1, 0):
         say(f"ser_predict: {run} is not calibrated, so it is never unsure: ser_card can do that")
@@ -167,7 +169,7 @@ def _until_stopped(work):
 @main_command
 def ser_predict(
     clips: Param("recordings, folders of them, or - for standard input", str, nargs="+"),
-    run: str = "checkpoints/ser_lstm",  # run folder or zip of one, or the .h5 or .keras file beside it, from ser_train
+    run: str = None,  # run folder, a zip of one, its .h5 or .keras file; by default the bundled one (CC BY-NC-SA 4.0)
     format: Param("how to say it; by default as the name of --out ends, or as a table", str, choices=list(WAYS)) = "",
     timeline: bool = False,  # windows along each recording instead of one answer; unlike channels apart
     pauses: Param("with --timeline: from one pause to the next, in place of windows; seconds of a pause, if not .3",

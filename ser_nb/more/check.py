@@ -86,7 +86,7 @@ def _differing(one, other) -> str:
                    for by in ("emotion", "speaker", "text")
                    if len({identity(getattr(f, by)) for f in (one, other)} - {""}) > 1)
 
-
+# %% ../../nbs/more/check.ipynb #9cee33cb
 def _alone(facts: pd.DataFrame) -> list[tuple]:
     "Problems that files show by themselves or beside one another."
     first, problems = {}, []
@@ -184,7 +184,7 @@ def _say_known() -> None:
     for row in [list(known), *known.itertuples(index=False)]:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
-
+# %% ../../nbs/more/check.ipynb #6a4f0206
 def _check_command(data_dir: str, out: str, strict: bool, channel: int | None, *ways: str) -> None:
     "What `ser_check` does."
     if not data_dir:

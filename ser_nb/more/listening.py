@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WIDE', 'BEAT', 'bars', 'Screen', 'is_terminal', 'from_file', 'watched', 'listen_to', 'told', 'ser_listen']
+__all__ = ['WIDE', 'BEAT', 'bars', 'Screen', 'is_terminal', 'undisturbed', 'from_file', 'watched', 'listen_to', 'told',
+           'ser_listen']
 
 # %% ../../nbs/more/listening.ipynb #1ccde190
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,27 @@ def is_terminal(out) -> bool:
     "Whether lines can be drawn anew there."
     return bool(out is not None and out.isatty() and os.environ.get("TERM", "dumb") != "dumb")
 
+# %% ../../nbs/more/listening.ipynb #c41d77a2
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None
+
+
+@contextmanager
+def undisturbed(out):
+    "A terminal in which neither keys nor Ctrl-C spoil a drawing."
+    if termios is None or not is_terminal(out):
+        yield
+        return
+    before = termios.tcgetattr(out.fileno())
+    local = before[3] & ~termios.ECHO | termios.NOFLSH
+    try:
+        termios.tcsetattr(out.fileno(), termios.TCSANOW, [*before[:3], local, *before[4:]])
+        yield
+    finally:
+        termios.tcsetattr(out.fileno(), termios.TCSADRAIN, before)
+
 # %% ../../nbs/more/listening.ipynb #2f731e13
 BEAT = 0.1  # seconds of sound after which the level is drawn anew
 
@@ -116,7 +139,8 @@ def listen_to(
     window: float | None = None,   # seconds of one answer; None: as long as the training clips
 ):
     "Show how what is heard sounds, as long as there is sound."
-    live, last = Screen(out) if is_terminal(out) else None, [None]
+    live = Screen(out) if is_terminal(out) else None
+    last: list = [None]
     mark = "█" if "utf" in str(getattr(out, "encoding", "")).lower() else "#"
     window = window or min(max(recognizer.reference["median_duration"], 1.0), 10.0)
     def tell(db): live.draw(bars(last[0], recognizer.labels, db, mark))
@@ -147,9 +171,10 @@ def _listen(run, from_file_, seconds, device, window) -> None:
         raise PredictError(f"window={window}: 0.1 to 60 s are needed")
     blocks = from_file(from_file_, sr, is_terminal(out)) if from_file_ else microphone(sr, seconds, device)
     try:
-        listen_to(recognizer, blocks, out, heard, window)
+        with undisturbed(out):
+            listen_to(recognizer, blocks, out, heard, window)
     except KeyboardInterrupt:
-        print("\r\x1b[2K" if is_terminal(out) else "", end="")
+        pass
     print(told(heard))
 
 

@@ -26,6 +26,7 @@ from ..lib.corpora import CORPORA, is_synthetic
 from ..lib.files import TrustError, clear_unfinished, json_object, locked, parsing, pd, write_file
 from ..lib.finding import load_corpus
 from ..lib.runs import Report, read_run, run_folder
+from ..lib.strangers import promised
 from ..lib.spoil import can_do, gain
 from ..lib.stats import gap_sentence, gap_test
 from ..dataset import label_ids
@@ -251,8 +252,8 @@ def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of 
                          per_class(pred).rename_axis("emotion").reset_index()]),
             ("Intended use", [INTENDED]), ("Not intended", [NOT_INTENDED]), ("Limits", limits(facts)),
             ("Data", [data, *facts["licences"]]),
-            ("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}, both from "
-                                f"{c['n']} validation clips.", sure, Path("reliability.png"), Path("risk.png")]),
+            ("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}. "
+                                + promised(c), sure, Path("reliability.png"), Path("risk.png")]),
             ("What it bears", [f"{facts['clips_drawn']} clips, drawn and spoilt with seed {facts['seed']}; same: share "
                                "of answers that stay as on the clean clip." + ("" if "mp3" in can_do() else
                                " MP3 can't be written here and is left out."), Path("robustness.png"), bears]),
