@@ -294,4 +294,3 @@ def _logs(said) -> dict:
     "Loss and accuracy of answers."
     found = val_scores(*said)
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}
-
