@@ -105,7 +105,7 @@ def filter_tables(
 
 # %% ../../nbs/more/page.ipynb #9a6e1041
 FAMILIES = ("mfcc", "delta", "delta2", "logmel", "chroma", "contrast", "tonnetz", "rms", "zcr", "pitch", "encoder")
-POOLED = ("last", "mean", "attention", "deviation")
+POOLED = ("last", "mean", "attention", "deviation", "change")
 
 
 def refusal(
@@ -151,7 +151,8 @@ def describe(
         "labels": r.labels, "temperature": r.temperature, "threshold": r.threshold, "unsure": UNSURE,
         "settings": asdict(s), "n_features": s.n_features, "normaliser": _scale(r.normaliser),
         "families": {name: [c.start, c.stop] for name, c in s.families.items()},
-        "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))], "power": POWER, "epsilon": EPSILON,
+        "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))],
+        "shares": list(getattr(r.model, "shares", ())), "power": POWER, "epsilon": EPSILON,
         "max_frames": r.reference["max_frames"], "window": window_sizes(None, None, r.reference["median_duration"])[0],
         "reference": known, "units": {name: [unit, DIGITS[name]] for name, unit in UNITS.items()},
         "middles": band_middles(s).tolist(), "limits": {"kept": KEPT, "loudest": LOUDEST},
