@@ -1408,5 +1408,7 @@ d = { 'settings': { 'branch': 'main',
                                'ser_nb.unseen.self_train': ('unseen_voices.html#self_train', 'ser_nb/unseen.py'),
                                'ser_nb.unseen.settings_for': ('unseen_voices.html#settings_for', 'ser_nb/unseen.py'),
                                'ser_nb.unseen.share_out': ('unseen_voices.html#share_out', 'ser_nb/unseen.py'),
+                               'ser_nb.unseen.shares_of': ('unseen_voices.html#shares_of', 'ser_nb/unseen.py'),
+                               'ser_nb.unseen.train_default': ('unseen_voices.html#train_default', 'ser_nb/unseen.py'),
                                'ser_nb.unseen.train_ensemble': ('unseen_voices.html#train_ensemble', 'ser_nb/unseen.py'),
                                'ser_nb.unseen.train_members': ('unseen_voices.html#train_members', 'ser_nb/unseen.py')}}}

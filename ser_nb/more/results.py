@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['NAMES', 'LOOKED_AT', 'KIND_NAMES', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
+__all__ = ['NAMES', 'HEARD', 'LOOKED_AT', 'KIND_NAMES', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
            'never_looked_at', 'figures', 'known_voices', 'ablation']
 
 # %% ../../nbs/more/results.ipynb #26da3595
@@ -55,6 +55,10 @@ def seed_figures(
 NAMES = {"tess-blind": "TESS, blind", "tess-adapted": "TESS, adapted",
          "tess-scaled": "TESS, adapted by scale alone", "both-blind": "TESS, blind, EmoDB added",
          "both-adapted": "TESS, adapted, EmoDB added", "emodb-blind": "EmoDB, blind", "emodb-adapted": "EmoDB, adapted"}
+HEARD = {f"{task}-default": f"{name}, by default" for task, name in {
+    **NAMES, "all-blind": "TESS, blind, EmoDB and RAVDESS added", "ravdess-blind": "RAVDESS, blind",
+    "ravdess-adapted": "RAVDESS, adapted", "emovo-blind": "EMOVO, blind", "emovo-adapted": "EMOVO, adapted",
+    "foreign-tess": "EmoDB and RAVDESS to TESS, blind", "foreign-emovo": "EmoDB and RAVDESS to EMOVO, blind"}.items()}
 LOOKED_AT = ("03", "08", "09", "10", "11")  # speakers of EmoDB on whom settings were chosen
 
 def read_looks(
