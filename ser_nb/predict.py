@@ -34,8 +34,8 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['BUNDLED', 'UNITS', 'DIGITS', 'Recognizer', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED', 'NoAnswer',
-           'PredictError', 'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
+__all__ = ['BUNDLED', 'UNITS', 'DIGITS', 'Recognizer', 'from_files', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED',
+           'NoAnswer', 'PredictError', 'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
 
 # %% ../nbs/06_predict.ipynb #99341bcc
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +50,8 @@ class Recognizer:
     threshold: float = 0.0      # confidence below which it is unsure; 0: always answers
     model: ModelSettings | Ensemble | None = None  # settings of the network
     source: str = "the run"     # where it was loaded from
+    files: dict | None = None   # name -> bytes, of a run that can learn a voice
+    learnt: dict | None = None  # of a run that knows a voice: its clips, and what they win
 
 # %% ../nbs/06_predict.ipynb #a9e93d6c
 def _read_settings(run) -> tuple:  # labels, feature settings, model settings
@@ -102,9 +104,11 @@ def _files_of(path) -> dict:  # name -> bytes
     return read_folder(run_folder(path))
 
 
-def _load(path) -> Recognizer:
-    "Load a run; raises many kinds of errors."
-    files = _files_of(path)
+def from_files(
+    files: dict,  # name -> bytes, of a run
+    path: Path,   # where they are from
+) -> Recognizer:
+    "A run in memory; raises many kinds of errors."
     run, hashes = check_files(files)
     labels, settings, model = _read_settings(run)
     n, k = settings.n_features, len(labels)
@@ -115,7 +119,8 @@ def _load(path) -> Recognizer:
         network = _network(data, model, n, k)
     reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
     return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
-                      *check_calibration(files, hashes), model, str(path))
+                      *check_calibration(files, hashes), model, str(path),
+                      files if "statistics.npz" in files else None, run.get("adapted"))
 
 # %% ../nbs/06_predict.ipynb #2f9a00ab
 BUNDLED: str = str(Path(importlib.import_module("ser_nb").__path__[0]) / "recogniser")
@@ -128,7 +133,7 @@ def load(
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
     try:
-        return _load(Path(run))
+        return from_files(_files_of(Path(run)), Path(run))
     except SerError as e:
         why = str(e)
     except ImportError as e:
@@ -158,7 +163,8 @@ def __repr__(self: Recognizer):
         f"Recognizer of {self.source}: {plural(len(self.labels), 'emotion')} ({', '.join(names)}); "
         f"{plural(s.n_features, 'feature')} every {1000 * s.hop_length / s.sr:g} ms at {s.sr:,} Hz, "
         f"normalise={self.normaliser.mode}; {_said_of_network(self.model, s.n_features, len(self.labels))}; "
-        + (sure if (self.temperature, self.threshold) != (1, 0) else "not calibrated"))
+        + (sure if (self.temperature, self.threshold) != (1, 0) else "not calibrated")
+        + (f"; knows a voice by {plural(self.learnt['clips'], 'clip')}" if self.learnt else ""))
 
 # %% ../nbs/06_predict.ipynb #28db05f0
 def _check_length(seconds, longest, name):
@@ -269,11 +275,18 @@ def check_by_speaker(recognizer: Recognizer):
 @patch
 def adapt(
     self: Recognizer,
-    sounds,                    # folder or list of recordings of one speaker; no labels are needed
+    sounds,                    # recordings of one speaker: a folder, a csv or a list
     sr: int | None = None,     # rate in Hz, of recordings that are samples
     channel: int | None = None,  # which one to take, counted from 0; None: the mean of all
+    emotions: list | None = None,  # of a list: what each means, "" if unknown; None: what names say
+    out_dir: str | Path | None = None,  # run folder to make, for `ser_predict --run`
 ) -> Recognizer:  # another one, for this speaker
-    "Set the scale of a new voice, for runs trained with normalise='speaker'."
+    "Learn a voice, with labels or without."
+    if self.files:
+        learn = importlib.import_module("ser_nb.more.adapting").learn
+        return learn(self, sounds, sr, channel, emotions, out_dir)
+    if emotions is not None or out_dir is not None:
+        raise PredictError(f"{self.source}: it has no statistics.npz, so it learns no voice; Recognizer.load() does")
     check_by_speaker(self)
     frames = [self.frames(sound, sr, channel) for sound in recordings(sounds)]
     if not frames:

@@ -188,6 +188,7 @@ def _filled(row: dict[str, str]) -> dict[str, str]:
 def read_row(
     fields: list[str],
     columns: Columns,
+    needed: Iterable[str] = ("path", "emotion"),  # columns that may not be empty
 ) -> tuple[dict[str, str], str]:  # its content by column, and why the row can't be used
     "One row of a list."
     size = max([*columns.at.values(), *columns.further.values()]) + 1
@@ -199,7 +200,7 @@ def read_row(
         what = odd_character(row[odd])
         todo = "close a quote that is open, or take the line break out" if what in (r"\n", r"\r") else "take it out"
         return row, f"its {odd} has the character {what}; {todo}"
-    lacking = next((name for name in ("path", "emotion") if name in columns.at and not row[name]), "")
+    lacking = next((name for name in needed if name in columns.at and not row[name]), "")
     return row, f"it has no {lacking}; fill it in" if lacking else ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['FRAMES', 'POWERS', 'NETWORK', 'SURE', 'pooled_values', 'readout_bytes', 'leave_run', 'adapted_files', 'label_of',
-           'clips_of', 'adapt_run', 'ser_adapt']
+           'named', 'in_folder', 'in_csv', 'in_list', 'clips_of', 'teach', 'adapt_run', 'learn', 'ser_adapt']
 
 # %% ../../nbs/more/adapting.ipynb #3eeb27bf
 import json
@@ -21,17 +21,18 @@ from ..features import FeatureSettings, clip_features, only_voice
 from ..lib.adapting import doubtful, expected_gain, last_layer, pack, person, unpack
 from ..lib.answers import reason
 from ..lib.artefact import check_files, read_folder
-from ..lib.audio import load_audio
+from ..lib.audio import SUFFIXES, load_audio
 from ..lib.command import main_command, one_line, say
 from ..lib.corpora import emotion_of
-from ..lib.encoder import BANDS, UNITS, encode, encoder_weights, pooled
+from ..lib.encoder import BANDS, encode, encoder_weights, pooled
 from ..lib.files import PredictError, SerError, json_bytes
-from ..lib.inputs import recordings
+from ..lib.inputs import recordings, sound_name
+from ..lib.lists import find_file, list_rows, list_text, name_columns, read_row, why_no_file
 from ..lib.roles import name_emotion
-from ..lib.runs import Run
+from ..lib.runs import Run, sha256
 from ..lib.onnx import onnx_model
 from ..model import ModelSettings
-from ..predict import BUNDLED
+from ..predict import BUNDLED, Recognizer, from_files
 
 # %% ../../nbs/more/adapting.ipynb #b0fdc83a
 FRAMES = replace(only_voice(FeatureSettings(), pitch=False), encoder="ge2e")
@@ -72,8 +73,8 @@ def leave_run(
         raise PredictError(f"{folder}: another run is there: give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder)
-    for name, data in files.items():
-        run.write(name, data)
+    for name in files.keys() - {"hashes.json"}:
+        run.write(name, files[name])
     run.store()
     return folder
 
@@ -82,6 +83,7 @@ def adapted_files(
     files: dict,           # of the run that is adapted
     z: np.ndarray,         # [n, d], the person's reduced clips
     labels: np.ndarray,    # int [n]; -1: none
+    gain: dict | None = None,  # of `expected_gain`
 ) -> dict:  # name -> bytes
     "The files of a run for this person."
     run = json.loads(files["run.json"])
@@ -92,7 +94,9 @@ def adapted_files(
     if "calibration.json" in files and (labels >= 0).any():
         own = {"temperature": 1.0, "threshold": SURE, "part": "clips of the person"}
         new["calibration.json"] = json_bytes({**json.loads(files["calibration.json"]), **own})
-    new["run.json"] = json_bytes({**run, "adapted": {"clips": len(z), "labelled": int((labels >= 0).sum())}})
+    learnt = {"clips": len(z), "labelled": int((labels >= 0).sum()), "gain": gain}
+    new["run.json"] = json_bytes({**run, "adapted": learnt})
+    new["hashes.json"] = json_bytes({name: sha256(data) for name, data in new.items()})
     return new
 
 # %% ../../nbs/more/adapting.ipynb #9c2a86ea
@@ -105,62 +109,156 @@ def label_of(
     return names.index(emotion) if emotion else -1
 
 
-def clips_of(
+def named(
+    path: Path,
+    inside: tuple,  # folders that count, the innermost last
+    names: tuple,   # emotions of the run
+) -> int:  # -1: none
+    "What the folder or the name of a recording tells."
+    said = [label_of(name, names) for name in (*inside[-1:], path.stem)]
+    return next((k for k in said if k >= 0), -1)
+
+
+def in_folder(
     folder: str | Path,
     names: tuple,  # emotions of the run
 ) -> list:  # pairs of a path and a label, -1: none
-    "Clips of one person; one in a folder of something else is named and left out."
-    if not Path(folder).is_dir():
-        raise PredictError(f"{folder}: a folder of one person's clips is needed")
+    "Clips of a folder; one in a folder of something else is named and left out."
     found = []
-    for path in map(Path, recordings(folder)):
+    for path in map(Path, map(sound_name, recordings(folder))):
         inside = path.parent.relative_to(folder).parts
-        said = [label_of(name, names) for name in (*inside[-1:], path.stem)]
-        label = next((k for k in said if k >= 0), -1)
+        label = named(path, inside, names)
         if inside and label < 0:
             say(f"{path} is left out: neither folder nor name says {', '.join(names)}")
         else:
             found.append((path, label))
     return found
 
+# %% ../../nbs/more/adapting.ipynb #11211f4e
+def _row(fields, columns, folder, names) -> tuple:  # path, label, and why it can't be used
+    "What one row of a csv says."
+    row, why = read_row(fields, columns, needed=("path",))
+    path, label = find_file(str(folder), row["path"]), label_of(row["emotion"], names)
+    if row["emotion"] and label < 0:
+        why = why or f"the run has no {row['emotion']}, it has {', '.join(names)}"
+    return Path(path), label, why or ("" if path else f"{row['path']} is {why_no_file(row['path'])}")
+
+
+def in_csv(
+    path: str | Path,
+    names: tuple,  # emotions of the run
+) -> list:  # pairs of a path and a label, -1: none
+    "Clips that a csv lists; a line that can't be used is named and left out."
+    text, note = list_text(path)
+    rows, found = list_rows(text, path), []
+    columns = name_columns(next(rows, (0, [""]))[1], path)
+    if note:
+        say(f"{path}: {note}")
+    for line, fields in rows:
+        clip, label, why = _row(fields, columns, Path(path).parent, names)
+        if why:
+            say(f"{path}: line {line} is left out: {why}")
+        else:
+            found.append((clip, label))
+    return found
+
+# %% ../../nbs/more/adapting.ipynb #51ae246a
+def in_list(
+    sounds: list,            # paths, arrays, and whatever else `predict` takes
+    names: tuple,            # emotions of the run
+    emotions: list | None = None,  # what each means, "" if unknown; None: what paths tell
+) -> list:  # pairs of a recording and a label, -1: none
+    "Recordings with what they mean."
+    if emotions is None:
+        paths = [Path(sound_name(sound)) for sound in sounds]
+        return [(sound, named(p, p.parts[:-1], names)) for sound, p in zip(sounds, paths)]
+    emotions = [emotion_of(e) if e else "" for e in emotions]
+    if len(emotions) != len(sounds) or set(emotions) - {"", *names}:
+        raise PredictError(f"emotions={emotions}: one of {', '.join(names)} or \"\" for each recording is needed")
+    return [(sound, names.index(e) if e else -1) for sound, e in zip(sounds, emotions)]
+
+
+def clips_of(
+    clips,                   # a folder, a csv, a recording, or a list of them
+    names: tuple,            # emotions of the run
+    emotions: list | None = None,  # of a list
+) -> list:  # pairs of a recording and a label, -1: none
+    "Clips of one person, however they are given."
+    if emotions is not None or not isinstance(clips, (str, Path)):
+        return in_list(recordings(clips), names, emotions)
+    if Path(clips).is_dir():
+        return in_folder(clips, names)
+    if not Path(clips).is_file():
+        raise PredictError(f"{clips}: a folder of one person's clips, or a csv that lists them, is needed")
+    return in_list([Path(clips)], names) if Path(clips).suffix.lower() in SUFFIXES else in_csv(clips, names)
+
 # %% ../../nbs/more/adapting.ipynb #9c2a86f2
-def _heard(pairs) -> tuple:
-    "Frames and labels of the clips that can be read."
-    frames, labels = [], []
-    for path, label in pairs:
+def _heard(pairs, frames_of) -> tuple:
+    "Names, frames and labels of the clips that can be used."
+    told, frames, labels = [], [], []
+    for sound, label in pairs:
         try:
-            frames.append(clip_features(load_audio(path, FRAMES.sr)[0], FRAMES))
+            frames.append(frames_of(sound))
             labels.append(label)
+            told.append(sound_name(sound))
         except SerError as e:
-            say(f"{path} is left out: {reason(e)}")
+            say(f"{sound_name(sound)} is left out: {reason(e)}")
     if not frames:
         raise PredictError("no clip can be used: give a folder of recordings, one folder inside for each emotion")
-    return frames, np.array(labels)
+    return told, frames, np.array(labels)
 
 # %% ../../nbs/more/adapting.ipynb #9c2a86f4
-def adapt_run(
-    clips: str | Path,          # folder of a person's clips
-    out_dir: str | Path,        # the run to make
-    run: str | Path = BUNDLED,  # the run to adapt
-) -> dict | None:  # what is won, of `expected_gain`
-    "Leave a run that knows a person's voice."
-    files = read_folder(Path(run))
-    check_files(files)
-    if "statistics.npz" not in files:
-        raise PredictError(f"{run}: it has no statistics.npz, so it can't be adapted: leave --run out")
-    names = tuple(json.loads(files["run.json"])["labels"])
-    v, z, known = unpack(files["statistics.npz"], len(names))
-    pairs = clips_of(clips, names)
-    frames, labels = _heard(pairs)
+def teach(
+    files: dict,         # of a run
+    told: list,          # names of the clips
+    frames: list,        # of each clip
+    labels: np.ndarray,  # int [n]; -1: none
+) -> tuple:  # files of a run that knows the person, and what is won, of `expected_gain`
+    "Teach a run one person's voice."
+    K = len(json.loads(files["run.json"])["labels"])
+    v, z, known = unpack(files["statistics.npz"], K)
+    told = ["a clip that it knew"] * len(z) + told
     z, labels = np.concatenate([z, v.reduced(pooled_values(frames))]), np.concatenate([known, labels])
     gain = expected_gain(v, z, labels)
     if gain and gain["high"] < 0:
         raise PredictError(f"it would understand {-gain['gain']:.0%} fewer of these clips: nothing was written; "
                            "check the labels, or give more clips")
     for i in doubtful(v, z, labels) if gain else ():
-        say(f"clip {i + 1} sounds unlike the others of {names[labels[i]]}: is its label right?")
-    leave_run(out_dir, adapted_files(files, z, labels))
+        say(f"{told[i]} sounds unlike the other clips of its emotion: is its label right?")
+    return adapted_files(files, z, labels, gain), gain
+
+# %% ../../nbs/more/adapting.ipynb #79e1af61
+def adapt_run(
+    clips: str | Path,          # folder of a person's clips, or a csv that lists them
+    out_dir: str | Path,        # the run to make
+    run: str | Path = BUNDLED,  # the run to adapt
+) -> dict | None:  # what is won, of `expected_gain`
+    "Leave a run that knows a person's voice."
+    files = read_folder(Path(run))
+    names = tuple(check_files(files)[0]["labels"])
+    if "statistics.npz" not in files:
+        raise PredictError(f"{run}: it has no statistics.npz, so it can't be adapted: leave --run out")
+    pairs = clips_of(clips, names)
+    new, gain = teach(files, *_heard(pairs, lambda path: clip_features(load_audio(path, FRAMES.sr)[0], FRAMES)))
+    leave_run(out_dir, new)
     return gain
+
+
+def learn(
+    recognizer: Recognizer,
+    clips,                         # a folder, a csv, or a list of recordings
+    sr: int | None = None,         # rate in Hz, of recordings that are samples
+    channel: int | None = None,    # which one to take, counted from 0; None: the mean of all
+    emotions: list | None = None,  # of a list: what each means, "" if unknown
+    out_dir: str | Path | None = None,  # run folder to make
+) -> Recognizer:
+    "What `adapt` does for a recogniser that can learn a voice."
+    pairs = clips_of(clips, recognizer.labels, emotions)
+    heard = _heard(pairs, lambda sound: recognizer.frames(sound, sr, channel))
+    files, _ = teach(recognizer.files, *heard)
+    if out_dir is not None:
+        leave_run(out_dir, files)
+    return from_files(files, Path(recognizer.source if out_dir is None else out_dir))
 
 # %% ../../nbs/more/adapting.ipynb #4e2a8a5a
 def _said(gain, out_dir) -> str:
@@ -174,7 +272,7 @@ def _said(gain, out_dir) -> str:
 
 @main_command
 def ser_adapt(
-    clips: Param("folder of one person's clips, in folders named by emotion, or unlabelled", str),
+    clips: Param("one person's clips: a folder, in it folders named by emotion; or a csv of file and emotion", str),
     out_dir: str = "runs/my_voice",  # the run to make; ser_predict --run takes it
     run: str = BUNDLED,  # the run to adapt; by default the one that comes with ser_nb (weights: CC BY-NC-SA 4.0)
 ):

@@ -23,10 +23,10 @@ import numpy as np
 
 from ..lib.answers import Prediction
 from ..lib.audio import file_blocks
-from ..lib.command import command, one_line, printable
+from ..lib.command import command, one_line, printable, say
 from ..lib.files import PredictError
 from ..lib.inputs import microphone
-from ..predict import Recognizer
+from ..predict import BUNDLED, Recognizer
 
 # %% ../../nbs/more/listening.ipynb #7d89ef01
 WIDE = 30  # characters of the longest bar
@@ -163,9 +163,16 @@ def told(
     return f"heard {heard[-1].stop:.0f} s: {shares or 'silence'}"
 
 # %% ../../nbs/more/listening.ipynb #3b9841ca
+def _loaded(run) -> Recognizer:
+    "The run that is asked for, or the bundled one, which is said."
+    if run is None:
+        say("ser_listen: the bundled recogniser answers (weights CC BY-NC-SA 4.0, learnt from EmoDB and RAVDESS)")
+    return Recognizer.load(BUNDLED if run is None else run)
+
+
 def _listen(run, from_file_, seconds, device, window) -> None:
     "What `ser_listen` does."
-    recognizer = Recognizer.load(run)
+    recognizer = _loaded(run)
     sr, heard, out = recognizer.settings.sr, [], sys.stdout
     if window is not None and not 0.1 <= window <= 60:
         raise PredictError(f"window={window}: 0.1 to 60 s are needed")
@@ -180,7 +187,7 @@ def _listen(run, from_file_, seconds, device, window) -> None:
 
 @command
 def ser_listen(
-    run: str = "checkpoints/ser_lstm",  # run folder or zip of one, or the .h5 or .keras file beside it, from ser_train
+    run: str = None,  # run folder, a zip of one, its .h5 or .keras file; by default the bundled one (CC BY-NC-SA 4.0)
     from_file: str = "",                # recording to be heard in place of the microphone
     seconds: float = None,              # how long to listen; by default until Ctrl-C
     device: str = None,                 # microphone, by name or number; by default the system's own
