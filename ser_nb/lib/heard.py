@@ -87,4 +87,5 @@ def hears_alone(
     "Whose states alone are pooled by mean, deviation and change."
     units = [layer for layer in model.layers if layer.name.startswith(("lstm_", "bilstm_", "attention"))]
     wide = model.get_layer("emotion").get_weights()[0].shape[0] == WIDTH
-    return len(layers_of(model)) if wide and not units else 0
+    changes = any(type(step).__name__ == "Absolute" for step in model.operations)  # of the pooling "change" alone
+    return len(layers_of(model)) if wide and changes and not units else 0
