@@ -230,5 +230,6 @@ def self_train(
 # %% ../nbs/07_unseen_voices.ipynb #6ec36df2
 __getattr__ = lazily(__name__, {
     "ser_nb.more.results": "interval seed_figures NAMES LOOKED_AT read_looks read_results read_baseline "
-                           "never_looked_at KIND_NAMES figures known_voices ablation",
+                           "never_looked_at KIND_NAMES figures known_voices ablation "
+                           "read_heard heard_steps ladder",
 })
