@@ -6,18 +6,26 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WRITERS', 'export', 'ser_export']
+__all__ = ['SOUND', 'ANSWER', 'VOICES', 'LENGTHS', 'VECTORS', 'WRITERS', 'BEGINNINGS', 'card_line', 'sound_facts', 'said_of',
+           'vectors_of', 'write_sound_graph', 'export', 'ser_export']
 
 # %% ../../nbs/more/export.ipynb #03021c55
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from fastcore.script import Param
 
+import ser_nb
+from ..lib.answers import UNSURE
 from ..lib.command import main_command, one_line, printable
-from ..lib.files import PredictError, replace_file
+from ..lib.files import PredictError, parsing, replace_file, write_file
+from ..lib.graph import drawn_voice, sound_graph
+from ..lib.onnx import with_facts
 from ..lib.runs import Run
 from .page import write_page
 from ..predict import Recognizer
@@ -98,6 +106,94 @@ def _saved_folder(run, path):
         _by_tensorflow(run, Path(folder) / "model")
         shutil.move(Path(folder) / "model", path)
 
+# %% ../../nbs/more/export.ipynb #6af00002
+SOUND = ("samples: float32 [n], one channel at `rate` Hz, from -1 to 1, at least 0.1 s and not silent; what is longer "
+         "than a minute or so better in windows, as it takes memory")
+ANSWER = "probabilities: float32, one for each of `labels`, calibrated; below `threshold` the answer is `unsure`"
+
+
+def card_line(
+    run: Path,  # a run folder
+) -> str:
+    "What the card of a run says first."
+    from ser_nb.lib.stats import say_interval
+    path = run / "card" / "card.json"
+    if not path.is_file():
+        return "not judged: there is no card of it; ser_card writes one"
+    with parsing(path, "write it again with ser_card", PredictError):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        uar, about = card["figures"]["UAR"], card["run"]
+        judged = f"{card['figures']['clips']} clips of the {card['part']} part, {about['protocol']}"
+        return f"UAR {uar['value']:.3f}, {say_interval(uar)}; {judged}"
+
+
+def sound_facts(
+    r: Recognizer,
+    run: Path,  # its folder
+) -> dict:  # name -> what json can hold
+    "What a graph that begins with sound says of itself."
+    from ser_nb.more.model_card import licence_of
+    about = Run.open(run).described
+    licence = about.get("licence") or "; ".join(map(licence_of, about["corpus"]))
+    return {"labels": r.labels, "input": SOUND, "output": ANSWER, "rate": r.settings.sr, "threshold": r.threshold,
+            "unsure": UNSURE, "window": r.reference["median_duration"], "licence": licence, "headline": card_line(run),
+            "corpus": about["corpus"], "synthetic": about["synthetic"], "protocol": about["protocol"],
+            "audit": about["audit"], "features": r.settings.to_json(), "made_by": f"ser_nb {ser_nb.__version__}"}
+
+# %% ../../nbs/more/export.ipynb #6af00004
+VOICES = 48  # that are compared
+LENGTHS = (0.15, 0.4, 0.8, 1.3, 2.1, 3.5)  # seconds, in turns
+
+
+def said_of(
+    hear: Callable,  # samples -> probabilities
+    rate: int,       # Hz
+    n: int = VOICES,
+) -> np.ndarray:  # [n, emotions]
+    "What is said of drawn voices."
+    return np.array([hear(drawn_voice(LENGTHS[i % len(LENGTHS)], rate, seed=i)) for i in range(n)])
+
+
+def _session(data) -> Callable:  # samples -> probabilities
+    "A graph, ready to hear."
+    import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda y: session.run(None, {"samples": y})[0]
+
+
+def _answers_of(r) -> Callable:  # samples -> probabilities
+    return lambda y: np.array(list(r.predict(y).probabilities.values()))
+
+# %% ../../nbs/more/export.ipynb #6af00006
+VECTORS = (0.3, 1.0, 2.5)  # seconds of the clips that lie beside a graph
+
+
+def vectors_of(r: Recognizer) -> dict:
+    "Clips and their answers, to check a port by."
+    rate, found = r.settings.sr, []
+    for seed, seconds in enumerate(VECTORS):
+        y = np.round(32767 * drawn_voice(seconds, rate, seed)).astype(int)
+        p = _answers_of(r)((y / 32768).astype(np.float32))
+        found.append({"samples": y.tolist(), "probabilities": [round(float(x), 6) for x in p]})
+    return {"about": "divide samples by 32768; probabilities may differ by 0.001", "rate": rate, "labels": r.labels,
+            "threshold": r.threshold, "clips": found}
+
+
+def write_sound_graph(
+    run: Path,   # a run folder
+    path: Path,  # x.onnx; x.vectors.json lies beside it
+):
+    "Write a run as one graph from sound to answer."
+    r = Recognizer.load(run)
+    data = with_facts(sound_graph(r).SerializeToString(), sound_facts(r, run))
+    worst = float(np.abs(said_of(_session(data), r.settings.sr) - said_of(_answers_of(r), r.settings.sr)).max())
+    if not worst <= 1e-3:
+        raise PredictError(f"{path}: it differs from Recognizer by {worst:.2g}: please report this")
+    write_file(path.with_suffix(".vectors.json"), json.dumps(vectors_of(r)).encode())
+    write_file(path, data)
+
 # %% ../../nbs/more/export.ipynb #c5e8f7a0
 def _whole(write):  # (run folder, path to write to) -> None
     "A writer whose file is there whole or not at all."
@@ -116,6 +212,7 @@ WRITERS = {  # suffix -> function of a run folder and a path
     ".onnx": _whole(_onnx_file), ".keras": save_model_file, ".h5": save_model_file, ".tflite": _whole(_by_tensorflow),
     ".zip": _whole(_zip_run), ".html": _whole(write_page), "": _saved_folder,
 }
+BEGINNINGS = ("frames", "sound")  # what an .onnx takes
 
 # %% ../../nbs/more/export.ipynb #e0a00002
 def _run_folder(run) -> Path:
@@ -132,15 +229,19 @@ def _run_folder(run) -> Path:
 def export(
     run: str | Path,   # a run folder
     path: str | Path,  # its suffix is one of `WRITERS`
+    begin: str = "frames",  # sound: the graph takes samples; of an .onnx only
 ) -> Path:  # the path
     "Write a run for another runtime."
     run, path = Path(run), Path(path)
+    if begin not in BEGINNINGS or begin == "sound" and path.suffix.lower() != ".onnx":
+        raise PredictError(f"{path}: --from {begin}: frames or sound are known, and sound is for x.onnx alone")
     if not path.name:
         raise PredictError(f"{str(path)!r}: the name of a file is needed, such as ser.onnx")
     if path.suffix.lower() not in WRITERS:
         known = ", ".join(filter(None, WRITERS))
         raise PredictError(f"{path}: the suffix must be {known}, or none for a SavedModel")
-    WRITERS[path.suffix.lower()](_run_folder(run), path)
+    write = write_sound_graph if begin == "sound" else WRITERS[path.suffix.lower()]
+    write(_run_folder(run), path)
     return path
 
 # %% ../../nbs/more/export.ipynb #e0a00004
@@ -150,14 +251,26 @@ def _size(path: Path) -> int:  # bytes
     return sum(f.stat().st_size for f in files if f.is_file())
 
 
+def _says_from(function):
+    "Let the command say --from, which is no name that Python allows."
+    def shape(parser):
+        action = parser._option_string_actions.pop("--from_")
+        action.option_strings, parser._option_string_actions["--from"] = ["--from"], action
+
+    function.shape = shape
+    return function
+
+
 @main_command
+@_says_from
 def ser_export(
     run: str,   # run folder, from ser_train
     path: str,  # to write to: x.onnx, x.keras, x.h5, x.tflite, x.zip, x.html, or a name without suffix for a SavedModel
+    from_: Param("what x.onnx takes: frames, or sound, which needs nothing else", str, choices=BEGINNINGS) = "frames",
 ):
     "Write a run for another program."
     def work():
-        written = export(run, path)
+        written = export(run, path, from_)
         print(f"{written}: {_size(written):,} bytes")
 
     one_line(work, "ser_export")
