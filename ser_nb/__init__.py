@@ -52,7 +52,8 @@ _NAMES = {
     "ser_nb.trust": "model_card",
 }
 __all__ = sorted(name for names in _NAMES.values() for name in names.split())
-__getattr__ = lazily("ser_nb", _NAMES)
+_APART = {"ser_nb.more.estimator": "SERClassifier"}  # needs scikit-learn at once, which `import *` must not
+__getattr__ = lazily("ser_nb", _NAMES | _APART)
 
 
 def __dir__():

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from . import lazily
+from .lib.baseline import RIVALS, rival
 from .lib.command import plural
 from .lib.corpora import one_spelling
 from .lib.files import EvaluateError, TrainError, pd, table_text
 from .lib.pages import (SYNTHETIC_NOTE, boxed, embedded, hear, html_page, plain_json, plain_text, players,
                               plot_spectrograms, png_bytes, read_predictions, write_report)
-from .lib.runs import read_run, run_folder
+from .lib.runs import Run, read_run, run_folder
 from .lib.stats import (FEW, bootstrap, cluster_adds, cluster_by, cluster_counts, interval, mcnemar, mean_recall,
                               same_clips, say_interval, swap_test, t_interval, uar)
 from .dataset import part_rows, speakers_of
@@ -184,6 +185,7 @@ def report(
     features,                         # `Features`
     out_dir: str | Path | None = None,  # where the report goes; None: `report` in the run folder
     part: str = "test",               # which part of the split is judged
+    baseline: str = "statistics",     # of `RIVALS`, whose figure stands beside the network's; none: no other
 ) -> dict:  # what report.json holds
     "Judge a run and leave a report folder."
     run, pred = read_run(run_folder(run_dir)), predictions(run_dir, features, part)
@@ -193,8 +195,9 @@ def report(
         figures = {"confusion": plot_confusion(pred, title), "curves": plot_curves(run_folder(run_dir)),
                    "surest": plot_spectrograms(surest, sounds)}
         pictures = {name: png_bytes(fig) for name, fig in figures.items()}
-    found = _facts(run, pred, part, sounds)
-    files = {**{f"{name}.png": data for name, data in pictures.items()},
+    found, said = _facts(run, pred, part, sounds), _beside(run_dir, features, part, baseline)
+    found |= said[0]
+    files = {**said[1], **{f"{name}.png": data for name, data in pictures.items()},
              "predictions.csv": table_text(pred).encode(), "report.json": plain_json(found),
              "report.html": _report_page(title, found, pred, pictures, surest, sounds).encode()}
     write_report(Path(out_dir or run_folder(run_dir) / "report"), files)
@@ -208,6 +211,23 @@ def _facts(run, pred, part, sounds) -> dict:
             "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
             **({"no_player": lost} if lost else {}), "run": run}
 
+# %% ../nbs/05_evaluate.ipynb #f17b3f2b
+def _beside(run_dir, features, part, kind) -> tuple:  # for report.json, and the file of its answers
+    "What a linear SVM makes of the clips that judge a run."
+    if kind == "none" or part != "test":
+        return {}, {}
+    said, cost = rival(features, run_split(run_dir), Run.open(run_folder(run_dir)).normaliser, part, kind)
+    told = {"name": RIVALS[kind], **interval(said), "accuracy": interval(said, "accuracy")["value"], "cost": cost}
+    return {"baseline": told}, {"baseline.csv": table_text(said).encode()}
+
+
+def _say_rival(found) -> str:
+    "A line on the rival."
+    if not found:
+        return ""
+    return (f"<p>Beside it {html.escape(found['name'])}, learnt, chosen and judged on the same clips: UAR "
+            f"<b>{found['value']:.3f}</b> ({say_interval(found)}), accuracy {found['accuracy']:.3f}.</p>")
+
 # %% ../nbs/05_evaluate.ipynb #1a283e53
 def _report_page(title, found, pred, pictures, surest, sounds) -> str:
     "The html of a report."
@@ -216,7 +236,7 @@ def _report_page(title, found, pred, pictures, surest, sounds) -> str:
         boxed(SYNTHETIC_NOTE) if run["synthetic"] else "", boxed(run["audit"]),
         f"<p>UAR <b>{found['UAR']:.3f}</b> ({say_interval(found['interval'])}; chance {1 / len(run['labels']):.3f}), "
         f"accuracy {found['accuracy']:.3f}, on {found['clips']} clips of the {found['part']} part. "
-        f"Scale: {html.escape(run['normaliser'])}.</p>",
+        f"Scale: {html.escape(run['normaliser'])}.</p>", _say_rival(found.get("baseline")),
         "<h2>Which emotion is taken for which</h2>", img["confusion"],
         per_class(pred).round(3).to_html(border=0, na_rep=""),
         "<h2>Each speaker</h2>", per_speaker(pred).round(3).to_html(border=0),

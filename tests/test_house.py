@@ -2,6 +2,7 @@
 import ast
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parent.name.startswith("."))
 MODULES = sorted(p for p in (ROOT / "ser_nb").rglob("*.py") if not p.name.startswith("_"))
+CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
+MEDIAN = 21  # lines of a chapter's exported cell
+LONGER = {"FeatureSettings", "build_model", "self_train"}  # definitions of a chapter that may be
 HEAVY = ("keras.src", "jax._src", "pandas.core", "matplotlib.artist", "seaborn.utils", "sklearn.base", "scipy._lib", "numba.core",
          "librosa.core", "joblib.parallel", "pooch.core", "IPython.core")
 
@@ -22,6 +26,7 @@ def module_name(path):
 
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=[p.stem for p in CHAPTERS])
 each_module = pytest.mark.parametrize("path", MODULES, ids=[module_name(p) for p in MODULES])
 
 
@@ -107,6 +112,60 @@ def test_one_title(path):
     assert len(titles) == 1, "more than one heading of the first level:\n" + "\n".join(titles[:10])
 
 
+def n_words(text):
+    "Words that are read: no code, no addresses, no formulas that stand alone."
+    text = re.sub(r"^```.*?^```|<[^>]*>|\$\$.*?\$\$", "", text, flags=re.M | re.S)
+    return sum(bool(re.search(r"\w", word)) for word in re.sub(r"\]\([^)]*\)", "]", text).split())
+
+
+def is_table(text):
+    "Whether a cell is a table to look something up in, and nothing else."
+    return all(line.startswith("|") for line in text.strip().splitlines())
+
+
+@each_notebook
+def test_steps_are_short(path):
+    most = 60 if path in CHAPTERS or path.stem == "index" else 75
+    long = [f"{cell['id']}: {n_words(source(cell))} words" for cell in cells(path, "markdown")
+            if n_words(source(cell)) > (100 if is_table(source(cell)) else most)]
+    assert not long, f"a cell of prose has {most} words at most, a table 100: " + ", ".join(long)
+
+
+def exported(path):
+    "The exported cells that define something: id, lines of code."
+    for cell in cells(path):
+        if re.search(r"^#\|\s*exporti?\b", source(cell), re.M):
+            code = re.sub(r"^#\|.*\n", "", source(cell), flags=re.M).strip()
+            if not all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(code).body):
+                yield cell["id"], code
+
+
+@each_chapter
+def test_definitions_of_a_chapter_are_shorter(path):
+    big = []
+    for _, code in exported(path):
+        for node in ast.parse(code).body:
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.end_lineno - first >= 25 and node.name not in LONGER:
+                big.append(f"{node.name}: {node.end_lineno - first + 1} lines")
+    assert not big, "definitions over 25 lines in a chapter: " + ", ".join(big)
+
+
+@each_chapter
+def test_exported_cells_are_short(path):
+    sizes = [len(code.splitlines()) for _, code in exported(path)]
+    assert not sizes or statistics.median(sizes) <= MEDIAN, f"{sizes}: {statistics.median(sizes)} lines in the median"
+
+
+@each_chapter
+def test_begins_with_the_subject(path):
+    "A picture, a sound or a table within five cells after the imports."
+    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    last = max(i for i, c in enumerate(found[:12]) if c["cell_type"] == "code" and re.search(r"^(import|from) ", source(c), re.M))
+    kinds = {kind for c in found[last + 1 : last + 6] for o in c.get("outputs", []) for kind in o.get("data", {})}
+    assert kinds & {"image/png", "image/svg+xml", "text/html"}, f"within five cells after the imports there is only {sorted(kinds)}"
+
+
 @each_module
 def test_no_pickle(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -156,7 +215,10 @@ def loaded_by(*names):
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
 
 
-@pytest.mark.parametrize("module", ["ser_nb", *(f"ser_nb.{module_name(p)}" for p in MODULES)])
+HEAVY_BY_RIGHT = {"more.estimator"}  # a class of scikit-learn, which nobody imports who doesn't ask for it
+
+
+@pytest.mark.parametrize("module", ["ser_nb", *(f"ser_nb.{module_name(p)}" for p in MODULES if module_name(p) not in HEAVY_BY_RIGHT)])
 def test_import_is_light(module):
     assert not loaded_by(module), f"`import {module}` loads heavy libraries"
 

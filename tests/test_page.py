@@ -1,11 +1,13 @@
 """The page that listens, in Chromium: its answers beside Python's, its microphone, and that it asks nobody for anything."""
 import base64
 import http.server
+import io
 import json
 import re
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,13 @@ import soundfile as sf
 
 from ser_nb.dataset import Normaliser
 from ser_nb.features import FeatureSettings, only_voice
-from ser_nb.lib.audio import resampled
+from ser_nb.lib.audio import load_audio, resampled
+from ser_nb.lib.graph import drawn_voice
 from ser_nb.lib.onnx import onnx_model, weight_shapes
 from ser_nb.model import Ensemble, ModelSettings, OnnxNetwork
-from ser_nb.more.demo import DEMO_SR, say
 from ser_nb.more.export import export
 from ser_nb.more.page import describe, page_html
-from ser_nb.predict import PredictError, Recognizer
+from ser_nb.predict import BUNDLED, PredictError, Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -31,13 +33,14 @@ if not any(map(check_docs.shutil.which, filter(None, (check_docs.os.environ.get(
     pytest.skip("no Chromium", allow_module_level=True)
 
 RUN = ROOT / "tests" / "runs" / "4035acd-classic"
+DEMO_SR = 16000
 LABELS = ("angry", "happy", "neutral", "sad")
 READY = "new Promise(r => {const f = () => document.documentElement.dataset.ready ? r(performance.now()) : setTimeout(f, 10); f()})"
 
 
 def voice(word="boat", label="angry", speaker="SF1"):
-    "A synthesiser's voice, float32."
-    return (say(word, speaker, label) / 32768).astype(np.float32)
+    "A drawn voice, float32."
+    return drawn_voice(0.8, DEMO_SR, zlib.crc32(f"{word}{label}{speaker}".encode()))
 
 
 def random_recognizer(model, frames, mode="level", seed=0):
@@ -148,7 +151,7 @@ def test_same_from_samples(page, kind):
     recognizer = random_recognizer(*KINDS[kind])
     description, numbers = describe(recognizer)
     page.evaluate(f"globalThis.other = new Recognizer({json.dumps(description)}, unpacked('{numbers.text}')), 0")
-    for y in (voice(), np.concatenate([voice("dog", "sad"), voice("bean", "happy")]), voice()[9000:12000]):
+    for y in (voice(), np.concatenate([voice("dog", "sad"), voice("bean", "happy")]), voice()[5000:8000]):
         said = page.evaluate(f"{{const a = other.predict({as_js(y)}, 16000); a.frames = null; a}}")
         wanted = recognizer.predict(y)
         assert difference(said, wanted) < 1e-3, kind
@@ -165,16 +168,18 @@ FORMS = [("WAV", "PCM_16", 16000, 1), ("WAV", "PCM_U8", 16000, 1), ("WAV", "PCM_
          ("MP3", "MPEG_LAYER_III", 44100, 1)]
 
 
-@pytest.mark.parametrize("form, subtype, rate, channels", FORMS, ids=[f"{f} {s} {r}" for f, s, r, _ in FORMS])
-def test_same_from_files(page, recognizer, home, form, subtype, rate, channels):
-    y = np.concatenate(list(resampled([voice()], DEMO_SR, rate)))
+def in_form(home, y, form, subtype, rate, channels):
+    "A file of some samples at 16 kHz in a form."
+    y = np.concatenate(list(resampled([y], DEMO_SR, rate)))
     path = home / f"clip-{form}-{subtype}-{rate}.{form.lower()[:4].replace('wave', 'wav').replace('rf64', 'wav')}"
     sf.write(path, np.column_stack([y, 0.8 * y])[:, :channels], rate, format=form, subtype=subtype)
-    said, wanted = of_file(page, path), recognizer.predict(path)
-    if rate >= 16000:
-        assert difference(said, wanted) < 5e-3
-    else:  # beyond the recording's band, where this toy with its temperature of .39 listens, two resamplers differ most
-        assert max(abs(said["probabilities"][k] - p) for k, p in wanted.probabilities.items()) < 2e-2
+    return path
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f[2] >= 16000], ids=lambda f: f"{f[0]} {f[1]} {f[2]}")
+def test_same_from_files(page, recognizer, home, form):
+    path = in_form(home, voice(), *form)
+    assert difference(of_file(page, path), recognizer.predict(path)) < 5e-3
 
 
 def test_along_time(page, recognizer, spoken):
@@ -263,6 +268,99 @@ def test_asks_nobody(page, html):
     server.server_close()
     assert asked == []
     assert [url for url in urls if not url.startswith(("data:", "blob:")) and url != html.as_uri()] == []
+
+
+@pytest.fixture(scope="module")
+def pupil(page, home):
+    "The page of the recogniser in the box, which can learn a voice, and that recogniser."
+    export(BUNDLED, home / "pupil.html")
+    page.open((home / "pupil.html").as_uri())
+    page.evaluate(READY)
+    return Recognizer.load()
+
+
+def given(page, clips, label):
+    "Clips of one emotion, as chosen or dropped."
+    texts = [base64.b64encode(wav_bytes(y)).decode() for y in clips]
+    files = ", ".join(f"new File([unpacked('{text}')], '{label}-{i}.wav')" for i, text in enumerate(texts))
+    return page.evaluate(f"ser_nb.teachFiles([{files}], ser_nb.run.labels.indexOf('{label}')).then(r => ({{...r, clips: r.clips.length}}))")
+
+
+def wav_bytes(y):
+    out = io.BytesIO()
+    sf.write(out, y, 16000, format="WAV", subtype="FLOAT")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f[2] < 16000], ids=lambda f: f"{f[0]} {f[1]} {f[2]}")
+def test_same_from_narrow_files(page, pupil, home, form):
+    "By a run that hears no contrast, which in a band without sound is a resampler's own noise."
+    path = in_form(home, voice(), *form)
+    assert difference(of_file(page, path), pupil.predict(path)) < 5e-3
+
+
+EMODB = ROOT / "data" / "emodb" / "wav"
+
+
+@pytest.mark.skipif(not EMODB.is_dir(), reason="no data/emodb")
+def test_same_of_real_clips(page, pupil, home):
+    for path, form in zip(sorted(EMODB.glob("*.wav"))[::100], [FORMS[k] for k in (2, 3, 13, 15)]):
+        path = in_form(home, load_audio(path)[0], *form)
+        assert difference(of_file(page, path), pupil.predict(path)) < 5e-3, form
+
+
+
+
+def test_learns_a_voice(page, pupil, home):
+    "Taught on the page as by ser_adapt; saved, forgotten and loaded again."
+    clips = {e: [drawn_voice(0.4, 16000, 2 * i + j) for j in range(2)] for i, e in enumerate(("angry", "sad"))}
+    taught = pupil.adapt(sum(clips.values(), []), emotions=[e for e, ys in clips.items() for _ in ys])
+    (home / "new.wav").write_bytes(wav_bytes(y := drawn_voice(0.7, 16000, 9)))
+    before, wanted = pupil.predict(y), taught.predict(y)
+    assert difference(of_file(page, home / "new.wav"), before) < 1e-3
+    said = [given(page, ys, e) for e, ys in clips.items()][-1]
+    assert said["counts"] == [2, 0, 0, 0, 0, 2, 0] and said["clips"] == 4 and said["threshold"] == taught.threshold
+    assert [said["judged"][k] for k in ("before", "after")] == [pytest.approx(taught.learnt["gain"][k]) for k in ("before", "after")]
+    assert "Of 4 clips of yours it understands" in page.evaluate("by('taught').textContent")
+    answer = of_file(page, home / "new.wav")
+    assert difference(answer, wanted) < 1e-4 and answer["label"] == wanted.label
+    kept = page.evaluate("ser_nb.voiceText()")
+    page.evaluate("ser_nb.forgetVoice().then(() => 0)")
+    assert difference(of_file(page, home / "new.wav"), before) < 1e-3
+    again = f"ser_nb.loadVoice(new File([{json.dumps(kept)}], 'my_voice.json')).then(() => by('taught').textContent)"
+    assert "Of 4 clips of yours" in page.evaluate(again)
+    assert difference(of_file(page, home / "new.wav"), wanted) < 1e-4
+    for text, why in (("{}", "no voice"), ("x", "no json"), (kept.replace(":[", ":[9e999,", 2), "damaged"), (re.sub('made_for":"..', 'made_for":"zz', kept), "another")):
+        assert why in page.evaluate(f"ser_nb.loadVoice(new File([{json.dumps(text)}], 'x.json')).then(() => by('taught').textContent)")
+    assert page.evaluate("document.querySelectorAll('#emotions button').length") == 14
+
+
+def test_learns_from_the_microphone(page, pupil):
+    "Record a clip of an emotion by its button."
+    page.evaluate("ser_nb.forgetVoice().then(() => by('teach').open = true)")
+    button = "document.querySelector('[aria-label=\"Record: happy\"]')"
+    page.evaluate(f"{button}.click()")
+    time.sleep(1)
+    assert page.evaluate(f"{button}.textContent + {button}.getAttribute('aria-pressed')") == "Stoptrue"
+    page.evaluate(f"{button}.click()")
+    end = time.monotonic() + 30
+    while "has learnt 1 clip" not in (said := page.evaluate("by('taught').textContent")):
+        assert time.monotonic() < end, said
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not EMODB.is_dir(), reason="no data/emodb")
+def test_learns_a_person_of_emodb(page, pupil):
+    "Three clips of each of two emotions of speaker 08."
+    names = {"W": "angry", "T": "sad"}
+    paths = [(p, names[letter]) for letter in names for p in sorted(EMODB.glob(f"08*{letter}?.wav"))[:3]]
+    taught = pupil.adapt([str(p) for p, _ in paths], emotions=[e for _, e in paths])
+    heard = [load_audio(p)[0] for p, _ in paths]
+    clips = ", ".join(f"{{z: pupil.numbersOf({as_js(y)}, 16000), label: ser_nb.run.labels.indexOf('{e}')}}" for y, (_, e) in zip(heard, paths))
+    page.evaluate(f"globalThis.pupil = new Recognizer(ser_nb.run, unpacked(by('numbers').textContent.trim())); pupil.taught([{clips}]); 0")
+    for path in sorted(EMODB.glob("08*E?.wav"))[:1] + sorted(EMODB.glob("08*N?.wav"))[:1]:
+        said = page.evaluate(f"{{const a = pupil.predict({as_js(load_audio(path)[0])}, 16000); a.frames = null; a}}")
+        assert difference(said, taught.predict(path)) < 1e-3
 
 
 def test_refusals():

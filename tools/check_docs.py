@@ -156,11 +156,44 @@ class Page:
         return found, list(self.events)
 
 
+ALONE = ("listen.html",)  # pages that stand beside the book
 LOOKS = {"wide": (1400, "light"), "wide, dark": (1400, "dark"), "phone, dark": (390, "dark"), "phone": (390, "light")}
-AXE = """axe.run(document, {resultTypes: ['violations'], runOnly: %s}).then(r =>
+AXE = """axe.run(document, {resultTypes: ['violations'], %s}).then(r =>
   r.violations.map(v => [v.id, v.nodes.length, v.nodes.slice(0, 2).map(n => n.target.join(' ') + ' ' + n.html.slice(0, 90)).join(' | ')]))"""
-ALL = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']"  # of the first look
-OF_LOOKS = "{type: 'rule', values: ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable', 'target-size']}"  # of each
+STRUCTURE = """runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'],
+  rules: {'color-contrast': {enabled: false}, 'link-in-text-block': {enabled: false}}"""
+PHONE = "runOnly: {type: 'rule', values: ['scrollable-region-focusable', 'target-size']}"
+COLOURS = "runOnly: {type: 'rule', values: ['color-contrast', 'link-in-text-block']}"
+STILL = """{ const style = document.createElement('style');
+  style.textContent = '*, *::before, *::after { transition: none !important; animation: none !important; }';
+  document.head.append(style); }"""  # colours that still change are nobody's
+SETTLED = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(r, 50))))"
+NEW_COLOURS = """(look => {  // mark the first text of each colour, size and ground; what the tab has seen on a page before is left out
+  const seen = new Set(JSON.parse(sessionStorage.getItem('seen') || '[]')), grounds = new Map();
+  const colour = e => { const s = getComputedStyle(e); return [s.color, s.fontSize, s.fontWeight, s.textDecorationLine].join(); };
+  const ground = e => {
+    if (!e) return '';
+    if (!grounds.has(e)) {
+      const s = getComputedStyle(e), seen_through = s.opacity == 1 && s.backgroundImage == 'none' && s.backgroundColor == 'rgba(0, 0, 0, 0)';
+      grounds.set(e, ground(e.parentElement) + (seen_through ? '' : [s.opacity, s.backgroundImage, s.backgroundColor].join()));
+    }
+    return grounds.get(e);
+  };
+  for (const e of document.body.querySelectorAll('*')) {
+    if (![...e.childNodes].some(t => t.nodeType == 3 && t.data.trim()) || !e.getClientRects().length) continue;
+    const key = [look, colour(e), e.localName == 'a' ? colour(e.parentElement) : '', ground(e)].join(' ');
+    if (!seen.has(key)) { seen.add(key); e.dataset.look = ''; }
+  }
+  sessionStorage.setItem('seen', JSON.stringify([...seen]));
+  return document.querySelectorAll('[data-look]').length;
+})(%s)"""
+FLAT = """(() => {  // most elements of a page colour a word of code or make up a formula
+  for (const e of document.querySelectorAll('pre > code, math')) if (!e.querySelector('[data-look], a')) e.textContent = e.textContent;
+})()"""
+ONLY_NEW = """(() => {  // takes the rest away, so that each look is quick
+  const kept = new Set([...document.querySelectorAll('[data-look]')].flatMap(e => { const up = [e]; while (e = e.parentElement) up.push(e); return up; }));
+  for (const e of [...document.body.querySelectorAll('*')]) if (!kept.has(e) && !e.closest('[data-look]')) e.remove();
+})()"""
 SHAPE = """(() => {
   const shown = e => e && e.getClientRects().length > 0;
   const images = [...document.querySelectorAll('main img')];
@@ -174,23 +207,52 @@ SHAPE = """(() => {
 })()"""
 
 
-def look_problems(page, axe):
+def look(page, width, scheme):
+    "The open page as a screen of this width and scheme shows it."
+    page.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.evaluate(SETTLED)
+
+
+def axe_problems(page, name, rules):
+    "What axe-core finds on the open page by some of its rules."
+    for rule, n, where in page.evaluate(AXE % rules):
+        yield f"{name}: {rule}, {n} times, such as {where}"
+
+
+def shape_problems(shape, name, width):
+    "What a reader would miss on a page that belongs to the book."
+    if shape["wide"] > 1:
+        yield f"{name}: {shape['wide']} pixels wider than the screen"
+    if width < 500 and shape["headings"] > 1 and not shape["contents"]:
+        yield f"{name}: no table of contents to open"
+    if width > 500 and shape["mute"]:
+        yield f"{shape['mute']} pictures without words"
+    if width > 500 and not shape["next"]:
+        yield "neither a next nor a previous page"
+
+
+def look_problems(page, axe, in_book=True):
     "What axe-core finds on the open page at two widths, in light and dark, and what a reader would miss there."
+    page.evaluate(STILL)
+    new = 0
+    for name, how in LOOKS.items():
+        look(page, *how)
+        new = page.evaluate(NEW_COLOURS % json.dumps(name))
     page.evaluate(axe)
-    for i, (look, (width, scheme)) in enumerate(LOOKS.items()):
-        page.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
-        page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        for rule, n, where in page.evaluate(AXE % (OF_LOOKS if i else ALL)):
-            yield f"{look}: {rule}, {n} times, such as {where}"
+    page.evaluate(FLAT)
+    for name, rules in (("wide", STRUCTURE), ("phone", PHONE)):
+        look(page, *LOOKS[name])
         shape = page.evaluate(SHAPE)
-        if shape["wide"] > 1:
-            yield f"{look}: {shape['wide']} pixels wider than the screen"
-        if width < 500 and shape["headings"] > 1 and not shape["contents"]:
-            yield f"{look}: no table of contents to open"
-        if not i and shape["mute"]:
-            yield f"{shape['mute']} pictures without words"
-        if not i and not shape["next"]:
-            yield "neither a next nor a previous page"
+        yield from shape_problems(shape, name, LOOKS[name][0]) if in_book else ()
+        yield from axe_problems(page, name, rules)
+    if new:
+        page.evaluate(ONLY_NEW)
+        for name, how in LOOKS.items():
+            look(page, *how)
+            yield from axe_problems(page, name, COLOURS)
+    page.send("Emulation.clearDeviceMetricsOverride")
+    page.send("Emulation.setEmulatedMedia", features=[])
 
 
 def is_icon(url):
@@ -233,7 +295,7 @@ def link_problems(found, site, folder, ids):
             yield f"broken anchor: {written}"
 
 
-def visit_all(site, names, axe):
+def visit_all(site, names, axe, alone):
     "What a browser of its own finds on some pages: {page: (the probe's findings, problems)}."
     found = {}
     with browser() as socket:
@@ -242,9 +304,7 @@ def visit_all(site, names, axe):
             seen, events = page.visit(site + name)
             problems = list(dict.fromkeys(event_problems(events, site)))
             if axe:
-                problems += look_problems(page, axe)
-                page.send("Emulation.clearDeviceMetricsOverride")
-                page.send("Emulation.setEmulatedMedia", features=[])
+                problems += look_problems(page, axe, not alone and name not in ALONE)
             found[name] = seen, problems
     return found
 
@@ -256,15 +316,15 @@ def font_problems(folder):
             yield f"{path.relative_to(folder)}: {path.stat().st_size / 1000:.0f} kB, and 300 are enough for formulas"
 
 
-def check(folder, axe=""):
+def check(folder, axe="", alone=False):
     "All problems as {page: [problem...]}, and the probe's findings as {page: ...}; `axe` is the text of axe-core."
     names = sorted((p for p in folder.rglob("*.html")), key=lambda p: p.stat().st_size)
     names = [p.relative_to(folder).as_posix() for p in names]
     with served(folder) as site, ThreadPoolExecutor(BROWSERS_AT_ONCE) as pool:
-        parts = pool.map(lambda i: visit_all(site, names[i::BROWSERS_AT_ONCE], axe), range(BROWSERS_AT_ONCE))
+        parts = pool.map(lambda i: visit_all(site, names[i::BROWSERS_AT_ONCE], axe, alone), range(BROWSERS_AT_ONCE))
         both = {name: seen for part in parts for name, seen in part.items()}
         found, problems = ({name: both[name][i] for name in sorted(both)} for i in (0, 1))
-        problems["index.html"] += font_problems(folder)
+        problems[names[0]] += font_problems(folder)
         ids = {name: set(f["ids"]) for name, f in found.items()}
         for name, f in found.items():
             problems[name] += [f"missing picture: {src}" for src in f["broken"]]
@@ -278,12 +338,13 @@ def check(folder, axe=""):
 def main(
     folder: str = "_docs",  # the built site; relative to the project
     axe: str = "",  # axe.min.js of axe-core, for the rules of accessibility; empty: these are not looked at
+    alone: bool = False,  # the pages are reports, which have no next page and no table of contents
 ):
     "Open every page of the built site in headless Chromium; exit with 1 where anything is wrong."
     folder = (ROOT / folder).resolve()
-    if not (folder / "index.html").is_file():
+    if not alone and not (folder / "index.html").is_file():
         sys.exit(f"there is no site in {folder}: build it with `python tools/docs.py`")
-    problems, found = check(folder, Path(axe).read_text(encoding="utf-8") if axe else "")
+    problems, found = check(folder, Path(axe).read_text(encoding="utf-8") if axe else "", alone)
     for name, f in found.items():
         print(f"{name}: {f['pictures']} pictures, {f['formulas']} formulas, {len(f['links'])} links, {len(problems[name])} problems")
         for problem in problems[name]:

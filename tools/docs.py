@@ -230,6 +230,8 @@ LABELS = [  # what smalldocs leaves without a name for who hears a page
     (r'<div class="toc-actions">', '<div class="toc-actions" role="navigation" aria-label="This page">'),
     (r'(<i class="bi bi-[^"]*") role="img">', r'\1 aria-hidden="true">'),
     (r"<th></th>", "<td></td>"),
+    (r'<div class="sd-table">', '<div tabindex="0" class="sd-table">'),
+    (r'<span class="math display">', '<span tabindex="0" class="math display">'),
     (r'<pre class="sourceCode', '<pre tabindex="0" class="sourceCode'),
     (r'<div class="cell-output cell-output-display">', '<div tabindex="0" class="cell-output cell-output-display">'),
     (r'(<div[^>]* class="cell-output cell-output-(?:display|std(?:out|err))">\s*<pre)>', r'\1 tabindex="0">'),

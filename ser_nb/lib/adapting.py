@@ -208,14 +208,15 @@ def expected_gain(
     v: Voices,
     z: np.ndarray,       # [n, d]
     labels: np.ndarray,  # int [n]; -1: none
-) -> dict | None:  # before, after: shares understood; gain, low, high; None without labels of two emotions
+) -> dict | None:  # before, after: shares understood; gain, low, high; None without two clips of each of two emotions
     "What adapting wins on the clips given, each judged by the others."
     y = labels[labels >= 0]
-    if len(np.unique(y)) < 2:  # who says always the same is always right
+    asked = np.bincount(y, minlength=1)[y] > 1
+    if len(np.unique(y[asked])) < 2:
         return None
     none = np.zeros(0, int)
-    old = scores(z[labels >= 0], *person(v, z[:0], none)).argmax(1) == y
-    new = left_out(v, z, labels).argmax(1) == y
+    old = (scores(z[labels >= 0], *person(v, z[:0], none)).argmax(1) == y)[asked]
+    new = (left_out(v, z, labels).argmax(1) == y)[asked]
     won = np.append(new * 1.0 - old, [1, -1])
     half = 1.96 * won.std(ddof=1) / np.sqrt(len(won))
     return {"before": float(old.mean()), "after": float(new.mean()), "gain": float(new.mean() - old.mean()),

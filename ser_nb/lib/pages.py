@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['STYLE', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'plain_text', 'png_bytes', 'embedded', 'hear', 'player', 'players',
-           'plot_spectrograms', 'plain_json', 'write_report', 'read_predictions']
+__all__ = ['STYLE', 'NAMED', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'plain_text', 'png_bytes', 'embedded', 'hear', 'player',
+           'players', 'plot_spectrograms', 'plain_json', 'write_report', 'read_predictions']
 
 # %% ../../nbs/lib/pages.ipynb #eeb7df4b
 import base64
@@ -26,17 +26,27 @@ from .files import AudioError, EvaluateError, clear_unfinished, json_bytes, lock
 from .runs import Report, run_folder
 
 # %% ../../nbs/lib/pages.ipynb #8e0c1b18
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse}
-td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-img{max-width:100%}.note{background:#fff4d6;padding:.6rem 1rem}pre{background:#f6f6f6;padding:.6rem;overflow:auto}"""
+STYLE = """:root{color-scheme:light dark;--ink:#222;--line:#ddd;--note:#fff4d6;--code:#f6f6f6}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--line:#444;--note:#3b2f10;--code:#1e2329}}
+@media(prefers-color-scheme:dark){body{background:#15181c}a{color:#8abeff}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:var(--ink)}
+.wide{overflow-x:auto}table{border-collapse:collapse}
+td,th{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+body{overflow-wrap:anywhere}img,audio{max-width:100%}ul{padding-left:1.2rem}li{margin:.3rem 0}
+.note{background:var(--note);padding:.6rem 1rem}pre{background:var(--code);padding:.6rem;overflow:auto}"""
+NAMED = {"<th></th>": "<td></td>", "<pre>": "<pre tabindex='0'>", "</table>": "</table></div>",
+         "<table": "<div class='wide' tabindex='0'><table"}
 
 
 def html_page(title: str, parts: list) -> str:  # parts: html
-    "One self-contained html page."
+    "One self-contained html page, also for a phone, in the dark, and for who hears it."
+    body = "".join(parts)
+    for plain, better in NAMED.items():
+        body = body.replace(plain, better)
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
+            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
             f"<link rel='icon' href='data:,'><style>{STYLE}</style>"
-            f"<h1>{html.escape(title)}</h1>{''.join(parts)}</html>")
+            f"<main><h1>{html.escape(title)}</h1>{body}</main></html>")
 
 # %% ../../nbs/lib/pages.ipynb #143cd99c
 SYNTHETIC_NOTE = "Synthetic speech: made by a program, not spoken by people. The figures say nothing about real voices."

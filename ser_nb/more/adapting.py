@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FRAMES', 'POWERS', 'NETWORK', 'SURE', 'pooled_values', 'readout_bytes', 'leave_run', 'adapted_files', 'label_of',
-           'named', 'in_folder', 'in_csv', 'in_list', 'clips_of', 'teach', 'adapt_run', 'learn', 'ser_adapt']
+__all__ = ['FRAMES', 'POWERS', 'NETWORK', 'SURE', 'pooled_values', 'readout_bytes', 'check_place', 'leave_run', 'adapted_files',
+           'label_of', 'named', 'in_folder', 'in_csv', 'in_list', 'clips_of', 'teach', 'adapt_run', 'learn',
+           'gain_text', 'ser_adapt']
 
 # %% ../../nbs/more/adapting.ipynb #3eeb27bf
 import json
@@ -63,14 +64,22 @@ def readout_bytes(
 SURE = 0.5  # confidence below which a run that has labelled clips of a person is unsure: then the rest is likelier
 
 
+def check_place(
+    folder: str | Path,  # where a run is to be left
+) -> Path:
+    "Refuse a folder that has a run of another kind."
+    folder = Path(folder)
+    if (folder / "run.json").exists() and not (folder / "statistics.npz").exists():
+        raise PredictError(f"{folder}: another run is there: give another folder")
+    return folder
+
+
 def leave_run(
     folder: str | Path,
     files: dict,  # name -> bytes
 ) -> Path:  # the folder
     "Write a run that `ser_predict` uses."
-    folder = Path(folder)
-    if (folder / "run.json").exists() and not (folder / "statistics.npz").exists():
-        raise PredictError(f"{folder}: another run is there: give another folder")
+    folder = check_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder)
     for name in files.keys() - {"hashes.json"}:
@@ -261,11 +270,14 @@ def learn(
     return from_files(files, Path(recognizer.source if out_dir is None else out_dir))
 
 # %% ../../nbs/more/adapting.ipynb #4e2a8a5a
-def _said(gain, out_dir) -> str:
-    "What `ser_adapt` says at the end."
+def gain_text(
+    gain: dict | None,    # of `expected_gain`
+    out_dir: str | Path,  # the run
+) -> str:
+    "What is won, in words."
     if gain is None:
         return (f"{out_dir}: the voice was heard, and clips without a label are taken to be of several emotions; what "
-                "is won can only be told from labelled clips of two emotions or more")
+                "is won can only be told from two labelled clips of each of two emotions or more")
     return (f"{out_dir}: understands {gain['after']:.0%} of these clips, each judged by the others; before "
             f"{gain['before']:.0%} (won {gain['gain']:+.0%}, interval {gain['low']:+.0%} to {gain['high']:+.0%})")
 
@@ -277,4 +289,4 @@ def ser_adapt(
     run: str = BUNDLED,  # the run to adapt; by default the one that comes with ser_nb (weights: CC BY-NC-SA 4.0)
 ):
     "Teach a recogniser one person's voice with a few clips."
-    one_line(lambda: print(_said(adapt_run(clips, out_dir, run), out_dir)), "ser_adapt")
+    one_line(lambda: print(gain_text(adapt_run(clips, out_dir, run), out_dir)), "ser_adapt")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['LONG', 'ser_evaluate', 'first_words', 'ser_run']
+__all__ = ['LONG', 'ser_evaluate', 'first_words', 'in_folds', 'ser_run']
 
 # %% ../../nbs/more/judge.ipynb #b2073a9d
 import warnings
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..lib.baseline import RIVALS, check_rival
 from ..lib.command import command, one_line, plural, printable, say
 from ..lib.corpora import identity
 from ..lib.encoder import ENCODERS
@@ -114,13 +115,34 @@ def _run_name(data_dir) -> str:  # data/tess,data/emodb -> tess+emodb
     "A folder name for some corpora."
     return "+".join(path.resolve().stem for path in corpus_paths(data_dir)) if data_dir else "demo"
 
+# %% ../../nbs/more/judge.ipynb #cb852a58
+def in_folds(
+    folds: int,       # of speakers; 0: they are left out one by one
+    repeats: int,     # of the folds
+    protocols: str,   # as of a command
+    seeds: int,       # trainings of each split
+    max_folds: int,   # where there are no folds
+) -> tuple:  # protocols, seeds and max_folds
+    "What is asked for where speakers are parted into folds."
+    if folds and folds < 2 or repeats < 1:
+        raise EvaluateError(f"folds={folds}, repeats={repeats}: give 2 and 1 or more")
+    if repeats > 1 and (not folds or seeds > 1):
+        raise EvaluateError(f"repeats={repeats}: they are of folds, and draw, split and train anew: give --folds, "
+                            "and no --seeds")
+    if not folds:
+        return protocols, seeds, max_folds
+    if protocols == "cross":
+        raise EvaluateError("folds: corpora are judged one by another: leave --folds out")
+    names = ["folds" if name == "speakers" else name for name in wanted_protocols(protocols)]
+    return ",".join(names), max(seeds, repeats), folds
+
 # %% ../../nbs/more/judge.ipynb #92870017
 def _members(members, data_dir, encoder):
     "Networks that a command trains; one where the demo is to be quick."
     return 1 if members is None and not data_dir and encoder == "none" else members
 
 
-def _run_asked(data_dir, folder, protocols, seeds, words, max_folds, how, jobs, overwrite, ways):
+def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseline, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
     check_counts(seed, seeds, max_folds)
@@ -130,7 +152,7 @@ def _run_asked(data_dir, folder, protocols, seeds, words, max_folds, how, jobs, 
     also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
     with locked(folder):
         found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
-                 report_card(features, folder, protocols, *how, seeds, **also))
+                 report_card(features, folder, protocols, *how, seeds, baseline=baseline, **also))
     _show(found.attrs["text"])
 
 # %% ../../nbs/more/judge.ipynb #d653c0f1
@@ -146,6 +168,10 @@ def ser_run(
     seeds: int = 1,                           # trainings of each split, to see how much is luck
     words: int = 0,                           # use only so many words (texts) of the corpus, for a quick look
     max_folds: int = 10,                      # unseen speakers are left out one by one up to so many, then in groups
+    folds: int = 0,                           # part the speakers into so many folds instead; 0: don't
+    repeats: int = 1,                         # of the folds, each time drawn and trained anew
+    baseline: Param("a linear SVM beside the network: on statistics of its frames, or on openSMILE's", str,
+                    choices=(*RIVALS, "none")) = "statistics",
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
     encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
@@ -162,9 +188,11 @@ def ser_run(
         warnings.simplefilter("ignore", UserWarning)
         if protocols != "cross":
             wanted_protocols(protocols)
+        asked = in_folds(folds, repeats, protocols, seeds, max_folds)
         used = ready_encoder(encoder, None, classic, config, settings)
         given = {**settings, "members": _members(settings.get("members"), data_dir, used)}
         how = run_settings(classic, given, used, config)
-        _run_asked(data_dir, Path(out_dir or Path("runs") / _run_name(data_dir)), protocols, seeds, words, max_folds,
-                   how, jobs, overwrite, (speaker_from, text_from, emotion_from))
+        folder = Path(out_dir or Path("runs") / _run_name(data_dir))
+        _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), jobs, overwrite,
+                   (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WIDE', 'BEAT', 'bars', 'Screen', 'is_terminal', 'undisturbed', 'from_file', 'watched', 'listen_to', 'told',
-           'ser_listen']
+__all__ = ['WIDE', 'BEAT', 'level_bar', 'bars', 'Screen', 'mark_for', 'is_terminal', 'undisturbed', 'from_file', 'watched',
+           'listen_to', 'told', 'ser_listen']
 
 # %% ../../nbs/more/listening.ipynb #1ccde190
+import importlib
 import os
 import shutil
 import sys
@@ -36,6 +37,11 @@ def _bar(share, mark="█") -> str:
     return mark * round(WIDE * min(max(share, 0), 1))
 
 
+def level_bar(db, mark="█") -> str:  # dB, 0 is full scale
+    "How loud it is."
+    return f"{'level':<10} {db:4.0f} dB {_bar((db + 60) / 60, mark)}".rstrip()
+
+
 def bars(
     answer: Prediction | None,  # the last one; None: there is none yet
     labels: tuple,              # emotions
@@ -47,7 +53,7 @@ def bars(
     p = answer.probabilities if answer else {}
     at = "" if answer is None else f"{answer.stop:7.1f} s  "
     rows = [f"{printable(e):<10} {p.get(e, 0):4.0%} {_bar(p.get(e, 0), mark)}" for e in labels]
-    return [f"{at}{printable(said)}", *rows, f"{'level':<10} {db:4.0f} dB {_bar((db + 60) / 60, mark)}".rstrip()]
+    return [f"{at}{printable(said)}", *rows, level_bar(db, mark)]
 
 # %% ../../nbs/more/listening.ipynb #6c56d3c6
 class Screen:
@@ -63,6 +69,11 @@ class Screen:
         self.out.write(up + "".join(f"\x1b[2K{line}\n" for line in lines))
         self.out.flush()
         self.drawn = len(lines)
+
+
+def mark_for(out) -> str:
+    "What bars are made of there."
+    return "█" if "utf" in str(getattr(out, "encoding", "")).lower() else "#"
 
 
 def is_terminal(out) -> bool:
@@ -141,7 +152,7 @@ def listen_to(
     "Show how what is heard sounds, as long as there is sound."
     live = Screen(out) if is_terminal(out) else None
     last: list = [None]
-    mark = "█" if "utf" in str(getattr(out, "encoding", "")).lower() else "#"
+    mark = mark_for(out)
     window = window or min(max(recognizer.reference["median_duration"], 1.0), 10.0)
     def tell(db): live.draw(bars(last[0], recognizer.labels, db, mark))
     blocks = watched(blocks, recognizer.settings.sr, tell if live else lambda db: None)
@@ -185,14 +196,30 @@ def _listen(run, from_file_, seconds, device, window) -> None:
     print(told(heard))
 
 
+def _teach(run, folder, takes, from_file_, seconds, device, silently) -> None:
+    "What `ser_listen --teach` does."
+    if run is not None and Path(run).resolve() == Path(folder).resolve():
+        raise PredictError(f"{folder}: it would learn its takes twice: leave --run out")
+    recognizer, teaching = _loaded(run), importlib.import_module("ser_nb.more.teaching")
+    sr = recognizer.settings.sr
+    source = (teaching.Files(from_file_, recognizer.labels, sr) if from_file_
+              else teaching.Booth(sr, device, seconds, silently))
+    teaching.teach_by_asking(folder, source, recognizer, takes, lambda text: print(printable(text), flush=True))
+
+
 @command
 def ser_listen(
     run: str = None,  # run folder, a zip of one, its .h5 or .keras file; by default the bundled one (CC BY-NC-SA 4.0)
-    from_file: str = "",                # recording to be heard in place of the microphone
-    seconds: float = None,              # how long to listen; by default until Ctrl-C
+    from_file: str = "",  # recording heard in place of the microphone; with --teach a folder of takes named by emotion
+    seconds: float = None,              # how long to listen, by default until Ctrl-C; with --teach the longest take
     device: str = None,                 # microphone, by name or number; by default the system's own
     window: float = None,               # seconds that one answer is for; by default as long as the training clips
+    teach: str = "",  # run folder to make for your own voice: you are asked for sentences, and it learns them
+    takes: int = 2,   # with --teach: takes of each emotion
+    no_play: bool = False,  # with --teach: takes are not played back
 ):
     "Hear the microphone, and show how it sounds while somebody speaks. Ctrl-C ends it."
     number = int(device) if device and device.isdecimal() else device
+    if teach:
+        return one_line(lambda: _teach(run, teach, takes, from_file, seconds, number, no_play), "ser_listen")
     one_line(lambda: _listen(run, from_file, seconds, number, window), "ser_listen")

@@ -7,30 +7,35 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['FAMILIES', 'POOLED', 'EPSILON', 'ENGINE', 'POLICY', 'Numbers', 'graph_weights', 'sparse', 'filter_tables', 'refusal',
-           'describe', 'page_part', 'page_html', 'write_page']
+           'voice_tables', 'describe', 'page_part', 'page_html', 'about_run', 'write_page']
 
 # %% ../../nbs/more/page.ipynb #9a6e1003
 import base64
+import hashlib
 import html
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 import ser_nb
+from ..lib.adapting import DOUBT, GROUPS, HOT, KNOWN, Voices, unpack
 from ..lib.answers import UNSURE
 from ..lib.audio import KEPT, LOUDEST
+from ..lib.corpora import CORPORA
 from ..lib.encoder import BANDS, HOP, LOUDNESS, SR, WINDOW
 from ..lib.files import PredictError, write_file
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles
+from ..lib.runs import Run
 from ..lib.spectra import (chroma_filters, contrast_bands, dct_filters, delta_weights, hann, mel_filters,
                                 tonnetz_filters)
 from ..lib.untrained import POWER
+from .adapting import SURE
 from ..predict import DIGITS, UNITS, Recognizer
 
 # %% ../../nbs/more/page.ipynb #9a6e1021
@@ -126,6 +131,21 @@ def refusal(
         return "tuning=None: the page doesn't estimate it: extract with tuning=0.0"
     return ""
 
+# %% ../../nbs/more/page.ipynb #9a6e1046
+def voice_tables(
+    recognizer,  # `Recognizer`
+    put,         # `Numbers.put`
+) -> tuple:  # tables, and the mark of what they were measured on; nothing for a run that can't learn
+    "How people differ, for the page."
+    if not recognizer.files:
+        return {}, ""
+    v, z, labels = unpack(recognizer.files["statistics.npz"], len(recognizer.labels))
+    arrays = {f.name: getattr(v, f.name).astype("<f4") for f in fields(Voices)}
+    mark = hashlib.sha256(b"".join(x.tobytes() for x in arrays.values())).hexdigest()[:16]
+    clips = [{"z": row, "label": label} for row, label in zip(z.tolist(), labels.tolist())]
+    return {**{name: put(f"voices/{name}", x) for name, x in arrays.items()}, "known": KNOWN, "hot": HOT,
+            "groups": GROUPS, "doubt": DOUBT, "sure": SURE, "clips": clips}, mark
+
 # %% ../../nbs/more/page.ipynb #9a6e1051
 def _scale(normaliser) -> dict:
     "How frames are scaled."
@@ -147,6 +167,8 @@ def describe(
     for name, w in graph_weights(r.network.data).items():
         numbers.put(name, w)
     known = {name: r.reference[name] for name in ("mean", "deviation", "known")}
+    voices, mark = voice_tables(r, numbers.put)
+    tables = {**filter_tables(s, numbers.put), **({"voices": voices} if mark else {})}
     return {
         "labels": r.labels, "temperature": r.temperature, "threshold": r.threshold, "unsure": UNSURE,
         "settings": asdict(s), "n_features": s.n_features, "normaliser": _scale(r.normaliser),
@@ -156,13 +178,13 @@ def describe(
         "max_frames": r.reference["max_frames"], "window": window_sizes(None, None, r.reference["median_duration"])[0],
         "reference": known, "units": {name: [unit, DIGITS[name]] for name, unit in UNITS.items()},
         "middles": band_middles(s).tolist(), "limits": {"kept": KEPT, "loudest": LOUDEST},
-        "tables": filter_tables(s, numbers.put), "tensors": numbers.index, "version": ser_nb.__version__}, numbers
+        "tables": tables, "voices": mark, "tensors": numbers.index, "version": ser_nb.__version__}, numbers
 
 
 EPSILON = 1e-3  # of a batch normalisation, keras' own
 
 # %% ../../nbs/more/page.ipynb #9a6e1061
-ENGINE = ("sound", "fourier", "pitch", "frames", "kernel", "network", "recognizer", "server")  # what the worker runs
+ENGINE = ("sound", "fourier", "pitch", "frames", "kernel", "network", "adapt", "recognizer", "server")  # the worker's
 POLICY = ("default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' data:; style-src 'unsafe-inline'; "
           "img-src data:; media-src blob: data:; worker-src data:; base-uri 'none'; form-action 'none'")
 
@@ -191,13 +213,24 @@ def page_html(
     text = json.dumps(description, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
     parts = {"policy": POLICY, "title": html.escape(title), "about": html.escape(about), "style": page_part("page.css"),
              "run": text, "numbers": numbers.text, "engine": _script(ENGINE), "worker": page_part("worker.js"),
-             "page": _script(["draw", "page"]), "version": ser_nb.__version__}
+             "page": _script(["draw", "teach", "page"]), "version": ser_nb.__version__}
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], page_part("page.html"))
 
 # %% ../../nbs/more/page.ipynb #9a6e1070
+def about_run(
+    run: Path,  # a run folder
+) -> str:
+    "Who was learnt from, and under which licence."
+    told = Run.open(run).described
+    names = ", ".join(CORPORA[c].name if c in CORPORA else c for c in told["corpus"])
+    learnt, licence = f"It has learnt from {told['clips']['train']:,} clips of {names}.", told.get("licence", "")
+    made_up = " They were made by a synthesiser, so it knows no people." if told["synthetic"] else ""
+    return " ".join(filter(None, [learnt + made_up, licence and f"{licence[0].upper()}{licence[1:]}."]))
+
+
 def write_page(
     run: Path,   # a run folder
     path: Path,  # of the html file
 ):
     "Write a run as a page that listens."
-    write_file(path, page_html(Recognizer.load(run)).encode())
+    write_file(path, page_html(Recognizer.load(run), about=about_run(run)).encode())

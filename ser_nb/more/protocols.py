@@ -21,20 +21,21 @@ import numpy as np
 from ..lib.command import plural, span
 from ..lib.files import EvaluateError, SplitError, TrainError, pd
 from ..lib.runs import read_run
-from ..dataset import clip_table, obstacles, split_folders, split_random, split_speakers, split_words
+from ..dataset import clip_table, kfold, obstacles, split_folders, split_random, split_speakers, split_words
 from ..evaluate import report
 from ..model import ModelSettings
 from ..train import TrainSettings, train
 
 # %% ../../nbs/more/protocols.ipynb #5fa77f55
 PROTOCOLS = ("random", "words", "speakers")
-LINES = {"random": "random", "folders": "folders", "words": "unseen words", "speakers": "unseen speakers"}
+LINES = {"random": "random", "folders": "folders", "words": "unseen words", "speakers": "unseen speakers",
+         "folds": "speaker folds"}
 
 
 def _check_protocol(name):
     "Raise at a protocol that there is not."
     if name not in LINES:
-        raise EvaluateError(f"protocol {name!r}: must be one of all, {', '.join((*PROTOCOLS, 'folders'))}")
+        raise EvaluateError(f"protocol {name!r}: must be one of all, {', '.join((*PROTOCOLS, 'folders', 'folds'))}")
 
 
 def wanted_protocols(
@@ -57,15 +58,18 @@ def _fold_name(speakers) -> str:
 
 def makers(
     table: pd.DataFrame,  # `features.index`
-    protocol: str,        # random, words, speakers or folders
+    protocol: str,        # of `LINES`
     seed: int,
-    max_folds: int,       # speakers are left out one by one up to so many, in groups beyond
+    max_folds: int,       # speakers are left out one by one up to so many, in groups beyond; of folds, how many
 ) -> dict:  # name -> function that makes the split
     "How the splits of a protocol are made."
     _check_protocol(protocol)
     alone: dict[str, Callable] = {"random": split_random, "words": split_words, "folders": split_folders}
     if protocol in alone:
         return {protocol: lambda: alone[protocol](table, seed=seed)}
+    if protocol == "folds":
+        drawn = kfold(table, max_folds, "speaker", seed)
+        return {_fold_name(sorted(set(s["speaker"][s["part"] == "test"]))): lambda s=s: s for s in drawn}
     who = sorted(set(clip_table(table)["speaker"]) - {""})
     if len(who) < 2:
         raise EvaluateError("unseen speakers can't be judged: the corpus names fewer than 2 speakers")
@@ -75,7 +79,7 @@ def makers(
 # %% ../../nbs/more/protocols.ipynb #bce844ce
 def protocol_splits(
     table: pd.DataFrame,     # `features.index`
-    protocol: str,           # random, words, speakers or folders
+    protocol: str,           # of `LINES`
     seed: int = 0,
     max_folds: int = 10,     # speakers are left out one by one up to so many, in groups beyond
 ) -> dict:  # name -> split
@@ -91,7 +95,8 @@ def why_absent(
 ) -> str:  # the reasons, with semicolons between; "" where it can be judged
     "Why a corpus can't be judged by a protocol."
     _check_protocol(protocol)
-    by, least = {"words": ("text", 7), "speakers": ("speaker", 2)}.get(protocol, (None, 0))
+    by, least = {"words": ("text", 7), "speakers": ("speaker", 2),
+                 "folds": ("speaker", 2)}.get(protocol, (None, 0))
     try:
         reasons = [] if protocol == "folders" else obstacles(table, by, least)
         reasons = reasons or _failures(makers(table, protocol, seed, max_folds))
@@ -196,12 +201,13 @@ def folder_names(names) -> dict:  # name -> folder
 
 
 def _todo(table, protocols, seed, seeds, max_folds) -> list:
-    "Run, name, seed and maker of each split."
+    "Run, protocol, name, seed and maker of each split."
     found = []
     for s in range(seed, seed + seeds):
-        ways = {name: make for p in protocols for name, make in makers(table, p, s, max_folds).items()}
-        folders = folder_names(ways)
-        found += [((f"seed_{s}/" if s != seed else "") + folders[name], name, s, make) for name, make in ways.items()]
+        ways = {(p, name): make for p in protocols for name, make in makers(table, p, s, max_folds).items()}
+        folders = folder_names(name for _, name in ways)
+        found += [((f"seed_{s}/" if s != seed else "") + folders[name], p, name, s, make)
+                  for (p, name), make in ways.items()]
     return found
 
 # %% ../../nbs/more/protocols.ipynb #1309e6a2
@@ -211,24 +217,26 @@ def run_protocols(
     protocols=PROTOCOLS,
     model_settings: ModelSettings = ModelSettings(),
     train_settings: TrainSettings = TrainSettings(),
-    max_folds: int = 10,            # for unseen speakers
+    max_folds: int = 10,            # for unseen speakers; of speaker folds, how many
     overwrite: bool = False,
     progress: bool = True,
     seeds: int = 1,                 # of split, first weights and order: that of `train_settings` and those after it
     tell=be_quiet,                  # gets a line at the start and end of each training
+    baseline: str = "statistics",   # of `report`
 ) -> pd.DataFrame:  # a row a run: protocol, fold, seed, run, UAR, accuracy, macro_f1, clips, scale, audit
     "Train and judge one network on each split of each protocol; what is finished is kept."
     todo = _todo(features.index, protocols, train_settings.seed, seeds, max_folds)
     plan, rows = Plan(Path(out_dir), [run for run, *_ in todo], tell), []
-    for run, name, seed, make in todo:
+    for run, protocol, name, seed, make in todo:
         plan.begin(split := make())
         train(features, split, Path(out_dir) / run, model_settings, replace(train_settings, seed=seed), overwrite,
               progress)
-        found = report(Path(out_dir) / run, features)
+        found = report(Path(out_dir) / run, features, baseline=baseline)
         plan.end(found["UAR"])
-        rows.append({"protocol": found["run"]["protocol"], "fold": name, "seed": seed, "run": run,
+        rows.append({"protocol": LINES[protocol], "fold": name, "seed": seed, "run": run,
                      **{k: found[k] for k in ("UAR", "accuracy", "macro_f1", "clips")},
-                     "scale": found["run"]["normaliser"], "audit": found["run"]["audit"]})
+                     "scale": found["run"]["normaliser"], "audit": found["run"]["audit"],
+                     "rival": found.get("baseline", {}).get("name", "")})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/more/protocols.ipynb #a097acbf

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..lib.baseline import check_rival, read_rival
 from ..lib.command import plural
 from ..lib.corpora import is_synthetic
 from ..lib.files import pd, write_file
@@ -48,12 +49,15 @@ def _card_row(name, runs, out_dir, twins) -> dict:
     folders = [Path(out_dir) / run for run in runs["run"]]
     pred = read_predictions(folders)
     sure, right = interval(pred), interval(pred, "accuracy")
+    svm = read_rival(folders)
+    beside = interval(svm) if svm is not None else {"value": np.nan, "low": np.nan, "high": np.nan}
     by_seed = {seed: scores(read_predictions([Path(out_dir) / run for run in own["run"]]))["UAR"]
                for seed, own in runs.groupby("seed")}
     return {"protocol": runs["protocol"].iloc[0], "line": name, "UAR": sure["value"], "low": sure["low"],
             "high": sure["high"], "accuracy": right["value"], "accuracy_low": right["low"],
             "accuracy_high": right["high"], "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,
             "between_seeds": float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else np.nan,
+            "svm": beside["value"], "svm_low": beside["low"], "svm_high": beside["high"],
             "folds": runs["fold"].nunique(), "clips": pred["clip"].nunique(),
             "verdict": pooled_verdict([run_split(run) for run in folders], twins)}
 
@@ -86,13 +90,18 @@ def _told(*columns, form="{:.3f}") -> list:  # "" where there is no number
 
 def show_card(card: pd.DataFrame) -> pd.DataFrame:  # the columns to read
     "A card as a table to read."
+    svm = {}
+    if "svm" in card:
+        svm = {"linear SVM": _told(card["svm"]), "95 %  ": _told(card["svm_low"], card["svm_high"])}
     return pd.DataFrame({
         "UAR": _told(card["UAR"]), "95 %": _told(card["low"], card["high"]), "accuracy": _told(card["accuracy"]),
         "95 % ": _told(card["accuracy_low"], card["accuracy_high"]), "over": card["over"].fillna("").tolist(),
-        "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")}, index=card.index)
+        **svm, "between seeds": _told(card["between_seeds"]), "clips": _told(card["clips"], form="{:.0f}")},
+        index=card.index)
 
 # %% ../../nbs/more/summary.ipynb #caa54221
-_COLOURS = {"random": "#9db8d2", "folders": "#b7c4b1", "unseen words": "#6f97bf", "unseen speakers": "#d98b5f"}
+_COLOURS = {"random": "#9db8d2", "folders": "#b7c4b1", "unseen words": "#6f97bf", "unseen speakers": "#d98b5f",
+            "speaker folds": "#d98b5f"}
 
 
 def _draw_line(ax, y, line, r):
@@ -106,6 +115,8 @@ def _draw_line(ax, y, line, r):
     ax.plot([r["low"], r["high"]], [y, y], color="k", lw=2 if whole else 1, solid_capstyle="butt")
     look = {"color": "white", "weight": "bold", "size": 9} if whole else {"size": 7}
     ax.text(0.02, y, f"{r['UAR']:.3f}", va="center", **look)
+    if np.isfinite(r.get("svm", np.nan)):
+        ax.plot(r["svm"], y, "D", ms=4, color="white", mec="k", zorder=4)
     seeds = list(r["by_seed"].values())
     if len(seeds) > 1:
         ax.scatter(seeds, [y] * len(seeds), s=12, color="k", zorder=3)
@@ -117,7 +128,7 @@ def plot_card(
     n_classes: int,        # for the line of chance
     title: str = "",
 ):  # the figure
-    "UAR of each protocol with its interval, of each fold, and of each seed, with chance."
+    "UAR of each protocol with its interval, of each fold, of each seed, and of a linear SVM, with chance."
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7.5, 0.32 * len(card) + 1.8), dpi=80)
@@ -126,6 +137,7 @@ def plot_card(
     ax.axvline(1 / n_classes, color="k", lw=0.8, ls="--")
     ax.text(1 / n_classes, -0.75, " chance", fontsize=8, va="top")
     dots = "; dots: seeds" * bool(card["between_seeds"].notna().any())
+    dots += "; diamond: linear SVM" * bool("svm" in card and card["svm"].notna().any())
     ax.set(xlim=(0, 1.02), ylim=(len(card) - 0.4, -0.8), title=title,
            xlabel="unweighted average recall (UAR); line: 95 % interval" + dots)
     ax.set_yticks(range(len(card)), card.index)
@@ -137,13 +149,21 @@ HOW = ("Intervals are over the clusters of clips in the column over, and speak o
        "seeds is that of training again, on the same data.")
 
 
-def _page(corpus, fake, n, png, told, says, table) -> bytes:
+def _say_svm(card, table) -> str:
+    "A line on what a linear SVM makes of each protocol."
+    names = sorted({*table.get("rival", [])} - {""})
+    told = [f"{line} {r['svm']:.3f}" for line, r in card.iterrows() if line == r["protocol"] and np.isfinite(r["svm"])]
+    return f"{', '.join(names)}, learnt, chosen and judged on the same clips: {', '.join(told)}." if told else ""
+
+
+def _page(corpus, fake, n, png, told, says, table, svm) -> bytes:
     "The html of a summary."
     links = "".join(f"<li><a href='{r.run}/report/report.html'>{html.escape(r.run)}</a>: UAR {r.UAR:.3f}. "
                     f"{html.escape(r.scale)}. {html.escape(r.audit)}</li>" for r in table.itertuples())
     return html_page(f"{corpus}: how far it can be trusted", [
         boxed(SYNTHETIC_NOTE) if fake else "", f"<img alt='UAR by protocol' src='{embedded(png, 'image/png')}'>",
         told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
+        f"<p>{html.escape(svm[:1].upper() + svm[1:])}</p>" if svm else "",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
         f"<h2>Each run</h2><ul>{links}</ul>"]).encode()
 
@@ -163,13 +183,14 @@ def write_summary(
              "card": json.loads(card.reset_index().to_json(orient="records")),
              "protocols": json.loads(summary(table).to_json(orient="index")), "runs": table.to_dict("records"),
              "versions": versions()}
+    svm = _say_svm(card, table)
     says = {line: r["verdict"] for line, r in card.iterrows() if line == r["protocol"]}
-    files = {"summary.png": png, "summary.html": _page(corpus, fake, n, png, told, says, table),
+    files = {"summary.png": png, "summary.html": _page(corpus, fake, n, png, told, says, table, svm),
              "summary.json": plain_json(value)}
     for name, data in files.items():
         write_file(out_dir / name, data)
     return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), told.rename_axis(None).to_string(), "",
-                      *(f"{line}: {text}" for line, text in says.items()), HOW, "",
+                      *(f"{line}: {text}" for line, text in says.items()), HOW, *([svm] if svm else []), "",
                       f"Report: {out_dir / 'summary.html'}"])
 
 # %% ../../nbs/more/summary.ipynb #8cd6f45f
@@ -198,22 +219,25 @@ def _doubts(table, twins) -> list:
 def report_card(
     features,                       # `Features`
     out_dir: str | Path,            # run folders, summary.html, summary.json and summary.png go here
-    protocols="all",                # random, words and speakers; or some of these and folders
+    protocols="all",                # random, words and speakers; or some of these, folders and folds
     model_settings: ModelSettings = ModelSettings(),
     train_settings: TrainSettings = TrainSettings(),
     seeds: int = 1,                 # trainings of each split, to see how much is luck
-    max_folds: int = 10,            # speakers are left out one by one up to so many, in groups beyond
+    max_folds: int = 10,            # speakers are left out one by one up to so many, then in groups; of folds, how many
     overwrite: bool = False,
     progress: bool = True,
     tell=be_quiet,                  # gets a line on what is planned and done
+    baseline: str = "statistics",   # of `RIVALS`, beside the network; none: no other
 ) -> pd.DataFrame:  # of `make_card`; its `attrs` hold the printed text
     "Judge a network on a corpus by every protocol, and write one table and one picture."
+    check_rival(baseline)
     check_counts(train_settings.seed, seeds, max_folds)
     wanted = can_be_judged(features.index, protocols, train_settings.seed, seeds, max_folds)
-    absent = {p: why for p, why in ({"speakers": "not asked for"} | wanted).items() if why}
+    voices = {} if "folds" in wanted else {"speakers": "not asked for"}
+    absent = {p: why for p, why in (voices | wanted).items() if why}
     _tell_plan(features.index, wanted, absent, seeds, max_folds, tell)
     table = run_protocols(features, out_dir, [p for p, why in wanted.items() if not why], model_settings,
-                          train_settings, max_folds, overwrite, progress, seeds, tell)
+                          train_settings, max_folds, overwrite, progress, seeds, tell, baseline)
     twins = find_twins(features.index)
     card = make_card(table, out_dir, absent, twins)
     card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))

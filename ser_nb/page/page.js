@@ -37,12 +37,12 @@ function openEngine() {
     send({ task: "open", description: run, bytes: unpacked(by("numbers").textContent.trim()) });
   }
   // One question; a new one ends what is still being answered.
-  const ask = (task, samples, rate, onPart = () => {}) =>
+  const ask = (task, content, onPart = () => {}) =>
     new Promise(resolve => {
       for (const old of waiting.values()) old.resolve(null);
       waiting.clear();
       waiting.set(++last, { resolve, onPart });
-      send({ id: last, task, samples, rate });
+      send({ id: last, task, ...content });
     });
   return { ask, opened };
 }
@@ -145,7 +145,8 @@ function showAnswer(answer, name) {
   by("result").hidden = false;
   const sure = answer.label === answer.best;
   by("answer").textContent = answer.label;
-  by("said").textContent = sure ? `${percent(answer.confidence)} sure of ${name}.`
+  const who = learnt.clips.length ? `, taught by ${plural(learnt.clips.length, "clip")} of you` : "";
+  by("said").textContent = sure ? `${percent(answer.confidence)} sure of ${name}${who}.`
     : `Most like ${answer.best}, with ${percent(answer.confidence)}, which is less than the ${percent(run.threshold)} from which on it is sure.`;
   showBars(answer.probabilities);
   showWarnings(answer.warnings);
@@ -212,7 +213,7 @@ function play(samples, rate) {
 // Answers along time, as they come.
 async function along(samples, rate, name) {
   const parts = [], seconds = samples.length / rate;
-  const done = await engine.ask("along", samples, rate, part => {
+  const done = await engine.ask("along", { samples, rate }, part => {
     parts.push(part);
     const { most, n, of } = showAlong(parts, seconds, name, false);
     if (seconds > LONGEST) headline(most, n, of, name, part);
@@ -233,11 +234,11 @@ function headline(most, n, of, name, part) {
 async function hear(samples, rate, name) {
   const seconds = samples.length / rate, began = performance.now();
   say(`Listening to ${name} …`);
-  Object.assign(shown, { samples, rate, frames: null, parts: null });
+  Object.assign(shown, { samples, rate, name, frames: null, parts: null });
   by("along-figure").hidden = true;
   let answer = null;
   if (seconds <= LONGEST) {
-    answer = await engine.ask("clip", samples, rate);
+    answer = await engine.ask("clip", { samples, rate });
     if (answer === null) return null;
     if (answer.error) return refuse(name, answer.error);
     showAnswer(answer, name);
@@ -297,9 +298,9 @@ function recorder(name, live) {
       if (blocks.length % 8 === 0) showLevel(block);
       if (blocks.length % 40 === 0) say(`${name}: ${(n / rate).toFixed(1)} s. Press again, or the space bar, when you have spoken.`);
       const size = Math.round(run.window * rate);
-      if (!live || busy || n < next + size) return;
+      if (!live || busy || !microphone || n < next + size) return; // what comes late would end the last question
       busy = true;
-      const all = joined(blocks), answer = await engine.ask("clip", all.subarray(all.length - size), rate);
+      const all = joined(blocks), answer = await engine.ask("clip", { samples: all.subarray(all.length - size), rate });
       next = all.length - size / 2;
       busy = false;
       if (answer && !answer.error && microphone) showAnswer(answer, "the last seconds");
@@ -340,6 +341,7 @@ function showSpeaking(on) {
 }
 
 async function toggleSpeaking() {
+  if (microphone?.label !== undefined) return say("A clip of you is being recorded below: stop it first.", true);
   if (microphone?.stop) {
     showSpeaking(false);
     const { samples, rate } = await stopSpeaking();
@@ -362,13 +364,15 @@ function listenToDrops() {
   addEventListener("drop", e => {
     e.preventDefault();
     over((depth = 0) > 0);
-    if (e.dataTransfer.files.length) hearFile(e.dataTransfer.files[0]);
+    const files = [...e.dataTransfer.files], row = e.target.closest?.("[data-label]");
+    if (files.length) row ? teachFiles(files, Number(row.dataset.label)) : hearFile(files[0]);
   });
 }
 
 function start() {
   by("labels").textContent = run.labels.join(", ");
   prepareAlong();
+  prepareTeaching();
   listenToDrops();
   by("speak").addEventListener("click", toggleSpeaking);
   by("choose").addEventListener("click", () => by("file").click());
@@ -377,12 +381,12 @@ function start() {
   addEventListener("resize", () => (clearTimeout(redraw), (redraw = setTimeout(drawAll, 150))));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   engine.opened.then(() => {
-    by("speak").disabled = by("choose").disabled = false;
+    document.querySelectorAll("#speak, #choose, #emotions button, #load").forEach(button => (button.disabled = false));
     say("Ready.");
     document.documentElement.dataset.ready = "yes";
   });
 }
 
 start();
-// For the browser's console, and for tests: hear(samples, rate, name) and hearFile(file).
-window.ser_nb = { run, engine, hear, hearFile, decoded };
+// For the browser's console, and for tests: hear(samples, rate, name), hearFile(file), teachFiles(files, label) and so on.
+window.ser_nb = { run, engine, hear, hearFile, decoded, teachFiles, voiceText, loadVoice, forgetVoice };

@@ -49,6 +49,44 @@ class Recognizer {
       const own = Object.entries(tensors).filter(([name]) => name.startsWith(prefix)).map(([name, t]) => [name.slice(prefix.length), t]);
       return { settings, weights: Object.fromEntries(own), share: description.shares[i] ?? 1 / description.members.length };
     });
+    if (this.D.tables.voices) this.listensTo();
+  }
+
+  // Gets ready to learn a voice; a run may know one already.
+  listensTo() {
+    const { temperature, threshold } = this.D, { "emotion.kernel": kernel, "emotion.bias": bias } = this.members[0].weights;
+    this.voice = new Voice(this.D.tables.voices);
+    Object.assign(this, { clips: [...this.voice.clips], untaught: { temperature, threshold, kernel, bias } });
+  }
+
+  // The few numbers of a clip that a voice is learnt from.
+  numbersOf(y, rate) {
+    checkSound(y, rate, this.D.limits);
+    const { X, T } = clipFrames(resample(y, rate, this.D.settings.sr), this.D), { settings, weights } = this.members[0];
+    return this.voice.reduced(Float64Array.from(vectorOf({ X, T, n: this.D.n_features }, settings, weights, this.D, this.math)));
+  }
+
+  // One more clip of the person, with its emotion.
+  teach(y, rate, label) {
+    try {
+      return this.taught([...this.clips, { z: this.numbersOf(y, rate), label }]);
+    } catch (e) {
+      if (!(e instanceof SoundError)) throw e;
+      return { error: e.message };
+    }
+  }
+
+  // Answers from now on as these clips teach; the run's own clips alone: as before.
+  taught(clips = this.voice.clips) {
+    const { voice, D } = this, own = this.members[0].weights, known = clips.some(c => c.label >= 0);
+    const { temperature, threshold, kernel, bias } = this.untaught, more = clips.length > voice.clips.length;
+    this.clips = [...clips];
+    Object.assign(D, more && known ? { temperature: 1, threshold: voice.sure } : { temperature, threshold });
+    const layer = more ? voice.lastLayer(clips) : null;
+    own["emotion.kernel"] = layer ? { shape: kernel.shape, data: layer.kernel } : kernel;
+    own["emotion.bias"] = layer ? { shape: bias.shape, data: layer.bias } : bias;
+    const counts = D.labels.map((_, k) => clips.filter(c => c.label === k).length);
+    return { counts, threshold: D.threshold, clips: clips.slice(voice.clips.length), judged: more ? voice.judged(clips) : null };
   }
 
   // Frames of one clip on the scale that the networks know.

@@ -10,6 +10,8 @@ function server(post) {
       recognizer = new Recognizer(description, bytes);
       post({ id: 0, ready: true });
     },
+    teach: ({ id, samples, rate, label }) => post({ id, answer: recognizer.teach(samples, rate, label), done: true }),
+    restore: ({ id, clips }) => post({ id, answer: recognizer.taught([...recognizer.voice.clips, ...clips]), done: true }),
     clip: ({ id, samples, rate }) => post({ id, answer: recognizer.predict(samples, rate), done: true }),
     along: async ({ id, samples, rate }) => {
       for (const part of recognizer.timeline(samples, rate)) {
