@@ -29,7 +29,7 @@ __all__ = ['ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 
 # %% ../nbs/03_model.ipynb #02d608b1
 def _checks(s) -> Iterator[tuple[str, bool, str]]:  # field, whether it is wrong, and what is needed
     "What can't be together."
-    least = int(s.encoder == "none" or s.pooling == "last")  # an encoder's states can be pooled as they are
+    least = int(s.pooling == "last" or s.encoder == "none" and not s.columns)  # states can be pooled as they are
     yield "units", not least <= len(s.units) <= 3, f"{least} to 3 layers are needed"
     found, ends = s.encoder_layers, s.columns or (0, 1)
     yield "encoder_layers", not found or sorted(set(found)) != list(found), "rising numbers are needed"

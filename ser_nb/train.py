@@ -269,7 +269,7 @@ def _refuse(model_settings, s, features, several, build):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     if build and (several or s.fit == "readout"):
         raise TrainError("build: a network of one's own is trained alone: members=1, fit='all' and no encoder")
-    if not s.members and "encoder" not in features.settings.families:
+    if not s.members and not {"encoder", "hub"} & set(features.settings.families):
         raise TrainError("members=0: nothing for a pretrained encoder in these frames: extract it, or train a network")
     change_clips(features, s)
 
@@ -289,7 +289,8 @@ def train(
     out_dir = Path(out_dir)
     check_split(split)
     s = for_split(train_settings, split)
-    several = s.members != 1 or "encoder" in features.settings.families and not model_settings.columns
+    heard = {"encoder", "hub"} & set(features.settings.families)
+    several = s.members != 1 or heard and not model_settings.columns
     build = need_code({"code": {"network": {"name": build, "of": build}}}) if isinstance(build, str) else build
     _refuse(model_settings, s, features, several, build)
     how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))

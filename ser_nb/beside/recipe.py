@@ -115,6 +115,18 @@ MEMBERS = 3   # networks of a kind; 07 was measured with so many
 BESIDE = 1.5  # effective speakers from which on untrained networks stand beside an encoder: two
 
 
+def _hub_members(model, s, states: slice) -> dict:
+    "A readout of an encoder's states, and on demand LSTMs over them."
+    seen, seeds = (states.start, states.stop), [(s.seed * s.members + i) % 2**32 for i in range(s.members)]
+    trained = seeds if s.fit == "all" else []
+    found = {f"trained-{k}": (replace(model, columns=seen), replace(s, seed=k, members=1)) for k in trained}
+    how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise, seed=(seeds or [s.seed])[0],
+                  sampling="speaker" if model.speaker_norm else "shuffle")
+    readout = ModelSettings(units=(), pooling="deviation", dense=0, columns=seen, speaker_norm=model.speaker_norm,
+                            speaker_epsilon=1e-5)
+    return {**found, f"hub-{how.seed}": (readout, how)}
+
+
 def ensemble_members(
     model: ModelSettings,     # of the trained ones
     settings: TrainSettings,  # of the ensemble
@@ -122,6 +134,8 @@ def ensemble_members(
     speakers,                 # one name a training clip
 ) -> dict:  # name -> its `ModelSettings` and `TrainSettings`
     "The networks of an ensemble."
+    if "hub" in frames.families:
+        return _hub_members(model, settings, frames.families["hub"])
     s, n, norm = settings, settings.members or MEMBERS, model.speaker_norm
     seeds, powers = [(s.seed * n + i) % 2**32 for i in range(n)], frames.families.get("encoder")
     seen = (0, powers.start) if powers else ()

@@ -70,7 +70,7 @@ def encoder_width(
     settings,  # `FeatureSettings`
 ) -> int:  # columns; 0 where there is no encoder
     "How many columns of a frame the encoder looks at."
-    return 0 if settings.encoder == "none" else BANDS * (settings.hop_length // HOP)
+    return BANDS * (settings.hop_length // HOP) if settings.encoder == "ge2e" else 0
 
 
 def encoder_rows(
@@ -86,7 +86,7 @@ def encoder_checks(
     s,  # `FeatureSettings`
 ) -> Iterator:  # field, whether it is wrong, and what is needed
     "What the encoder needs of the settings."
-    on = s.encoder != "none"
+    on = s.encoder == "ge2e"
     yield "encoder", on and (s.sr != SR or not s.center), f"the encoder needs sr={SR} and center=True"
     yield "encoder", on and s.hop_length % HOP != 0, f"the encoder needs a hop_length of {HOP} samples or a multiple"
 

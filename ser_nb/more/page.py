@@ -28,6 +28,7 @@ from ..lib.audio import KEPT, LOUDEST
 from ..lib.corpora import CORPORA
 from ..lib.encoder import BANDS, HOP, LOUDNESS, SR, WINDOW
 from ..lib.files import PredictError, write_file
+from ..lib.hub import on_hub
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles
@@ -118,6 +119,8 @@ def refusal(
 ) -> str:  # nothing where the page can do it
     "Why a run can't become a page."
     s, mode = recognizer.settings, recognizer.normaliser.mode
+    if on_hub(s.encoder):
+        return f"encoder={s.encoder!r}: a page can't run it; the network after it can be written: ser_export RUN x.onnx"
     own = [name for name in s.families if name not in FAMILIES]
     members = getattr(recognizer.model, "members", (recognizer.model,))
     own += [m.pooling for m in members if m and m.pooling not in POOLED]

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..beside.recipe import MEMBERS
 from ..dataset import load_split, split_folders, split_random, split_speakers, split_words
 from ..features import VOICE_FRAMES, FeatureSettings, asked_frames, only_voice, open_features, pick_families
 from ..lib.batches import voice_alone
 from ..lib.command import command, one_line
-from ..lib.encoder import ENCODERS
 from ..lib.files import TrainError, pd
+from ..lib.hub import ANY_ENCODER, on_hub, other_encoder
 from ..lib.runs import read_history, read_run, run_folder
 from ..lib.settings import changed, like, read_config, takes
 from ..model import ModelSettings
-from ..beside.recipe import MEMBERS
 from ..train import VOICE_NETWORK, VOICE_TRAINING, TrainSettings, save_model_file, train
 
 # %% ../../nbs/more/training.ipynb #2915c0da
@@ -45,6 +45,13 @@ def make_split(
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../../nbs/more/training.ipynb #76a940d0
+def _of_hub(frames) -> tuple:
+    "What is learnt upon an encoder of the hub: its states, and bands that tell how a recording is."
+    mode = "level" if frames.logmel else "train"
+    seen = only_voice(frames, False) if frames.logmel else frames
+    return seen, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS, voices=0.0, normalise=mode)
+
+
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
     classic: bool,            # or a folder without log-mel bands
@@ -56,11 +63,13 @@ def command_settings(
     "What a command trains, and on which families of its frames."
     if classic and encoder != "none":
         raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
-    frames, other = replace(frames, encoder=encoder), read_config(config)
+    frames, other = other_encoder(frames, encoder), read_config(config)
     base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
     if frames.logmel and not classic:
         voice = replace(VOICE_TRAINING, members=MEMBERS if encoder == "none" else 0)
         base = only_voice(frames, frames.pitch), VOICE_NETWORK, voice
+    if on_hub(encoder):
+        base = _of_hub(frames)
     base = [like(settings, other[part]) for settings, part in zip(base, ("features", "model", "train"))]
     if training.get("window") and training.get("crop") is None:
         training = {**training, "crop": 0}  # a window is all that is shown of a clip
@@ -92,17 +101,18 @@ def ready_encoder(
     classic: bool = False,
     config: str = "",      # of a command
     given: dict = {},      # other settings of a command; None: not given
-) -> str:  # none or ge2e
+) -> str:  # none, ge2e or hf:NAME
     "Which pretrained encoder a command takes; where what it hears isn't there, one line says what to do."
-    if encoder not in (None, *ENCODERS):
-        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
-    there = ENCODERS[-1] if features is None else features.settings.encoder
+    if encoder is not None and encoder not in ANY_ENCODER:
+        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ANY_ENCODER)}")
+    there = "ge2e" if features is None else features.settings.encoder
     if encoder is None:
         shaped = [n for n in given if given[n] is not None and n not in ("members", "seed", "batch_size")
                   and (n != "normalise" or given[n] not in ("level", "train"))]
         return "none" if classic or config or shaped else there
-    if encoder not in ("none", there):
-        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
+    if encoder != "none" and features is not None and encoder != there:
+        what = "states of the encoder" if on_hub(encoder) else "powers for the encoder"
+        raise TrainError(f"{features.folder}: no {what} in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
     return encoder
 
@@ -150,8 +160,8 @@ def ser_train(
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                            # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
-                   choices=ENCODERS) = None,
+    encoder: Param("a pretrained LSTM: ge2e; hf:NAME; or none; by default ge2e, unless a setting shapes trained networks",
+                   str, choices=ANY_ENCODER) = None,
     build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
     **settings,
