@@ -160,8 +160,8 @@ def ser_train(
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                            # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM: ge2e; hf:NAME; or none; by default ge2e, unless a setting shapes trained networks",
-                   str, choices=ANY_ENCODER) = None,
+    encoder: Param("a pretrained LSTM: ge2e, hf:NAME or none; by default ge2e, unless a setting shapes networks", str,
+                   choices=ANY_ENCODER) = None,
     build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
     **settings,
