@@ -492,10 +492,10 @@ def no_graph(
 ) -> str:  # nothing where it can
     "Why a run can't become a graph that begins with sound."
     s, own = recognizer.settings, [name for name in recognizer.settings.families if name not in KNOWN]
+    if s.encoder not in ("none", "ge2e"):
+        return f"encoder={s.encoder!r}: a graph can't run it; the network after it can be written: leave --from out"
     if own or recognizer.model is None:
         return f"{', '.join(own) or 'the network'} of your own: the graph knows only what comes with ser_nb"
-    if s.encoder not in ("none", "ge2e"):
-        return f"encoder={s.encoder}: the graph knows the encoder ge2e alone"
     if recognizer.normaliser.mode == "speaker":
         return "normalise='speaker' needs clips of whoever speaks: train with normalise='level'"
     if s.vad is not None:

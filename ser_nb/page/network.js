@@ -124,10 +124,10 @@ function pooled(h, s, w) {
   for (let t = 0; t < T; t++) for (let k = 0; k < n; k++) mean[k] += a[t] * X[t * n + k];
   if (s.pooling === "mean" || s.pooling === "attention") return mean;
   for (let t = 0; t < T; t++) for (let k = 0; k < n; k++) square[k] += a[t] * (X[t * n + k] - mean[k]) ** 2;
-  const spread = square.map(x => Math.sqrt(Math.max(x, 1e-6)));
-  if (s.pooling === "deviation") return Float64Array.of(...mean, ...spread);
-  for (let i = n; i < T * n; i++) change[i % n] += Math.abs(X[i] - X[i - n]) / Math.max(T - 1, 1);
-  return Float64Array.of(...mean, ...spread, ...change);
+  const vector = Float64Array.of(...mean, ...square.map(x => Math.sqrt(Math.max(x, 1e-6))));
+  if (s.pooling !== "change") return vector;
+  for (let i = n; i < T * n; i++) change[i % n] += Math.abs(X[i] - X[i - n]) / (T - 1);
+  return Float64Array.of(...vector, ...change);
 }
 
 function batchNorm(x, w, name, epsilon) {

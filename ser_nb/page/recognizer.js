@@ -63,7 +63,8 @@ class Recognizer {
   numbersOf(y, rate) {
     checkSound(y, rate, this.D.limits);
     const { X, T } = clipFrames(resample(y, rate, this.D.settings.sr), this.D), { settings, weights } = this.members[0];
-    return this.voice.reduced(Float64Array.from(vectorOf({ X, T, n: this.D.n_features }, settings, weights, this.D, this.math)));
+    const vector = vectorOf({ X, T, n: this.D.n_features }, settings, weights, this.D, this.math);
+    return this.voice.reduced(Float64Array.from(vector).slice(0, this.voice.F));
   }
 
   // One more clip of the person, with its emotion.
