@@ -231,5 +231,5 @@ def self_train(
 __getattr__ = lazily(__name__, {
     "ser_nb.more.results": "interval seed_figures NAMES LOOKED_AT read_looks read_results read_baseline "
                            "never_looked_at KIND_NAMES figures known_voices ablation "
-                           "read_heard heard_steps ladder",
+                           "read_heard heard_steps ladder RUNGS",
 })

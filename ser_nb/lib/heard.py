@@ -55,6 +55,11 @@ def _hear(features, heap, copy, seed, layer) -> np.ndarray:
     return pooled(encode(clips, encoder_weights(layer), (layer,)))
 
 
+def _ticks(n) -> int:
+    "How many thirty-twos n clips begin."
+    return -(-int(n) // 32)
+
+
 def heard(
     features,          # `Features` with the encoder's powers
     rows: np.ndarray,  # of `features.index`
@@ -67,14 +72,15 @@ def heard(
     kept = _kept(features.data_hash, features.settings.hash)
     order = np.argsort(features.index["n_frames"].to_numpy(), kind="stable")
     place = np.argsort(order)[rows]
-    found = np.empty((len(rows), WIDTH), np.float32)
+    found, told = np.empty((len(rows), WIDTH), np.float32), 0
     for k in np.unique(place // HEAP):
         name = (int(k), copy, seed if copy else 0, layer)
         if name not in kept:
             kept[name] = _hear(features, order[k * HEAP : (k + 1) * HEAP], copy, seed, layer)
         own = place // HEAP == k
         found[own] = kept[name][place[own] % HEAP]
-        for _ in range(HEAP // 32 if tick else 0):
+        told += own.sum()
+        for _ in range(_ticks(told) - _ticks(told - own.sum()) if tick else 0):
             tick()
     while sum(x.nbytes for x in kept.values()) > ROOM:
         kept.pop(next(iter(kept)))

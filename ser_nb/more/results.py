@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['NAMES', 'LOOKED_AT', 'KIND_NAMES', 'CORPORA', 'STEPS', 'interval', 'seed_figures', 'read_looks', 'read_results',
-           'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation', 'read_heard', 'heard_steps',
-           'ladder']
+__all__ = ['NAMES', 'LOOKED_AT', 'KIND_NAMES', 'CORPORA', 'STEPS', 'RUNGS', 'interval', 'seed_figures', 'read_looks',
+           'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation', 'read_heard',
+           'heard_steps', 'ladder']
 
 # %% ../../nbs/more/results.ipynb #26da3595
 import json
@@ -157,6 +157,9 @@ CORPORA = {"tess": ("TESS", 7), "emodb": ("EmoDB", 7), "ravdess": ("RAVDESS", 8)
 STEPS = {"blind": {"untrained": "an untrained memory", "encoder": "heard thousands of voices", "together": "together"},
          "adapted": {"together": "adapted", "self-trained": "self-trained"}}
 
+RUNGS = ("chance", "statistics, a linear machine", "the classic LSTM", "networks of ours, trained",
+         *(rung for names in STEPS.values() for rung in names.values()))
+
 def read_heard(
     folder: str | Path,  # benchmarks/results/unseen
 ) -> dict:  # task -> seed -> uar and ece of each kind
@@ -171,7 +174,7 @@ def heard_steps(
     "Rungs of one corpus; self-training only where it was done, the mean of kinds only where there are two."
     found = {(track, kind): [of["uar"][kind] for of in heard.get(f"{corpus}-{track}", {}).values() if kind in of["uar"]]
              for track, names in STEPS.items() for kind in names}
-    if found["blind", "together"] == found["blind", "encoder"]:
+    if not found["blind", "untrained"]:
         found["blind", "together"] = []
     if found["adapted", "self-trained"] == found["adapted", "together"]:
         found["adapted", "self-trained"] = []
@@ -183,7 +186,8 @@ def ladder(
 ) -> pd.DataFrame:  # a row a corpus and rung: UAR, from, to, seeds
     "How far each step climbs with a voice that wasn't heard."
     folder, heard, rows = Path(folder), read_heard(folder), []
-    cards = json.loads((folder.parent / "cards.json").read_text())
+    cards, sure = (json.loads(p.read_text()) if p.exists() else {} for p in
+                   (folder.parent / "cards.json", folder.parent / "sure.json"))
     results, baseline = read_results(folder), read_baseline(folder)
     for corpus, (name, emotions) in CORPORA.items():
         task, pooled = f"{corpus}-blind", corpus != "tess"
@@ -193,6 +197,8 @@ def ladder(
         own = [dict(r, answer=r.get("by_kind", {}).get("voices", r["answer"])) for r in results.get(task, ())]
         found["networks of ours, trained"] = seed_figures(own, pooled, "answer")
         found |= heard_steps(heard, corpus)
+        if corpus in sure and STEPS["blind"]["encoder"] not in found:
+            found[STEPS["blind"]["encoder"]] = [sure[corpus]["after"]["uar"]]
         rows += [(name, rung, *interval(v), len(v)) for rung, v in found.items() if len(v)]
     table = pd.DataFrame(rows, columns=["corpus", "rung", "UAR", "deviation", "from", "to", "seeds"])
     table.loc[table["seeds"] < 2, ["from", "to"]] = np.nan
