@@ -45,6 +45,7 @@ from .lib.roles import tell_roles
 from .lib.settings import changed, like, read_config, setting, takes
 from .lib.spectra import (BLOCK, CONTRAST_FMIN, PANELS, ROOM, ROWS, SMALL, VAD_RATES, check_memory,
                                 chroma_filters, clip_sizes, columns_of, contrast_bands, dct_filters, delta_weights,
+                                detector,
                                 estimate_tuning, extremes, frame, frame_crossings, frame_energy, frame_times, hann,
                                 hz_to_mel, mel_filters, mel_groups, mel_to_hz, memory_of, n_frames, normalised,
                                 plot_family, plot_features, power_of, product, side_by_side, slopes, spectrum_checks,
@@ -406,6 +407,8 @@ def extract(
     "Compute the features of a corpus, or what is missing of them."
     own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
     settings = pinned(settings, out_dir)
+    if settings.vad is not None:
+        detector(settings.vad)  # where it lacks, that is said once
     alone = settings.own or on_hub(settings.encoder) and jobs < 0  # others don't know it, or would load it again
     jobs = 1 if alone else jobs
     fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)

@@ -26,6 +26,7 @@ from .lib.encoder import UNITS as ENCODER_UNITS
 from .lib.files import AudioError, ModelError, PredictError, SerError, SplitError, TrainError
 from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recordings, sound_name, unlike,
                                window_sizes)
+from .lib.onnx import CPU
 from .lib.pauses import levels, samples_of, spoken
 from .lib.runs import run_folder
 from .dataset import Normaliser
@@ -80,9 +81,9 @@ def _of_keras(path, n_features, n_classes, model) -> bytes:
     return onnx_model(model, n_features, n_classes, named_weights(load_run(path)[0])).SerializeToString()
 
 
-def _network(data, model, n_features, n_classes) -> OnnxNetwork:
+def _network(data, model, n_features, n_classes, providers=CPU) -> OnnxNetwork:
     "A network that gives probabilities for frames of common size."
-    network = OnnxNetwork(check_onnx(data, model, n_features, n_classes))
+    network = OnnxNetwork(check_onnx(data, model, n_features, n_classes), providers=providers)
     frames = np.zeros((3, 8, n_features), np.float32) + np.array([0, 3, -3], np.float32)[:, None, None]
     _check_answers(network.predict_on_batch({"frames": frames, "mask": np.ones(frames.shape[:2], bool)}))
     return network
@@ -107,6 +108,7 @@ def _files_of(path) -> dict:  # name -> bytes
 def from_files(
     files: dict,  # name -> bytes, of a run
     path: Path,   # where they are from
+    providers: tuple = CPU,  # of onnxruntime
 ) -> Recognizer:
     "A run in memory; raises many kinds of errors."
     run, hashes = check_files(files)
@@ -116,7 +118,7 @@ def from_files(
         network, model = _in_keras(path), None
     else:
         data = files["model.onnx"] if path == run_folder(path) else _of_keras(path, n, k, model)
-        network = _network(data, model, n, k)
+        network = _network(data, model, n, k, providers)
     reference = check_reference(parse_object(files["reference.json"], "reference.json"), n, set(settings.families))
     return Recognizer(labels, settings, _read_scale(files["normaliser.json"], n), network, reference,
                       *check_calibration(files, hashes), model, str(path),
@@ -130,10 +132,11 @@ BUNDLED: str = str(Path(importlib.import_module("ser_nb").__path__[0]) / "recogn
 def load(
     cls: Recognizer,
     run: str | Path = BUNDLED,  # a run folder, a zip of one, or the .h5 or .keras file beside one
+    providers: tuple = CPU,     # what onnxruntime computes with, such as ("CUDAExecutionProvider",)
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
     try:
-        return from_files(_files_of(Path(run)), Path(run))
+        return from_files(_files_of(Path(run)), Path(run), providers)
     except SerError as e:
         why = str(e)
     except ImportError as e:

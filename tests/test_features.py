@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import ser_nb.features as chapter
-from ser_nb.features import (FeatureError, FeatureSettings, batch_features, clip_features, estimate_tuning,
+from ser_nb.features import (FeatureError, FeatureSettings, batch_features, clip_features, estimate_tuning, extract,
                              file_features, loud_span, open_features, power_spectrogram)
 from ser_nb.lib.audio import load_audio
-from ser_nb.more.demo import example_corpus
+from ser_nb.more.demo import demo, example_corpus
 
 DEFAULTS, WITH_PITCH = FeatureSettings(), FeatureSettings(pitch=True)
 HASH = "4fa590a1f879bd47094c91b6bbe38df70a7a52455f5287047061c53045dca293"
@@ -43,7 +43,6 @@ def test_what_cannot_work_is_refused(setting, value):
 @pytest.mark.parametrize("together, words", [
     (dict(n_chroma=0), "tonnetz=False"),
     (dict(n_fft=256, hop_length=160, n_mels=100), "no bin falls into it"),
-    (dict(sr=22050, vad=1), "16000"),
     (dict(n_mfcc=0, logmel=False, n_chroma=0, tonnetz=False, n_bands=0, rms=False, zcr=False), "every family is off"),
 ])
 def test_what_cannot_work_together_is_refused(together, words):
@@ -198,3 +197,11 @@ def test_what_the_command_refuses(listing, tmp_path, options):
     code, _, complaints = command("--data_dir", listing, "--out_dir", tmp_path / "f", *options)
     assert code == 1
     assert complaints.count("ser_features: ") == 1 and complaints.splitlines()[-1].startswith("ser_features: ")
+
+
+def test_a_missing_detector_is_said_once(tmp_path, monkeypatch):
+    "Before any clip, and not of each."
+    monkeypatch.setitem(sys.modules, "webrtcvad", None)
+    with pytest.raises(FeatureError, match=r"ser_nb\[vad\]"):
+        extract(demo(tmp_path / "demo", n_speakers=1, n_words=1), tmp_path / "frames", FeatureSettings(vad=1, sr=22050))
+    assert not (tmp_path / "frames").exists()

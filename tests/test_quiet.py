@@ -32,6 +32,8 @@ COMMANDS = {
     "ser_export": ["made/run", "made/run.onnx"],
     "ser_listen": ["--from_file", "demo/SF1_angry/SF1_bar_angry.wav", "--run", "made/run"],
     "ser_card": ["--run", "made/run", "--features", "features", "--max_clips", "10"],
+    "ser_search": ["--data_dir", "demo", "--out_dir", "searched", "--space", "dropout=.1", "--folds", "2", "--inner", "2",
+                   "--words", "1", "--units", "4", *SMALL],
     "ser_run": ["--data_dir", "demo", "--out_dir", "runs", "--protocols", "random", *SMALL],
 }
 PUBLISHERS = {"doi.org", "bj.bcebos.com"}  # of TESS

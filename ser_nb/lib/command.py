@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -265,9 +266,11 @@ def _is_command() -> bool:
 def note(
     text: str,  # one line
 ) -> None:
-    "Tell who runs a command something that he may want to know; a function that is called says nothing."
+    "Tell who runs a command something that he may want to know; a function that is called writes it to its log."
     if _is_command():
         say(text)
+    else:
+        logging.getLogger("ser_nb").info(text)
 
 # %% ../../nbs/lib/command.ipynb #694aed40
 @contextlib.contextmanager

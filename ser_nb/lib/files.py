@@ -16,6 +16,7 @@ import csv
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import sys
@@ -225,7 +226,7 @@ def _take(file, folder: Path, wait: float):
         if time.monotonic() >= until:
             raise BusyError(f"{who}: wait until it is done, or give another folder")
         if not told:
-            print(f"waiting: {who}", file=sys.stderr)
+            logging.getLogger("ser_nb").warning("waiting: %s", who)
         told = True
         time.sleep(0.1)
     try:

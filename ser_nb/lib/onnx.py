@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FLOATS', 'FRAMES', 'ANSWER', 'weight_shapes', 'onnx_model', 'check_onnx', 'OnnxNetwork', 'onnx_bytes', 'with_facts',
-           'facts_in', 'run_facts']
+__all__ = ['FLOATS', 'CPU', 'FRAMES', 'ANSWER', 'weight_shapes', 'onnx_model', 'check_onnx', 'check_providers', 'OnnxNetwork',
+           'onnx_bytes', 'with_facts', 'facts_in', 'run_facts']
 
 # %% ../../nbs/lib/onnx.ipynb #b99e6a1c
 import json
@@ -325,24 +325,43 @@ def check_onnx(
         raise ModelError("its graph is not the network of the settings")
     return data
 
+# %% ../../nbs/lib/onnx.ipynb #5df1fddb
+CPU = ("CPUExecutionProvider",)
+
+
+def check_providers(
+    wanted: tuple,  # such as CUDAExecutionProvider
+    there,          # those that onnxruntime has
+):
+    "Raise where onnxruntime can't compute with what is asked for."
+    if lacking := [name for name in wanted if name not in there]:
+        raise ModelError(f"onnxruntime has no {lacking[0]}: it has {', '.join(there)}; for a GPU install "
+                         "onnxruntime-gpu in its place")
+
 # %% ../../nbs/lib/onnx.ipynb #b03ec351
 class OnnxNetwork:
     "A network run by onnxruntime, to be used like the keras model."
-    def __init__(self, data: bytes, threads: int = 1):  # one thread: these networks are too small to be shared out
+    def __init__(
+        self,
+        data: bytes,
+        threads: int = 1,  # one: these networks are too small to be shared out
+        providers: tuple = CPU,  # what onnxruntime computes with, the first that can
+    ):
         import onnxruntime as ort
         _read_onnx(data)
+        check_providers(providers, ort.get_available_providers())
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong is raised
         try:
-            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(data, options, providers=list(providers))
         except Exception as e:
             raise ModelError(f"onnxruntime cannot run it ({str(e)[:99]}): export it again") from None
         if {i.name for i in session.get_inputs()} != {"frames", "mask"}:
             raise ModelError("its inputs are not frames and mask: give a network that ser_nb exported")
-        self.data, self.threads, self.session = bytes(data), threads, session
+        self.data, self.threads, self.session, self.providers = bytes(data), threads, session, tuple(providers)
 
-    def __reduce__(self): return type(self), (self.data, self.threads)  # a copy is made from the bytes anew
+    def __reduce__(self): return type(self), (self.data, self.threads, self.providers)  # made anew
     def __repr__(self): return f"OnnxNetwork of {len(self.data):,} bytes"
 
     def predict_on_batch(self, batch):  # {frames float32 [batch, time, n_features], mask bool [batch, time]}

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SMALL', 'CONTRAST_FMIN', 'BLOCK', 'ROWS', 'PANELS', 'ROOM', 'VAD_RATES', 'constant', 'hz_to_mel', 'mel_to_hz',
+__all__ = ['SMALL', 'CONTRAST_FMIN', 'VAD_RATES', 'BLOCK', 'ROWS', 'PANELS', 'ROOM', 'constant', 'hz_to_mel', 'mel_to_hz',
            'mel_filters', 'mel_groups', 'product', 'clip_sizes', 'dct_filters', 'chroma_filters', 'tonnetz_filters',
            'normalised', 'contrast_bands', 'delta_weights', 'slopes', 'padded', 'frame', 'n_frames', 'frame_times',
-           'frame_energy', 'frame_crossings', 'voiced_span', 'hann', 'scratch', 'spectrum_memory', 'power_of',
-           'extremes', 'estimate_tuning', 'columns_of', 'side_by_side', 'plot_family', 'plot_features', 'memory_of',
-           'check_memory', 'spectrum_checks']
+           'frame_energy', 'frame_crossings', 'detector', 'voiced_span', 'hann', 'scratch', 'spectrum_memory',
+           'power_of', 'extremes', 'estimate_tuning', 'columns_of', 'side_by_side', 'plot_family', 'plot_features',
+           'memory_of', 'check_memory', 'spectrum_checks']
 
 # %% ../../nbs/lib/spectra.ipynb #f1552f6e
 import functools
@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import soxr
 
 from .files import FeatureError
 
@@ -278,20 +279,34 @@ def frame_crossings(
     return after - before
 
 # %% ../../nbs/lib/spectra.ipynb #93b51812
+VAD_RATES = (8000, 16000, 32000, 48000)  # Hz that WebRTC's detector knows
+
+
+def detector(
+    strictness: int,  # 0 (lenient) to 3 (strict)
+):  # an object with `is_speech`
+    "WebRTC's detector of voices."
+    try:
+        import webrtcvad
+    except ImportError:
+        raise FeatureError("vad needs the package webrtcvad; pip install 'ser_nb[vad]', or set vad=None") from None
+    return webrtcvad.Vad(strictness)
+
+
 def voiced_span(
     y: np.ndarray,  # samples [n] float32
     settings,  # sr, and vad: 0 (lenient) to 3 (strict)
 ) -> tuple[int, int]:  # first sample, and one past the last; the whole clip where no voice is found
     "From the first 30 ms in which WebRTC's detector hears a voice to the last."
-    try:
-        import webrtcvad
-    except ImportError:
-        raise FeatureError("vad needs the package webrtcvad; pip install 'ser_nb[vad]', or set vad=None") from None
-    step, detector = settings.sr * 30 // 1000, webrtcvad.Vad(settings.vad)
-    pcm = (np.clip(y, -1, 1) * 32767).astype("<i2")
+    hears, rate, heard = detector(settings.vad), settings.sr, y
+    if rate not in VAD_RATES:
+        rate, heard = 16000, soxr.resample(y, rate, 16000)
+    step, pcm = rate * 30 // 1000, (np.clip(heard, -1, 1) * 32767).astype("<i2")
     voiced = [start for start in range(0, len(pcm) - step + 1, step)
-              if detector.is_speech(pcm[start : start + step].tobytes(), settings.sr)]
-    return (voiced[0], voiced[-1] + step) if voiced else (0, len(y))
+              if hears.is_speech(pcm[start : start + step].tobytes(), rate)]
+    if not voiced:
+        return 0, len(y)
+    return voiced[0] * settings.sr // rate, min((voiced[-1] + step) * settings.sr // rate, len(y))
 
 # %% ../../nbs/lib/spectra.ipynb #91bbc68e
 @functools.lru_cache(maxsize=16)
@@ -496,16 +511,12 @@ def check_memory(
                            "shorter n_fft, or go along it with ser_predict --timeline")
 
 # %% ../../nbs/lib/spectra.ipynb #c186b264
-VAD_RATES = (8000, 16000, 32000, 48000)  # Hz that WebRTC's detector knows
-
-
 def _frame_checks(s) -> Iterator[tuple[str, bool, str]]:
     "Checks of how a clip is cut."
     window = s.win_length or s.n_fft
     yield "win_length", window > s.n_fft, f"None or 2 to n_fft={s.n_fft} samples are needed"
     yield "hop_length", s.hop_length > window, (
         f"1 to {window} samples are needed; a hop longer than the window skips samples")
-    yield "vad", s.vad is not None and s.sr not in VAD_RATES, f"it needs sr to be one of {VAD_RATES}"
 
 # %% ../../nbs/lib/spectra.ipynb #ab1dad57
 def _mel_checks(s) -> Iterator[tuple[str, bool, str]]:

@@ -22,6 +22,7 @@ from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked, pd
 from ..lib.finding import corpus_paths, load_corpus
 from ..lib.pages import SYNTHETIC_NOTE
+from ..lib.parts import need_code
 from ..lib.roles import tell_roles
 from ..lib.runs import run_folder
 from ..lib.settings import takes
@@ -137,12 +138,12 @@ def in_folds(
     return ",".join(names), max(seeds, repeats), folds
 
 # %% ../../nbs/more/judge.ipynb #92870017
-def _members(members, data_dir, encoder):
-    "Networks that a command trains; one where the demo is to be quick."
-    return 1 if members is None and not data_dir and encoder == "none" else members
+def _members(members, data_dir, encoder, build=""):
+    "Networks that a command trains; one where the demo is to be quick, or the network is one's own."
+    return 1 if members is None and (build or not data_dir and encoder == "none") else members
 
 
-def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseline, jobs, overwrite, ways):
+def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
     check_counts(seed, seeds, max_folds)
@@ -152,8 +153,17 @@ def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseli
     also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
     with locked(folder):
         found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
-                 report_card(features, folder, protocols, *how, seeds, baseline=baseline, **also))
+                 report_card(features, folder, protocols, *how, seeds, **more, **also))
     _show(found.attrs["text"])
+
+
+def _own(build, protocols):
+    "The name of a network of one's own, if there is one; None where none is asked for."
+    if build and protocols == "cross":
+        raise EvaluateError(f"build={build!r}: corpora are judged one by another with the networks of ser_nb alone")
+    if build:
+        need_code({"code": {"network": {"name": build, "of": build}}})
+    return build or None
 
 # %% ../../nbs/more/judge.ipynb #d653c0f1
 _USUAL = VOICE_FRAMES, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
@@ -174,6 +184,7 @@ def ser_run(
                     choices=(*RIVALS, "none")) = "statistics",
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
+    build: str = "",                          # name of a network of your own, which --parts adds
     encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
                    choices=ENCODERS) = None,
     jobs: int = -1,                           # processes for extraction; -1 uses every core
@@ -189,10 +200,11 @@ def ser_run(
         if protocols != "cross":
             wanted_protocols(protocols)
         asked = in_folds(folds, repeats, protocols, seeds, max_folds)
-        used = ready_encoder(encoder, None, classic, config, settings)
-        given = {**settings, "members": _members(settings.get("members"), data_dir, used)}
+        used = ready_encoder(encoder, None, classic or bool(build), config, settings)
+        given = {**settings, "members": _members(settings.get("members"), data_dir, used, build)}
         how = run_settings(classic, given, used, config)
+        also = {"baseline": check_rival(baseline), "build": _own(build, protocols)}
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), jobs, overwrite,
+        _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")

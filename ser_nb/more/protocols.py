@@ -223,6 +223,7 @@ def run_protocols(
     seeds: int = 1,                 # of split, first weights and order: that of `train_settings` and those after it
     tell=be_quiet,                  # gets a line at the start and end of each training
     baseline: str = "statistics",   # of `report`
+    build=None,                     # of `train`: a network of one's own
 ) -> pd.DataFrame:  # a row a run: protocol, fold, seed, run, UAR, accuracy, macro_f1, clips, scale, audit
     "Train and judge one network on each split of each protocol; what is finished is kept."
     todo = _todo(features.index, protocols, train_settings.seed, seeds, max_folds)
@@ -230,7 +231,7 @@ def run_protocols(
     for run, protocol, name, seed, make in todo:
         plan.begin(split := make())
         train(features, split, Path(out_dir) / run, model_settings, replace(train_settings, seed=seed), overwrite,
-              progress)
+              progress, build)
         found = report(Path(out_dir) / run, features, baseline=baseline)
         plan.end(found["UAR"])
         rows.append({"protocol": LINES[protocol], "fold": name, "seed": seed, "run": run,

@@ -228,6 +228,7 @@ def report_card(
     progress: bool = True,
     tell=be_quiet,                  # gets a line on what is planned and done
     baseline: str = "statistics",   # of `RIVALS`, beside the network; none: no other
+    build=None,                     # of `train`: a network of one's own
 ) -> pd.DataFrame:  # of `make_card`; its `attrs` hold the printed text
     "Judge a network on a corpus by every protocol, and write one table and one picture."
     check_rival(baseline)
@@ -237,7 +238,8 @@ def report_card(
     absent = {p: why for p, why in (voices | wanted).items() if why}
     _tell_plan(features.index, wanted, absent, seeds, max_folds, tell)
     table = run_protocols(features, out_dir, [p for p, why in wanted.items() if not why], model_settings,
-                          train_settings, max_folds, overwrite, progress, seeds, tell, baseline)
+                          train_settings, max_folds, overwrite, progress, seeds, tell, baseline,
+                          build)
     twins = find_twins(features.index)
     card = make_card(table, out_dir, absent, twins)
     card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
