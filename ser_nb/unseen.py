@@ -136,8 +136,8 @@ def train_default(
 ) -> list:  # of members: their run folders
     "Train what a command trains by default."
     model, how = settings_for(track)
-    folder = Path(out_dir) / f"{track}-default-{seed}"
-    run = train(features, split, folder, model, replace(how, seed=seed, members=0), progress=False)
+    how = replace(how, normalise="level", seed=seed, members=0)  # an encoder's powers bear no other scale
+    run = train(features, split, Path(out_dir) / f"{track}-default-{seed}", model, how, progress=False)
     return sorted((run / "members").iterdir())
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
