@@ -27,7 +27,7 @@ from .lib.files import AudioError, ModelError, PredictError, SerError, SplitErro
 from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recordings, sound_name, unlike,
                                window_sizes)
 from .lib.pauses import levels, samples_of, spoken
-from .lib.runs import run_folder
+from .lib.runs import run_folder, used_run
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
 from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, network_settings
@@ -132,6 +132,7 @@ def load(
     run: str | Path = BUNDLED,  # a run folder, a zip of one, or the .h5 or .keras file beside one
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
+    run = used_run(run)
     try:
         return from_files(_files_of(Path(run)), Path(run))
     except SerError as e:

@@ -142,7 +142,7 @@ def _members(members, data_dir, encoder):
     return 1 if members is None and not data_dir and encoder == "none" else members
 
 
-def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseline, jobs, overwrite, ways):
+def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseline, whole, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
     check_counts(seed, seeds, max_folds)
@@ -152,7 +152,7 @@ def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseli
     also = {"max_folds": max_folds, "overwrite": overwrite, "tell": say}
     with locked(folder):
         found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
-                 report_card(features, folder, protocols, *how, seeds, baseline=baseline, **also))
+                 report_card(features, folder, protocols, *how, seeds, baseline=baseline, recogniser=whole, **also))
     _show(found.attrs["text"])
 
 # %% ../../nbs/more/judge.ipynb #d653c0f1
@@ -172,6 +172,7 @@ def ser_run(
     repeats: int = 1,                         # of the folds, each time drawn and trained anew
     baseline: Param("a linear SVM beside the network: on statistics of its frames, or on openSMILE's", str,
                     choices=(*RIVALS, "none")) = "statistics",
+    judge_only: bool = False,                 # leave no recogniser of all clips at the end
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
     encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
@@ -191,6 +192,6 @@ def ser_run(
         given = {**settings, "members": _members(settings.get("members"), data_dir, encoder)}
         how = run_settings(classic, given, ready_encoder(encoder), config)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), jobs, overwrite,
+        _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), not judge_only, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")
