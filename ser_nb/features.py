@@ -21,6 +21,7 @@ __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FR
 # %% ../nbs/01_features.ipynb #f93a3308
 import functools
 import importlib
+import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,9 +33,10 @@ from fastcore.basics import patch
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
-from .lib.encoder import ENCODERS, encoder_checks, encoder_rows, encoder_width
-from .lib.files import FeatureError, pd
+from .lib.encoder import HOP, SR, encoder_checks, encoder_rows, encoder_width
+from .lib.files import FeatureError, parsing, pd
 from .lib.finding import load_corpus
+from .lib.hub import (ANY_ENCODER, NOT_OF_HUB, HubSettings, hub_checks, hub_rows, hub_width, on_hub, pinned)
 from .lib.parts import FAMILIES, own_frames
 from .lib.pitch import (CHANGE, DEPTH, FINE, JUMP, N_CANDIDATES, OCTAVE, SHARPNESS, SILENCE, VOICING,
                               autocorrelation, best_path, path_posterior, pitch_candidates, pitch_checks, pitch_columns,
@@ -207,9 +209,9 @@ def pitch(
 
 # %% ../nbs/01_features.ipynb #275edda3
 @dataclass(frozen=True)
-class FeatureSettings(FrameSettings):
+class FeatureSettings(HubSettings, FrameSettings):
     "What is computed from each clip."
-    LATER = {"encoder": "none", "own": ()}
+    LATER = {"encoder": "none", "own": (), **NOT_OF_HUB}
     fmin: float = setting(0.0, low=0)  # Hz, lower end of the mel bands
     fmax: float | None = setting(None, float, low=0, none=True)  # Hz, upper end of the mel bands; None: sr / 2
     n_mels: int = setting(64, low=1)  # mel bands, of the log-mel family and under the MFCC
@@ -227,14 +229,15 @@ class FeatureSettings(FrameSettings):
     f0_min: float = setting(65.0, low=20)  # Hz, lowest pitch that is looked for: a low man's voice
     f0_max: float = setting(650.0, low=30)  # Hz, highest: a woman's voice in surprise
     db_range: float | None = setting(80.0, low=1e-3, none=True)  # dB kept below a clip's highest; None: all
-    encoder: str = setting("none", choices=ENCODERS)  # ge2e: what the pretrained encoder looks at, as a family
+    encoder: str = setting("none", choices=ANY_ENCODER)  # ge2e: what it looks at; hf:NAME: what it makes of a voice
     own: tuple = setting((), str, choices=FAMILIES, several=True)  # families that somebody added, by @family
 
     def checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from spectrum_checks(self)
         yield from pitch_checks(self)
         yield from encoder_checks(self)
-        yield "zcr", not self.families, "every family is off; leave one on"
+        yield from hub_checks(self)
+        yield "zcr", not self.families and not on_hub(self.encoder), "every family is off; leave one on"
 
 # %% ../nbs/01_features.ipynb #f0137dd9
 def _widths(s: FeatureSettings) -> dict[str, int]:
@@ -242,7 +245,7 @@ def _widths(s: FeatureSettings) -> dict[str, int]:
     return {"mfcc": s.n_mfcc, "delta": s.n_mfcc * (s.delta_order > 0), "delta2": s.n_mfcc * (s.delta_order > 1),
             "logmel": s.n_mels * s.logmel, "chroma": s.n_chroma, "contrast": s.n_bands and s.n_bands + 1,
             "tonnetz": 6 * s.tonnetz, "rms": int(s.rms), "zcr": int(s.zcr), "pitch": 3 * s.pitch,
-            **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s)}
+            **{name: FAMILIES.own[name].width for name in s.own}, "encoder": encoder_width(s), "hub": hub_width(s)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -316,8 +319,10 @@ def _parts(ys: list[np.ndarray], starts: np.ndarray, s: FeatureSettings) -> Iter
             yield family, np.concatenate([measure(y, s) for y in ys])
     if s.pitch:
         yield "pitch", np.concatenate([pitch_columns(*found, s) for found in pitches(ys, s)])
-    if s.encoder != "none":
+    if s.encoder == "ge2e":
         yield "encoder", np.concatenate([encoder_rows(y, n_frames(len(y), s), s) for y in ys])
+    if on_hub(s.encoder):
+        yield "hub", np.concatenate([hub_rows(y, n_frames(len(y), s), s) for y in ys])
     for name in s.own:
         yield name, np.concatenate([own_frames(name, y, n_frames(len(y), s), s) for y in ys])
 
@@ -400,7 +405,9 @@ def extract(
 ) -> Features:
     "Compute the features of a corpus, or what is missing of them."
     own = importlib.import_module("ser_nb.features").FeatureSettings  # workers cannot import a main program's
-    jobs = 1 if settings.own else jobs  # what was added here, other processes don't know
+    settings = pinned(settings, out_dir)
+    alone = settings.own or on_hub(settings.encoder) and jobs < 0  # others don't know it, or would load it again
+    jobs = 1 if alone else jobs
     fill(corpus, Path(out_dir).resolve(), own.from_json(settings.to_json()), jobs, shard_size, engine, address)
     features = open_features(out_dir)
     if strict and len(features) < len(corpus):
@@ -429,7 +436,8 @@ def only_voice(
 VOICE_FRAMES = only_voice(FeatureSettings())
 
 
-FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own")
+FAMILY_FIELDS = ("logmel", "n_mfcc", "n_chroma", "n_bands", "tonnetz", "rms", "zcr", "pitch", "encoder", "own",
+                 *NOT_OF_HUB)
 
 
 def pick_families(
@@ -450,6 +458,17 @@ def asked_frames(
     return changed(given, base)[0]
 
 
+def _fitting_encoder(out_dir, settings) -> str:
+    "That of a folder that is there, else ge2e where the frames allow it."
+    path = Path(out_dir) / "settings.json"
+    if path.is_file():
+        with parsing(path, "remove the folder", FeatureError):
+            there = json.loads(path.read_text()).get("encoder", "none")
+        return settings.encoder if on_hub(there) else there
+    fits = settings.sr == SR and settings.center and settings.hop_length % HOP == 0
+    return "ge2e" if fits else settings.encoder
+
+
 _USUAL = FeatureSettings(pitch=True)
 
 
@@ -457,6 +476,8 @@ def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, 
     "What the command does."
     start, settings = time.perf_counter(), asked_frames(asked, like(_USUAL, read_config(config)["features"]))
     settings = only_voice(settings) if new_voices else settings
+    if asked.get("encoder") is None and not config:
+        settings = replace(settings, encoder=_fitting_encoder(out_dir, settings))
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         tell_roles(corpus := load_corpus(data_dir, "all", *ways))
         features = extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)
@@ -466,7 +487,7 @@ def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, 
 
 # %% ../nbs/01_features.ipynb #593d6eaa
 @main_command
-@takes(_USUAL, first="sr hop_length top_db n_mels n_mfcc pitch encoder")
+@takes(_USUAL, first="sr hop_length top_db n_mels n_mfcc pitch encoder layer revision")
 def ser_features(
     data_dir: str = "data/tess",  # folder or csv of recordings; several with commas between
     out_dir: str = "data/features",  # feature folder to make, or to bring up to date

@@ -39,7 +39,7 @@ from .beside.copies import with_copies
 from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file)
 from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, READOUT_TRAINING, SAMPLINGS,
                                   SCHEDULES, VOICE_NETWORK, VOICE_TRAINING, TrainSettings, ensemble_members,
-                                  epochs_for, for_split, many_speakers, voices_for)
+                                  epochs_for, for_split, many_speakers, member_shares, voices_for)
 from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
                             part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
@@ -287,6 +287,8 @@ def _refuse(model_settings, s, features, several, build):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     if build and (several or s.fit == "readout"):
         raise TrainError("build: a network of one's own is trained alone: members=1, fit='all' and no encoder")
+    if not s.members and not {"encoder", "hub"} & set(features.settings.families):
+        raise TrainError("members=0: nothing for a pretrained encoder in these frames: extract it, or train a network")
     change_clips(features, s)
 
 
@@ -305,7 +307,8 @@ def train(
     out_dir = Path(out_dir)
     check_split(split)
     s = for_split(train_settings, split)
-    several = s.members > 1 or "encoder" in features.settings.families and not model_settings.columns
+    heard = {"encoder", "hub"} & set(features.settings.families)
+    several = s.members != 1 or heard and not model_settings.columns
     build = need_code({"code": {"network": {"name": build, "of": build}}}) if isinstance(build, str) else build
     _refuse(model_settings, s, features, several, build)
     _check_choice(split, s)
@@ -365,7 +368,8 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     "Train each network by itself, and leave their mean as the run."
     speakers = features.index["speaker"].iloc[part_rows(features, split, "train")]
     members = ensemble_members(model_settings, s, features.settings, speakers)
-    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
+    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()),
+                        member_shares(members))
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
         files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)

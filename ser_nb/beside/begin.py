@@ -20,6 +20,7 @@ from ..lib.command import note
 from ..lib.corpora import is_synthetic
 from ..lib.encoder import ABOUT, set_encoder
 from ..lib.files import pd, table_text
+from ..lib.hub import hub_about
 from ..lib.parts import check_network, own_code, why_no_onnx
 from ..lib.splits import save_split, split_hash
 from ..lib.untrained import draw_bands, draw_memory
@@ -41,6 +42,7 @@ def describe_run(
     build=None,                   # function that builds the network, if it isn't one of ser_nb
 ) -> dict:  # what goes into run.json
     "All that decides the result of a run."
+    about = ABOUT if has_encoder(model_settings) else hub_about(features.settings)
     names, code = sorted(set(features.index["corpus"])), own_code(features.settings, model_settings, build)
     return {"corpus": names, "synthetic": is_synthetic(features.index), "protocol": str(split["protocol"].iloc[0]),
             "fold": int(split["fold"].iloc[0]), "labels": list(class_names(split)),
@@ -49,7 +51,7 @@ def describe_run(
             "audit": verdict(split), "features": json.loads(features.settings.to_json()),
             "model": model_settings.values(), "train": train_settings.values(),
             "data_hash": features.data_hash, "split_hash": split_hash(split), "versions": versions(),
-            **({"encoder": ABOUT} if has_encoder(model_settings) else {}), **({"code": code} if code else {})}
+            **({"encoder": about} if about else {}), **({"code": code} if code else {})}
 
 # %% ../../nbs/beside/begin.ipynb #5c05935f
 def begin(

@@ -67,7 +67,7 @@ def _shared_levels(features, n):
     "Which columns share a level."
     settings = getattr(features, "settings", None)
     families = {"logmel": slice(0, n)} if settings is None else settings.families
-    if "logmel" not in families or set(families) - {"logmel", "pitch", "encoder"}:
+    if "logmel" not in families or set(families) - {"logmel", "pitch", "encoder", "hub"}:
         raise SplitError("mode 'level' takes levels away from log-mel bands and pitch: extract these families alone")
     shared = {"bands": families["logmel"]}
     if "pitch" in families:

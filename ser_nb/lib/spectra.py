@@ -425,7 +425,8 @@ PANELS = {"mfcc": ("MFCC", "coefficient"), "delta": ("MFCC, delta", "coefficient
           "delta2": ("MFCC, delta-delta", "coefficient"), "logmel": ("log-mel energy", "mel band"),
           "chroma": ("chroma", "pitch class"), "contrast": ("spectral contrast", "octave band"),
           "tonnetz": ("tonnetz", "axis"), "rms": ("level", "RMS"), "zcr": ("zero crossings", "per sample"),
-          "pitch": ("pitch", "semitones above 27.5 Hz"), "encoder": ("mel powers", "mel band, two frames")}
+          "pitch": ("pitch", "semitones above 27.5 Hz"), "encoder": ("mel powers", "mel band, two frames"),
+          "hub": ("states", "unit of the encoder")}
 
 
 def plot_family(

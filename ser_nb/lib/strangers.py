@@ -162,7 +162,8 @@ def with_encoder(
     features,  # `Features`, or a list of arrays
 ) -> bool:
     "Whether a pretrained encoder answers too, so that no readout stands beside a trained network alone."
-    return "encoder" in getattr(getattr(features, "settings", None), "families", ())
+    families = getattr(getattr(features, "settings", None), "families", ())
+    return "encoder" in families or "hub" in families
 
 # %% ../../nbs/lib/strangers.ipynb #4567196d
 def read_strangers(

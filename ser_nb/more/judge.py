@@ -175,7 +175,8 @@ def ser_run(
     judge_only: bool = False,                 # leave no recogniser of all clips at the end
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
+    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
+                   choices=ENCODERS) = None,
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
@@ -189,8 +190,9 @@ def ser_run(
         if protocols != "cross":
             wanted_protocols(protocols)
         asked = in_folds(folds, repeats, protocols, seeds, max_folds)
-        given = {**settings, "members": _members(settings.get("members"), data_dir, encoder)}
-        how = run_settings(classic, given, ready_encoder(encoder), config)
+        used = ready_encoder(encoder, None, classic, config, settings)
+        given = {**settings, "members": _members(settings.get("members"), data_dir, used)}
+        how = run_settings(classic, given, used, config)
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), not judge_only, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))

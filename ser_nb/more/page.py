@@ -28,6 +28,7 @@ from ..lib.audio import KEPT, LOUDEST
 from ..lib.corpora import CORPORA
 from ..lib.encoder import BANDS, HOP, LOUDNESS, SR, WINDOW
 from ..lib.files import PredictError, write_file
+from ..lib.hub import on_hub
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles
@@ -110,7 +111,7 @@ def filter_tables(
 
 # %% ../../nbs/more/page.ipynb #9a6e1041
 FAMILIES = ("mfcc", "delta", "delta2", "logmel", "chroma", "contrast", "tonnetz", "rms", "zcr", "pitch", "encoder")
-POOLED = ("last", "mean", "attention", "deviation")
+POOLED = ("last", "mean", "attention", "deviation", "change")
 
 
 def refusal(
@@ -118,6 +119,8 @@ def refusal(
 ) -> str:  # nothing where the page can do it
     "Why a run can't become a page."
     s, mode = recognizer.settings, recognizer.normaliser.mode
+    if on_hub(s.encoder):
+        return f"encoder={s.encoder!r}: a page can't run it; the network after it can be written: ser_export RUN x.onnx"
     own = [name for name in s.families if name not in FAMILIES]
     members = getattr(recognizer.model, "members", (recognizer.model,))
     own += [m.pooling for m in members if m and m.pooling not in POOLED]
@@ -173,7 +176,8 @@ def describe(
         "labels": r.labels, "temperature": r.temperature, "threshold": r.threshold, "unsure": UNSURE,
         "settings": asdict(s), "n_features": s.n_features, "normaliser": _scale(r.normaliser),
         "families": {name: [c.start, c.stop] for name, c in s.families.items()},
-        "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))], "power": POWER, "epsilon": EPSILON,
+        "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))],
+        "shares": list(getattr(r.model, "shares", ())), "power": POWER, "epsilon": EPSILON,
         "max_frames": r.reference["max_frames"], "window": window_sizes(None, None, r.reference["median_duration"])[0],
         "reference": known, "units": {name: [unit, DIGITS[name]] for name, unit in UNITS.items()},
         "middles": band_middles(s).tolist(), "limits": {"kept": KEPT, "loudest": LOUDEST},

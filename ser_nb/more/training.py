@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MEMBERS', 'make_split', 'command_settings', 'run_settings', 'ready_encoder', 'ser_train']
+__all__ = ['make_split', 'command_settings', 'run_settings', 'ready_encoder', 'ser_train']
 
 # %% ../../nbs/more/training.ipynb #f236bd15
 from dataclasses import replace
@@ -14,12 +14,13 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..beside.recipe import MEMBERS
 from ..dataset import load_split, split_folders, split_random, split_speakers, split_words
 from ..features import VOICE_FRAMES, FeatureSettings, asked_frames, only_voice, open_features, pick_families
 from ..lib.batches import voice_alone
 from ..lib.command import command, one_line
-from ..lib.encoder import ENCODERS
 from ..lib.files import TrainError, pd
+from ..lib.hub import ANY_ENCODER, on_hub, other_encoder
 from ..lib.runs import read_history, read_run, run_folder
 from ..lib.settings import changed, like, read_config, takes
 from ..model import ModelSettings
@@ -48,7 +49,11 @@ def make_split(
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../../nbs/more/training.ipynb #76a940d0
-MEMBERS = 3  # networks that a command trains; 07 was measured with so many
+def _of_hub(frames) -> tuple:
+    "What is learnt upon an encoder of the hub: its states, and bands that tell how a recording is."
+    mode = "level" if frames.logmel else "train"
+    seen = only_voice(frames, False) if frames.logmel else frames
+    return seen, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS, voices=0.0, normalise=mode)
 
 
 def command_settings(
@@ -62,10 +67,13 @@ def command_settings(
     "What a command trains, and on which families of its frames."
     if classic and encoder != "none":
         raise TrainError(f"encoder={encoder!r}: the classic network has none: leave --classic or --encoder out")
-    frames, other = replace(frames, encoder=encoder), read_config(config)
+    frames, other = other_encoder(frames, encoder), read_config(config)
     base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
     if frames.logmel and not classic:
-        base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
+        voice = replace(VOICE_TRAINING, members=MEMBERS if encoder == "none" else 0)
+        base = only_voice(frames, frames.pitch), VOICE_NETWORK, voice
+    if on_hub(encoder):
+        base = _of_hub(frames)
     base = [like(settings, other[part]) for settings, part in zip(base, ("features", "model", "train"))]
     if training.get("window") and training.get("crop") is None:
         training = {**training, "crop": 0}  # a window is all that is shown of a clip
@@ -92,14 +100,23 @@ def run_settings(
 
 # %% ../../nbs/more/training.ipynb #e15ae1f7
 def ready_encoder(
-    encoder: str,  # of a command
-    features=None, # `Features` to be learnt from; None: they are to be made
-) -> str:  # the same
-    "Whether what a pretrained encoder hears is there; else one line says what to do."
-    if encoder not in ENCODERS:
-        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ENCODERS)}")
-    if encoder != "none" and features is not None and features.settings.encoder != encoder:
-        raise TrainError(f"{features.folder}: no powers for the encoder in it: make it with ser_features "
+    encoder: str | None,   # of a command; None: where it fits
+    features=None,         # `Features` to be learnt from; None: they are to be made
+    classic: bool = False,
+    config: str = "",      # of a command
+    given: dict = {},      # other settings of a command; None: not given
+) -> str:  # none, ge2e or hf:NAME
+    "Which pretrained encoder a command takes; where what it hears isn't there, one line says what to do."
+    if encoder is not None and encoder not in ANY_ENCODER:
+        raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ANY_ENCODER)}")
+    there = "ge2e" if features is None else features.settings.encoder
+    if encoder is None:
+        shaped = [n for n in given if given[n] is not None and n not in ("members", "seed", "batch_size")
+                  and (n != "normalise" or given[n] not in ("level", "train"))]
+        return "none" if classic or config or shaped else there
+    if encoder != "none" and features is not None and encoder != there:
+        what = "states of the encoder" if on_hub(encoder) else "powers for the encoder"
+        raise TrainError(f"{features.folder}: no {what} in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
     return encoder
 
@@ -116,7 +133,8 @@ def _train_asked(features, model_out, split, test_speakers, classic, config, enc
     asked = {**asked, "members": 1} if build and asked.get("members") is None else asked
     _model_name(model_out)
     groups = [{n: asked[n] for n in asked if n in cls.__dataclass_fields__} for cls in (ModelSettings, TrainSettings)]
-    frames, *how = command_settings(table.settings, classic, *groups, ready_encoder(encoder, table), config)
+    encoder = ready_encoder(encoder, table, classic or bool(build), config, asked)
+    frames, *how = command_settings(table.settings, classic, *groups, encoder, config)
     seed = how[1].seed
     parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers, val_share(table.index["speaker"], how[1]))
     folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite, build=build or None)
@@ -148,8 +166,8 @@ def ser_train(
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                            # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; or none", str,
-                   choices=ENCODERS) = "none",
+    encoder: Param("a pretrained LSTM: ge2e, hf:NAME or none; by default ge2e, unless a setting shapes networks", str,
+                   choices=ANY_ENCODER) = None,
     build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
     **settings,

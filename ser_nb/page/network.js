@@ -118,12 +118,16 @@ function softmax(x) {
 // All frames as one vector.
 function pooled(h, s, w) {
   if (s.pooling === "last") return h.last;
-  const { X, T, n } = h, a = s.pooling === "mean" ? new Float64Array(T).fill(1 / T) : attentionOf(h, w);
+  const { X, T, n } = h, even = s.pooling === "mean" || s.pooling === "change";
+  const a = even ? new Float64Array(T).fill(1 / T) : attentionOf(h, w);
   const mean = new Float64Array(n), square = new Float64Array(n), change = new Float64Array(n);
   for (let t = 0; t < T; t++) for (let k = 0; k < n; k++) mean[k] += a[t] * X[t * n + k];
   if (s.pooling === "mean" || s.pooling === "attention") return mean;
   for (let t = 0; t < T; t++) for (let k = 0; k < n; k++) square[k] += a[t] * (X[t * n + k] - mean[k]) ** 2;
-  return Float64Array.of(...mean, ...square.map(x => Math.sqrt(Math.max(x, 1e-6))));
+  const spread = square.map(x => Math.sqrt(Math.max(x, 1e-6)));
+  if (s.pooling === "deviation") return Float64Array.of(...mean, ...spread);
+  for (let i = n; i < T * n; i++) change[i % n] += Math.abs(X[i] - X[i - n]) / Math.max(T - 1, 1);
+  return Float64Array.of(...mean, ...spread, ...change);
 }
 
 function batchNorm(x, w, name, epsilon) {
