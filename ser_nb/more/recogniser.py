@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ['VOICES', 'split_all', 'val_share', 'train_all', 'calibrate_by_folds', 'expected', 'say_recogniser']
 
 # %% ../../nbs/more/recogniser.ipynb #ce032b10
-import html
 from pathlib import Path
 
 import numpy as np

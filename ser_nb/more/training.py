@@ -136,7 +136,8 @@ def _train_asked(features, model_out, split, test_speakers, classic, config, enc
     encoder = ready_encoder(encoder, table, classic or bool(build), config, asked)
     frames, *how = command_settings(table.settings, classic, *groups, encoder, config)
     seed = how[1].seed
-    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers, val_share(table.index["speaker"], how[1]))
+    asked = split, seed, test_speakers, val_share(table.index["speaker"], how[1])
+    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, *asked)
     folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite, build=build or None)
     if Path(model_out).suffix:
         save_model_file(folder, model_out)
