@@ -89,11 +89,12 @@ VOICES = ("unseen speakers", "speaker folds")
 
 def expected(
     card: pd.DataFrame,  # of `make_card`
-) -> dict | None:  # UAR, low, high and whom it is over; None where no new voice was judged
+) -> dict | None:  # UAR, and the least and most of the folds; None where no new voice was judged
     "What the folds say of a new voice."
     for line in VOICES:
         if line in card.index and np.isfinite(card.at[line, "UAR"]):
-            return {name: card.at[line, name] for name in ("UAR", "low", "high", "over")}
+            each = card[card["protocol"] == line]["UAR"].drop(line)
+            return {"UAR": card.at[line, "UAR"], "folds": len(each), "least": each.min(), "most": each.max()}
     return None
 
 
@@ -104,6 +105,6 @@ def say_recogniser(
     "What was left for use, and what it is worth."
     worth = "Nobody was left out, so what it gives on a new voice isn't known."
     if sure:
-        worth = (f"On a new voice a UAR of {sure['UAR']:.2f} is to be expected ({sure['low']:.2f} to "
-                 f"{sure['high']:.2f}, {sure['over']} left out).")
+        worth = f"On a new voice a UAR of {sure['UAR']:.2f} is to be expected"
+        worth += f"; those left out gave {sure['least']:.2f} to {sure['most']:.2f}." if sure["folds"] > 1 else "."
     return f"A recogniser of all clips: ser_predict clip.wav --run {Path(folder).parent}. {worth}"
