@@ -43,13 +43,14 @@ from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, RE
 from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
                             part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
+from .lib.corpora import one_spelling
 from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
 from .lib.splits import speakers_of
 from .lib.stats import val_scores
-from .lib.strangers import calibration_of, keep_strangers, leave_out, read_strangers, together
+from .lib.strangers import LEAST, calibration_of, keep_strangers, leave_out, read_strangers, together
 from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
                                   for_frames, seen_by)
 from .model import Ensemble, ModelSettings, network_settings
@@ -152,8 +153,15 @@ class _Lesson:
 # %% ../nbs/04_train.ipynb #d021329e
 @patch
 def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
-    "What a network says of the clips that it is judged on."
-    return predict_rows(model, self.features, self.rows["val"], self.normaliser, self.buckets)
+    "What a network says of the clips that it is judged on; of some that it learns from, where all are."
+    rows = self.rows["val"] if len(self.rows["val"]) else self.rows["train"][::1 + len(self.rows["train"]) // 64]
+    return predict_rows(model, self.features, rows, self.normaliser, self.buckets)
+
+
+@patch
+def judged(self: _Lesson, model) -> dict:  # val_loss, val_accuracy, val_uar; nan where all clips are learnt from
+    "How good a network is with the validation clips."
+    return val_scores(self.answers(model) if len(self.y["val"]) else np.zeros((0, 1)), self.y["val"])
 
 
 @patch
@@ -193,7 +201,7 @@ def _one_epoch(model, lesson, history, tick, watch) -> dict:  # a row of the his
     seed_dropout(model, s.seed, epoch)
     watch.on_epoch_begin(epoch)
     logs = lesson.show(model, epoch, tick, watch)
-    row = {"epoch": epoch, "learning_rate": rate, **logs, **val_scores(lesson.answers(model), lesson.y["val"])}
+    row = {"epoch": epoch, "learning_rate": rate, **logs, **lesson.judged(model)}
     watch.on_epoch_end(epoch, {name: value for name, value in row.items() if name != "epoch"})
     return row
 
@@ -224,7 +232,7 @@ def seal_run(
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    val = lesson.answers(model), lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    val = lesson.answers(model)[:len(lesson.y["val"])], lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
     found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     if not ends.get("no_onnx"):
         graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
@@ -260,6 +268,16 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
         ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
         return seal_run(files, model, run, lesson.normaliser, features, split, ends)
 
+# %% ../nbs/04_train.ipynb #a11c0002
+def _check_choice(split, s):
+    "Raise where validation clips are needed and there are none."
+    if (split["part"] == "val").any():
+        return
+    if s.fit == "all" and s.members:
+        raise TrainError("no validation clips: they choose the epoch of a trained network: give the split a part val")
+    if len(set(one_spelling(split["speaker"])) - {""}) < LEAST:
+        raise TrainError(f"no validation clips: without them {LEAST} speakers must be named, each to be left out once")
+
 # %% ../nbs/04_train.ipynb #7c95e9a9
 def _refuse(model_settings, s, features, several, build):
     "Raise where a network and its training don't go together."
@@ -293,6 +311,7 @@ def train(
     several = s.members != 1 or heard and not model_settings.columns
     build = need_code({"code": {"network": {"name": build, "of": build}}}) if isinstance(build, str) else build
     _refuse(model_settings, s, features, several, build)
+    _check_choice(split, s)
     how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))
     return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
 
@@ -333,7 +352,7 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     model, normaliser, ran = joined(run, folders), Run.open(folders[0]).normaliser, [read_run(f) for f in folders]
     lesson = _lesson(features, split, run, normaliser)
     row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
-    history = pd.DataFrame([{**row, **val_scores(lesson.answers(model), lesson.y["val"])}])
+    history = pd.DataFrame([{**row, **lesson.judged(model)}])
     files.write("best.weights.h5", weights_bytes(model))
     files.write("normaliser.json", normaliser.to_json().encode())
     files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())

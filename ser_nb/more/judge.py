@@ -144,6 +144,7 @@ def _members(members, data_dir, encoder, build=""):
 
 
 def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, jobs, overwrite, ways):
+def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseline, whole, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
     check_counts(seed, seeds, max_folds)
@@ -154,6 +155,7 @@ def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, 
     with locked(folder):
         found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
                  report_card(features, folder, protocols, *how, seeds, **more, **also))
+                 report_card(features, folder, protocols, *how, seeds, baseline=baseline, recogniser=whole, **also))
     _show(found.attrs["text"])
 
 
@@ -182,6 +184,7 @@ def ser_run(
     repeats: int = 1,                         # of the folds, each time drawn and trained anew
     baseline: Param("a linear SVM beside the network: on statistics of its frames, or on openSMILE's", str,
                     choices=(*RIVALS, "none")) = "statistics",
+    judge_only: bool = False,                 # leave no recogniser of all clips at the end
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
     build: str = "",                          # name of a network of your own, which --parts adds
@@ -206,5 +209,6 @@ def ser_run(
         also = {"baseline": check_rival(baseline), "build": _own(build, protocols)}
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
+        _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), not judge_only, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")

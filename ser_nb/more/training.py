@@ -24,14 +24,16 @@ from ..lib.hub import ANY_ENCODER, on_hub, other_encoder
 from ..lib.runs import read_history, read_run, run_folder
 from ..lib.settings import changed, like, read_config, takes
 from ..model import ModelSettings
+from .recogniser import split_all, val_share
 from ..train import VOICE_NETWORK, VOICE_TRAINING, TrainSettings, save_model_file, train
 
 # %% ../../nbs/more/training.ipynb #2915c0da
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words, speakers or folders
+    protocol: str = "random",  # random, words, speakers, folders or all
     seed: int = 0,
     test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
+    val: float = 0.15,         # for all: share that chooses
 ) -> pd.DataFrame:  # a split
     "A split by the name of its protocol."
     if test_speakers and protocol != "speakers":
@@ -39,8 +41,10 @@ def make_split(
     simple = {"random": split_random, "words": split_words, "folders": split_folders}
     if protocol in simple:
         return simple[protocol](table, seed=seed)
+    if protocol == "all":
+        return split_all(table, val, seed)
     if protocol != "speakers":
-        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
+        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, all, or a csv file")
     names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
     return split_speakers(table, test=names, seed=seed)
 
@@ -132,7 +136,8 @@ def _train_asked(features, model_out, split, test_speakers, classic, config, enc
     encoder = ready_encoder(encoder, table, classic or bool(build), config, asked)
     frames, *how = command_settings(table.settings, classic, *groups, encoder, config)
     seed = how[1].seed
-    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
+    asked = split, seed, test_speakers, val_share(table.index["speaker"], how[1])
+    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, *asked)
     folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite, build=build or None)
     if Path(model_out).suffix:
         save_model_file(folder, model_out)
@@ -144,8 +149,10 @@ def _say_run(folder) -> str:
     run, h = read_run(folder), read_history(folder)
     what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
             f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
-    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, validation UAR "
-            f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
+    uar = h["val_uar"][run["best_epoch"]]
+    chosen = f"validation UAR {uar:.3f}, " if uar == uar else ""
+    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, "
+            f"{chosen}in {folder}. {run['audit']}")
 
 # %% ../../nbs/more/training.ipynb #19fd49d6
 _USUAL = VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
@@ -156,7 +163,7 @@ _USUAL = VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, folders, or a saved csv
+    split: str = "random",                       # random, words, speakers, folders, all, or a saved csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                            # run.json of another run, whose settings are taken
