@@ -144,7 +144,6 @@ def _members(members, data_dir, encoder, build=""):
 
 
 def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, jobs, overwrite, ways):
-def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseline, whole, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
     check_counts(seed, seeds, max_folds)
@@ -155,7 +154,6 @@ def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, baseli
     with locked(folder):
         found = (cross_corpus(features, folder / "cross", *how, **also) if protocols == "cross" else
                  report_card(features, folder, protocols, *how, seeds, **more, **also))
-                 report_card(features, folder, protocols, *how, seeds, baseline=baseline, recogniser=whole, **also))
     _show(found.attrs["text"])
 
 
@@ -206,9 +204,8 @@ def ser_run(
         used = ready_encoder(encoder, None, classic or bool(build), config, settings)
         given = {**settings, "members": _members(settings.get("members"), data_dir, used, build)}
         how = run_settings(classic, given, used, config)
-        also = {"baseline": check_rival(baseline), "build": _own(build, protocols)}
+        also = {"baseline": check_rival(baseline), "build": _own(build, protocols), "recogniser": not judge_only}
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
-        _run_asked(data_dir, folder, words, *asked, how, check_rival(baseline), not judge_only, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")

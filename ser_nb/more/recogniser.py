@@ -58,10 +58,11 @@ def train_all(
     training: TrainSettings,
     overwrite: bool = False,
     progress: bool = True,
+    build=None,              # of `train`: a network of one's own
 ) -> Path:  # the run folder
     "Train on all clips."
     split = split_all(features.index, val_share(features.index["speaker"], training), training.seed)
-    return train(features, split, folder, network, training, overwrite, progress and "recogniser")
+    return train(features, split, folder, network, training, overwrite, progress and "recogniser", build)
 
 # %% ../../nbs/more/recogniser.ipynb #1d14ff27
 def calibrate_by_folds(

@@ -220,9 +220,9 @@ def _doubts(table, twins) -> list:
     return found
 
 # %% ../../nbs/more/summary.ipynb #5cfb7c10
-def _leave_recogniser(features, out_dir, card, table, network, training, overwrite, progress) -> str:
+def _leave_recogniser(features, out_dir, card, table, network, training, overwrite, progress, build) -> str:
     "Train on all clips, for use; what is said of it."
-    whole = train_all(features, Path(out_dir) / "recogniser", network, training, overwrite, progress)
+    whole = train_all(features, Path(out_dir) / "recogniser", network, training, overwrite, progress, build)
     calibrate_by_folds(whole, [Path(out_dir) / run for run in table["run"][table["protocol"].isin(VOICES)]])
     return say_recogniser(whole, expected(card))
 
@@ -255,7 +255,7 @@ def report_card(
     twins = find_twins(features.index)
     card = make_card(table, out_dir, absent, twins)
     card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
-    how = model_settings, train_settings, overwrite, progress
+    how = model_settings, train_settings, overwrite, progress, build
     left = _leave_recogniser(features, out_dir, card, table, *how) if recogniser else ""
     card.attrs["text"] = write_summary(card, table, out_dir, features, left)
     return card
