@@ -74,7 +74,7 @@ def hear(path, minutes, window):
         for k in range(0, int(minutes * 60 * rate) - size + 1, size // 2):
             session.run(None, {"samples": np.roll(piece, -k % len(piece))[:size]})
     else:
-        session.run(None, {"samples": np.tile(piece, round(6 * minutes))})
+        session.run(None, {"samples": np.resize(piece, round(60 * minutes * rate))})
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

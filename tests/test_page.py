@@ -19,6 +19,7 @@ from ser_nb.features import FeatureSettings, only_voice
 from ser_nb.lib.audio import load_audio, resampled
 from ser_nb.lib.graph import drawn_voice
 from ser_nb.lib.onnx import onnx_model, weight_shapes
+from ser_nb.lib.parts import POOLINGS
 from ser_nb.model import Ensemble, ModelSettings, OnnxNetwork
 from ser_nb.more.export import export
 from ser_nb.more.page import describe, page_html
@@ -62,7 +63,7 @@ def random_recognizer(model, frames, mode="level", seed=0):
             if columns:
                 on = slice(columns.start, columns.start + 1) if name == "f0" else columns
                 stats[name] = np.stack([np.isin(np.arange(n), np.r_[on]), np.ones(n)]).astype(float)
-    reference = {"max_frames": 64, "median_duration": 0.8, "mean": [0.0] * n, "deviation": [20.0] * n,
+    reference = {"max_frames": 61, "median_duration": 0.8, "mean": [0.0] * n, "deviation": [20.0] * n,
                  "known": {"duration": [0.3, 0.6], "distance": [0.0, 1.0], "bandwidth": [100.0, 4000.0]}}
     network = OnnxNetwork(onnx_model(model, n, k, weights).SerializeToString())
     return Recognizer(LABELS, frames, Normaliser(mode, stats if mode in ("level", "train") else {}), network, reference, 1.3,
@@ -84,6 +85,9 @@ KINDS = {
                                     ModelSettings(units=(), pooling="change", dense=0, encoder="ge2e", encoder_layers=(2,),
                                                   columns=(67, 147))), (0.3, 0.7)), BOTH, "level"),
 }
+if "change" in POOLINGS:
+    KINDS["changes of an encoder"] = (ModelSettings(units=(), pooling="change", dense=0, encoder="ge2e", columns=(67, 147),
+                                                    speaker_norm=True), BOTH, "level")
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['REST', 'FLOAT', 'INT', 'KNOWN', 'LARGEST', 'Nodes', 'as_model', 'drawn_voice', 'trimmed', 'sound_frames', 'no_graph',
-           'sound_graph']
+__all__ = ['REST', 'FLOAT', 'INT', 'KNOWN', 'LARGEST', 'Nodes', 'as_model', 'drawn_voice', 'trimmed', 'sound_frames',
+           'window_frames', 'no_graph', 'sound_graph']
 
 # %% ../../nbs/lib/graph.ipynb #18d6548e
 import math
@@ -73,12 +73,13 @@ def drawn_voice(
     "A vowel that rises or falls."
     rng, t = np.random.default_rng(seed), np.arange(round(seconds * rate)) / rate
     f0 = rng.uniform(90, 330) * 2 ** (rng.uniform(-0.5, 0.5) * t / seconds)
-    turns, y = np.cumsum(f0) / rate, 0.003 * rng.normal(size=len(t))
+    turns, y = np.cumsum(f0) / rate, np.zeros(len(t))
     vowel = rng.uniform((300, 900, 2300), (800, 2200, 3000))[:, None]
     swell = np.sin(np.pi * np.clip(1.2 * t / seconds - 0.1, 0, 1)) ** rng.uniform(0.5, 2)
     for k in range(1, 25):
         loud = (1 / (1 + ((k * f0 - vowel) / 120) ** 2)).sum(0) * (k * f0 < 0.45 * rate)
         y += swell * loud * np.sin(2 * np.pi * k * turns)
+    y = y / np.abs(y).max() + 0.02 * rng.normal(size=len(t))  # breath: 25 dB below the voice
     return (rng.uniform(0.05, 0.9) * y / np.abs(y).max()).astype(np.float32)
 
 # %% ../../nbs/lib/graph.ipynb #1c3df48f
@@ -451,6 +452,13 @@ def sound_frames(
     return g("Concat", *(found[name] for name in s.families), axis=1), T
 
 # %% ../../nbs/lib/graph.ipynb #e5408247
+def window_frames(
+    longest: int,  # frames of the longest training clip
+) -> int:
+    "Frames of a window of what is longer."
+    return 8 * math.ceil(longest / 8)
+
+
 def _windows(g, x, T, longest):
     "Windows [n, frames, columns] that cover all frames."
     hop, size = max(longest // 2, 1), g("Min", T, longest)
@@ -529,7 +537,7 @@ def sound_graph(
         raise PredictError(f"{recognizer.source}: {why}")
     r, g = recognizer, Nodes()
     x, T = sound_frames(g, "samples", r.settings)
-    x = _scaled(g, _windows(g, x, T, r.reference["max_frames"]), r.normaliser)
+    x = _scaled(g, _windows(g, x, T, window_frames(r.reference["max_frames"])), r.normaliser)
     said, constants = _network(g, r.network.data, x)
     z = g("Log", g("Max", g("ReduceMean", said, axes=[0], keepdims=0), 1e-12))
     q = g("Softmax", g("Mul", z, 1 / r.temperature), axis=-1)

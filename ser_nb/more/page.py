@@ -29,6 +29,7 @@ from ..lib.corpora import CORPORA
 from ..lib.encoder import BANDS, HOP, LOUDNESS, SR, WINDOW
 from ..lib.files import PredictError, write_file
 from ..lib.hub import on_hub
+from ..lib.graph import window_frames
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles
@@ -180,6 +181,9 @@ def describe(
         "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))],
         "shares": list(getattr(r.model, "shares", ())), "power": POWER, "epsilon": EPSILON,
         "max_frames": r.reference["max_frames"], "window": window_sizes(None, None, r.reference["median_duration"])[0],
+        "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))], "power": POWER, "epsilon": EPSILON,
+        "max_frames": window_frames(r.reference["max_frames"]),
+        "window": window_sizes(None, None, r.reference["median_duration"])[0],
         "reference": known, "units": {name: [unit, DIGITS[name]] for name, unit in UNITS.items()},
         "middles": band_middles(s).tolist(), "limits": {"kept": KEPT, "loudest": LOUDEST},
         "tables": tables, "voices": mark, "tensors": numbers.index, "version": ser_nb.__version__}, numbers
