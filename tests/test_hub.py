@@ -116,12 +116,21 @@ def test_families(models, kind):
     assert np.abs(parts[1] - parts[3]).max() > .1
 
 
-def test_a_long_clip(models):
-    "Whisper hears two seconds at once, here."
+def test_a_long_clip(models, monkeypatch):
+    "It is heard in pieces, so that memory stays bounded. Whisper hears two seconds at once, here."
+    sizes, real = [], hub.hear
+    monkeypatch.setattr(hub, "hear", lambda ear, y: sizes.append(len(y)) or real(ear, y))
     noise = np.random.default_rng(0).normal(size=16000 * 7).astype(np.float32) / 10
     for kind in KINDS:
         ear = open_ear(pinned(heard_by(models[kind])))
         assert hub_states(ear, noise, 351, 320, longest=3.0).shape == (351, 16)
+    assert max(sizes) <= 48000 and max(sizes[-8:]) <= 32000
+
+
+def test_layers_above_are_left_out(models):
+    for kind in KINDS:
+        model = open_ear(pinned(replace(heard_by(models[kind]), layer="1"))).model
+        assert len(getattr(model, "encoder", model).layers) == 2
 
 
 def test_layers_beyond(models):

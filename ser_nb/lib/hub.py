@@ -363,6 +363,16 @@ def _network(folder: Path):
     return model.eval().requires_grad_(False)
 
 
+def _shortened(model, weights: dict):
+    "The same without layers that nobody asks for."
+    stack = getattr(getattr(model, "encoder", model), "layers", ())
+    if weights and max(weights) > len(stack) > 0:
+        raise FeatureError(f"layer {max(weights)}: it has layers 0 to {len(stack)}")
+    if weights and len(stack) > max(weights) + 1:
+        del stack[max(weights) + 1 :]  # one more stays: what comes out of the last is normed
+    return model
+
+
 def _loaded(folder: Path, config: dict) -> tuple:
     "The encoder and how it takes sound."
     from transformers import AutoFeatureExtractor
@@ -405,10 +415,10 @@ def probe(
 def _ear(encoder: str, layer: str, folder: Path, revision: str, digest: str) -> Ear:
     "An encoder of whose files the hash is known."
     config = described(folder)
-    model, extractor = _loaded(folder, config)
+    (model, extractor), weights = _loaded(folder, config), layer_weights(layer)
     about = f"{config.get('model_type', '')}, licence {licence(folder) or 'not stated'}"
     device = _device()
-    return Ear(model.to(device), extractor, layer_weights(layer), device, folder, revision, digest, about)
+    return Ear(_shortened(model, weights).to(device), extractor, weights, device, folder, revision, digest, about)
 
 
 _ONE = threading.Lock()
