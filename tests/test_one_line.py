@@ -135,7 +135,11 @@ WORDS = [
     *[["ser_run", "--data_dir", "demo", "--out_dir", "made/r", *words] for words in (
         ["--data_dir", "nowhere"], ["--data_dir", "empty"], ["--data_dir", "table.csv"], ["--protocols", "x"],
         ["--protocols", ","], ["--seeds", "0"], ["--seeds", "x"], ["--words", "-1"], ["--members", "0"],
-        ["--epochs", "-1"], ["--normalise", "x"], ["--out_dir", "file"], ["--seed", "-1"])],
+        ["--epochs", "-1"], ["--normalise", "x"], ["--out_dir", "file"], ["--seed", "-1"], ["--folds", "1"],
+        ["--repeats", "2"], ["--baseline", "x"], ["--build", "nobody"])],
+    *[["ser_search", "--data_dir", "demo", "--out_dir", "made/s", *words] for words in (
+        ["--data_dir", "nowhere"], ["--space", "x"], ["--space", "dropout=.1|2"], ["--space", ESCAPE], ["--folds", "1"],
+        ["--inner", "x"], ["--tries", "-1"], ["--words", "-1"], ["--epochs", "-1"], ["--out_dir", "file"])],
     *[["ser_card", "--run", "run", "--features", "features", *words] for words in (
         ["--run", "nowhere"], ["--run", "file"], ["--run", ESCAPE], ["--features", "nowhere"], ["--features", "file"],
         ["--part", "x"], ["--coverage", "2"], ["--coverage", "nan"], ["--risk", "2"], ["--max_clips", "-1"],
@@ -144,7 +148,7 @@ WORDS = [
 
 
 def test_all_commands_are_here():
-    assert len(COMMANDS) == 11 and {words[0] for words in WORDS} == set(COMMANDS)
+    assert len(COMMANDS) == 12 and {words[0] for words in WORDS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:60])
