@@ -180,8 +180,6 @@ def describe(
         "families": {name: [c.start, c.stop] for name, c in s.families.items()},
         "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))],
         "shares": list(getattr(r.model, "shares", ())), "power": POWER, "epsilon": EPSILON,
-        "max_frames": r.reference["max_frames"], "window": window_sizes(None, None, r.reference["median_duration"])[0],
-        "members": [asdict(m) for m in getattr(r.model, "members", (r.model,))], "power": POWER, "epsilon": EPSILON,
         "max_frames": window_frames(r.reference["max_frames"]),
         "window": window_sizes(None, None, r.reference["median_duration"])[0],
         "reference": known, "units": {name: [unit, DIGITS[name]] for name, unit in UNITS.items()},
