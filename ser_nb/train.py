@@ -138,6 +138,7 @@ class _Lesson:
     normaliser: Normaliser
     n_classes: int
     buckets: tuple              # lengths in frames
+    said: np.ndarray | None = None  # what the network answered to the validation clips when it was judged last
 
     def show(self, model, epoch, tick, watch=None) -> dict:  # loss, accuracy
         "Show the training clips once, or fit the readout to all epochs."
@@ -161,7 +162,8 @@ def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
 @patch
 def judged(self: _Lesson, model) -> dict:  # val_loss, val_accuracy, val_uar; nan where all clips are learnt from
     "How good a network is with the validation clips."
-    return val_scores(self.answers(model) if len(self.y["val"]) else np.zeros((0, 1)), self.y["val"])
+    self.said = self.answers(model) if len(self.y["val"]) else None
+    return val_scores(np.zeros((0, 1)) if self.said is None else self.said, self.y["val"])
 
 
 @patch
@@ -228,14 +230,17 @@ def seal_run(
     features,                # `Features` that it was trained on
     split: pd.DataFrame,
     ends: dict,              # what run.json says besides: epochs_run, best_epoch, normaliser
+    said: np.ndarray | None = None,  # what these weights answer to the validation clips, if that is known
 ) -> Path:  # the run folder
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    val = lesson.answers(model)[:len(lesson.y["val"])], lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    said = lesson.answers(model) if said is None else said
+    val = said[:len(lesson.y["val"])], lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
     found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     if not ends.get("no_onnx"):
-        graph = onnx_bytes(model, network_settings(run["model"]), lesson.answers)
+        graph = onnx_bytes(model, network_settings(run["model"]),
+                           lambda network: said if network is model else lesson.answers(network))
         files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
@@ -266,7 +271,8 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
         load_weights(model, files.checked(epoch_name(best)))
         files.write("best.weights.h5", best_bytes(model, run, build))
         ends |= {"epochs_run": len(history), "best_epoch": best, "normaliser": lesson.normaliser.note}
-        return seal_run(files, model, run, lesson.normaliser, features, split, ends)
+        said = lesson.said if best == len(history) - 1 else None
+        return seal_run(files, model, run, lesson.normaliser, features, split, ends, said)
 
 # %% ../nbs/04_train.ipynb #a11c0002
 def _check_choice(split, s):
@@ -361,7 +367,7 @@ def _leave_mean(files, run, folders, features, split) -> Path:
     keep_strangers(files, said, run["labels"])
     ends |= {"tempered": all(r.get("tempered", False) for r in ran)}
     ends |= {"best_epoch": 0, "normaliser": normaliser.note, "epochs_run": max(r["epochs_run"] for r in ran)}
-    return seal_run(files, model, run, normaliser, features, split, ends)
+    return seal_run(files, model, run, normaliser, features, split, ends, lesson.said)
 
 # %% ../nbs/04_train.ipynb #9308f357
 def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress, callbacks) -> Path:
