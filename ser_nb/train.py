@@ -235,12 +235,11 @@ def seal_run(
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    said = lesson.answers(model) if said is None else said
-    val = said[:len(lesson.y["val"])], lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    said, y = lesson.answers(model) if said is None else said, lesson.y["val"]
+    val = said[:len(y)], y, speakers_of(features)[lesson.rows["val"]]
     found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     if not ends.get("no_onnx"):
-        graph = onnx_bytes(model, network_settings(run["model"]),
-                           lambda network: said if network is model else lesson.answers(network))
+        graph = onnx_bytes(model, network_settings(run["model"]), lambda n: said if n is model else lesson.answers(n))
         files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
     files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
                                                 "weights": files.hashes["best.weights.h5"]}))
