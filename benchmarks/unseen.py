@@ -4,8 +4,10 @@
     python benchmarks/unseen.py --tasks emodb-adapted --speakers 03,08,09,10,11 --variant no-voices
     python benchmarks/unseen.py --tasks own-blind,own-adapted --own data/ravdess --folds 5
     python benchmarks/unseen.py --tasks tess-known --seeds 1
+    python benchmarks/unseen.py --default --tasks ravdess-blind,emovo-blind,emodb-blind,foreign-emovo
 
-One seed is the mean of several members, and where speakers are many of as many again of the other kind. Each test is
+With --default it asks what commands train by default, a pretrained encoder beside untrained networks, and the results
+go to TASK-default.json; without it the networks are trained as --encoder none trains them. One seed is the mean of several members, and where speakers are many of as many again of the other kind. Each test is
 added to results/unseen/TASK.json as soon as it is done, and what is there already is not made again, so a killed run
 goes on.
 """
@@ -24,15 +26,20 @@ from ser_nb.dataset import class_names, label_ids, part_rows, split_speakers
 from ser_nb.features import VOICE_FRAMES, extract
 from ser_nb.model import ModelSettings, from_json
 from ser_nb.train import learnt_shares, make_split, read_run, val_scores
-from ser_nb.unseen import kinds_for, member_probabilities, self_train, train_ensemble
+from ser_nb.unseen import kinds_for, member_probabilities, self_train, shares_of, train_default, train_ensemble
 
 HERE = Path(__file__).parent
 TASKS = {"tess-blind": ("tess", "blind"), "tess-adapted": ("tess", "adapted"), "tess-scaled": ("tess", "scaled"),
          "both-blind": ("both", "blind"), "both-adapted": ("both", "adapted"),
          "emodb-blind": ("emodb", "blind"), "emodb-adapted": ("emodb", "adapted"),
          "own-blind": ("own", "blind"), "own-adapted": ("own", "adapted"),
+         "ravdess-blind": ("ravdess", "blind"), "ravdess-adapted": ("ravdess", "adapted"),
+         "emovo-blind": ("emovo", "blind"), "emovo-adapted": ("emovo", "adapted"),
+         "all-blind": ("tess+emodb+ravdess", "blind"),
+         "foreign-tess": ("emodb+ravdess+tess", "blind"), "foreign-emovo": ("emodb+ravdess+emovo", "blind"),
          "tess-known": ("tess", "blind")}  # no new speaker: a random split, and unseen words
 KNOWN = ("random", "words")
+FOLDS = {"ravdess": 5}
 VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-voices": {"training": {"voices": 1.0}},
             "no-readout": {"kinds": ("voices",)}, "readout": {"kinds": ("readout",)},
             "no-wide-bands": {"readout": {"wide": 0}}, "wide-bands": {"network": {"wide": 8}},
@@ -42,12 +49,17 @@ VARIANTS = {"no-voices": {"training": {"voices": 0.0, "n_buckets": 4}}, "full-vo
 
 
 def features_of(name, options):
-    "The features of a task, of one corpus or of both."
-    corpus = load_corpus([options.tess, options.emodb] if name == "both" else getattr(options, name))
-    if name == "both": corpus = corpus[corpus["emotion"].isin(set(corpus["emotion"][corpus["corpus"] == "tess"]))]
+    "The features of a task. Of several corpora the emotions stay that are in the one that is asked about."
+    names = {"both": "tess+emodb"}.get(name, name).split("+")
+    corpus = load_corpus([getattr(options, n) for n in names] if len(names) > 1 else getattr(options, name))
+    if len(names) > 1:
+        asked = names[-1] if names[0] != "tess" else "tess"
+        corpus = corpus[corpus["emotion"].isin(set(corpus["emotion"][corpus["corpus"] == asked]))]
     used = replace(VOICE_FRAMES, **VARIANTS.get(options.variant, {}).get("frames", {}))
-    folder = f"voices_{name}{'' if used == VOICE_FRAMES else '_' + options.variant}"
-    return extract(corpus.reset_index(drop=True), Path(options.features) / folder, used, jobs=options.jobs)
+    used = replace(used, encoder="ge2e") if options.default else used
+    folder = f"voices_{name}{'' if replace(used, encoder='none') == VOICE_FRAMES else '_' + options.variant}"
+    return extract(corpus.reset_index(drop=True), Path(options.features) / f"{folder}{'_heard' * options.default}", used,
+                   jobs=options.jobs)
 
 
 def split_of(features, speakers, seed):
@@ -60,40 +72,55 @@ def split_of(features, speakers, seed):
 def tests_of(features, task, options):
     "The speakers who are asked in turn, one by one or in groups."
     if task == "tess-known": return list(KNOWN)
-    name = TASKS[task][0]
-    asked = features.index["corpus"] == "tess" if name == "both" else np.ones(len(features), bool)
+    name, folds = TASKS[task][0], options.folds or FOLDS.get(TASKS[task][0], 0)
+    first, *others = name.replace("both", "tess+emodb").split("+")
+    asked = np.ones(len(features), bool)
+    if others: asked = features.index["corpus"] == (first if first == "tess" else others[-1])
     who = sorted(set(features.index["speaker"][asked]))
-    if options.folds: who = ["+".join(who[i::options.folds]) for i in range(options.folds)]
+    if task.startswith("foreign"): folds = 1
+    if folds: who = ["+".join(who[i::folds]) for i in range(folds)]
     return who
+
+
+def trained(features, split, track, seed, options, folder):
+    "Members by kind."
+    change, seeds = VARIANTS.get(options.variant, {}), range(seed * options.members, (seed + 1) * options.members)
+    if options.default:
+        members = train_default(features, split, folder, track, seed)
+        kinds = [m.name.split("-")[0] for m in members]
+        return {kind: [m for m in members if m.name.startswith(kind)] for kind in dict.fromkeys(kinds)}
+    kinds = change.get("kinds") or kinds_for(split["speaker"][split["part"] == "train"])
+    networks = {"voices": change.get("network", {}), "readout": change.get("readout", {})}
+    members = train_ensemble(features, split, folder, track, seeds, kinds, networks, change.get("training", {}))
+    return {kind: members[i * len(seeds):(i + 1) * len(seeds)] for i, kind in enumerate(kinds)}
 
 
 def one(features, speaker, track, seed, options, folder):
     "Train on the others, ask about this speaker, or those with a + between."
-    start, change = time.perf_counter(), VARIANTS.get(options.variant, {})
+    start = time.perf_counter()
     split = split_of(features, speaker.split("+"), seed)
     rows, classes = part_rows(features, split, "test"), class_names(split)
     truth = label_ids(features.index["emotion"].iloc[rows], classes)
-    seeds = range(seed * options.members, (seed + 1) * options.members)
-    kinds = change.get("kinds") or kinds_for(split["speaker"][split["part"] == "train"])
-    networks = {"voices": change.get("network", {}), "readout": change.get("readout", {})}
-    members = train_ensemble(features, split, folder, track, seeds, kinds, networks, change.get("training", {}))
+    by_kind = trained(features, split, track, seed, options, folder)
+    members = [m for same in by_kind.values() for m in same]
     said = member_probabilities(members, features, rows)
+    kinds = np.repeat(list(by_kind), [len(same) for same in by_kind.values()])
+    mean = np.average(said, 0, shares_of(members))
     learns = track != "blind" and not options.variant
-    stages = self_train(members, features, split) if learns else said.mean(0)[None]
+    stages = self_train(members, features, split) if learns else mean[None]
     run = read_run(members[0])
     return {"speaker": speaker, "seed": seed, "members": options.members, "classes": list(classes),
-            "kinds": dict.fromkeys(kinds, options.members),
+            "kinds": {kind: len(same) for kind, same in by_kind.items()},
             "shares": learnt_shares(members[0]).round(4).tolist(), "truth": truth.tolist(),
             "members_uar": [val_scores(p, truth)["val_uar"] for p in said],
-            "averaged": val_scores(said.mean(0), truth)["val_uar"],
-            "by_kind": {kind: said[i * len(seeds):(i + 1) * len(seeds)].mean(0).argmax(1).tolist()
-                        for i, kind in enumerate(kinds)},
+            "averaged": val_scores(mean, truth)["val_uar"],
+            "by_kind": {kind: said[kinds == kind].mean(0).argmax(1).tolist() for kind in by_kind},
             "stages": [val_scores(p, truth)["val_uar"] for p in stages],
-            "answer": said.mean(0).argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
+            "answer": mean.argmax(1).tolist(), "final": stages[-1].argmax(1).tolist(),
             "self_training": {k: v.default for k, v in inspect.signature(self_train).parameters.items()
                               if v.default is not v.empty},
             "seconds": round(time.perf_counter() - start, 1),
-            "readout": read_run(members[-1])["model"] if "readout" in kinds else {},
+            "readout": read_run(members[-1])["model"] if "readout" in by_kind else {},
             **{k: run[k] for k in ("model", "train", "data_hash", "split_hash", "versions", "normaliser")}}
 
 
@@ -118,6 +145,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--tess", default="data/tess")
     p.add_argument("--emodb", default="data/emodb")
+    p.add_argument("--ravdess", default="data/ravdess")
+    p.add_argument("--emovo", default="data/emovo")
+    p.add_argument("--default", action="store_true", help="what commands train by default, with the encoder")
     p.add_argument("--own", default="data/own", help="another corpus, for the tasks own-blind and own-adapted")
     p.add_argument("--folds", type=int, default=0, help="test on so many groups of speakers; 0: on each by itself")
     p.add_argument("--tasks", default="tess-blind,tess-adapted")
@@ -133,7 +163,7 @@ def main():
     for task in options.tasks.split(","):
         name, track = TASKS[task]
         features = features_of(name, options)
-        path = Path(options.out) / f"{task}{'--' * bool(options.variant)}{options.variant}.json"
+        path = Path(options.out) / f"{task}{'-default' * options.default}{'--' * bool(options.variant)}{options.variant}.json"
         results = json.loads(path.read_text()) if path.exists() else []
         tests = tests_of(features, task, options)
         for seed in range(options.seeds):

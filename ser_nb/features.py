@@ -21,6 +21,7 @@ __all__ = ['FORMAT', 'PITCH_CLASSES', 'TONNETZ_AXES', 'PITCH_COLUMNS', 'VOICE_FR
 # %% ../nbs/01_features.ipynb #f93a3308
 import functools
 import importlib
+import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,8 +33,8 @@ from fastcore.basics import patch
 
 from .lib.audio import load_audio
 from .lib.command import main_command, one_line, say
-from .lib.encoder import encoder_checks, encoder_rows, encoder_width
-from .lib.files import FeatureError, pd
+from .lib.encoder import HOP, SR, encoder_checks, encoder_rows, encoder_width
+from .lib.files import FeatureError, parsing, pd
 from .lib.finding import load_corpus
 from .lib.hub import (ANY_ENCODER, NOT_OF_HUB, HubSettings, hub_checks, hub_rows, hub_width, on_hub, pinned)
 from .lib.parts import FAMILIES, own_frames
@@ -465,6 +466,17 @@ def asked_frames(
     return changed(given, base)[0]
 
 
+def _fitting_encoder(out_dir, settings) -> str:
+    "That of a folder that is there, else ge2e where the frames allow it."
+    path = Path(out_dir) / "settings.json"
+    if path.is_file():
+        with parsing(path, "remove the folder", FeatureError):
+            there = json.loads(path.read_text()).get("encoder", "none")
+        return settings.encoder if on_hub(there) else there
+    fits = settings.sr == SR and settings.center and settings.hop_length % HOP == 0
+    return "ge2e" if fits else settings.encoder
+
+
 _USUAL = FeatureSettings(pitch=True)
 
 # %% ../nbs/01_features.ipynb #6826a2c5
@@ -472,6 +484,8 @@ def _fill_as_asked(data_dir, out_dir, config, new_voices, jobs, strict, engine, 
     "What the command does."
     start, settings = time.perf_counter(), asked_frames(asked, like(_USUAL, read_config(config)["features"]))
     settings = only_voice(settings) if new_voices else settings
+    if asked.get("encoder") is None and not config:
+        settings = replace(settings, encoder=_fitting_encoder(out_dir, settings))
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         tell_roles(corpus := load_corpus(data_dir, "all", *ways))
         features = extract(corpus, out_dir, settings, jobs, strict=strict, engine=engine, address=address or None)

@@ -9,8 +9,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from .lib.backend import BACKENDS, import_keras, named_weights
-from .lib.encoder import BANDS, ENCODERS, LAYERS, UNITS
+from .lib.encoder import BANDS, ENCODERS, LAYERS, LEAST, UNITS
 from .lib.files import ModelError
 from .lib.onnx import OnnxNetwork, check_onnx, onnx_model, weight_shapes
 from .lib.parts import LOSSES, POOLINGS
@@ -18,8 +20,8 @@ from .lib.settings import Checked, setting
 from .lib.untrained import POWER, after_wide, band_shares, seen_columns, wide_bands
 
 # %% auto #0
-__all__ = ['ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'weighted_stats', 'attention', 'conv_front',
-           'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings',
+__all__ = ['ModelSettings', 'as_values', 'to_json', 'from_json', 'masked_mean', 'mean_change', 'weighted_stats', 'attention',
+           'conv_front', 'encoder_front', 'build_model', 'make_loss', 'compile_model', 'Ensemble', 'network_settings',
            'build_network', 'n_weights', 'BACKENDS', 'LOSSES', 'ModelError', 'OnnxNetwork', 'POOLINGS', 'POWER',
            'after_wide', 'band_shares', 'check_onnx', 'import_keras', 'named_weights', 'onnx_model', 'seen_columns',
            'weight_shapes', 'wide_bands']
@@ -46,7 +48,7 @@ class ModelSettings(Checked):
     conv_stride: int = setting(2, low=1)  # frames from one place of the filters to the next
     units: tuple = setting((128, 64), int, low=1, several=True)  # LSTM units a layer, 1 to 3 layers
     bidirectional: bool = setting(False)  # read the frames backwards too
-    pooling: str = setting("last", choices=POOLINGS)  # how frames become a vector: last, mean, attention, deviation
+    pooling: str = setting("last", choices=POOLINGS)  # how the frames become a vector
     dropout: float = setting(0.3, low=0, high=1, without="high")  # share dropped after convolution, LSTMs, deviation
     recurrent_dropout: float = setting(0.0, low=0, high=1, without="high")  # off: it leaves the fast path everywhere
     speaker_norm: bool = setting(False)  # normalise what is pooled over a batch, which then is of one speaker
@@ -83,6 +85,16 @@ def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> 
 
     m = K.expand_dims(K.cast(mask, h.dtype), -1)
     return K.sum(h * m, axis=1) / K.maximum(K.sum(m, axis=1), 1)
+
+
+def mean_change(h, mask):  # h [batch, time, units], mask bool [batch, time] -> [batch, 3 units]
+    "Mean, deviation and mean change from frame to frame, of the frames that are real."
+    import keras.ops as K
+
+    m = masked_mean(h, mask)
+    spread = masked_mean(K.square(h - K.expand_dims(m, 1)), mask)
+    return K.concatenate([m, K.sqrt(K.maximum(spread, LEAST)),
+                          masked_mean(K.abs(h[:, 1:] - h[:, :-1]), mask[:, 1:])], axis=-1)
 
 
 def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time, 1] -> [batch, u or 2 u]
@@ -163,6 +175,8 @@ def _pooled(h, seen, s):  # [batch, time, u], mask -> [batch, u or 2 u]
 
     if s.pooling == "mean":
         h = masked_mean(h, seen)
+    if s.pooling == "change":
+        h = mean_change(h, seen)
     if s.pooling in ("attention", "deviation"):
         h = attention(h, seen, deviation=s.pooling == "deviation")
     if s.pooling in POOLINGS.own:
@@ -230,17 +244,22 @@ def compile_model(
 class Ensemble(Checked):
     "Networks whose probabilities are averaged."
     ERROR = ModelError
-    members: tuple  # of `ModelSettings`
+    members: tuple      # of `ModelSettings`
+    shares: tuple = ()  # how much each counts, sum 1; (): all alike
 
     def __post_init__(self):
         if not 1 <= len(self.members) <= 100:
             raise ModelError(f"members={len(self.members)!r}: must be 1 to 100 networks")
         object.__setattr__(self, "members", tuple(
             m if isinstance(m, ModelSettings) else ModelSettings.from_values(m) for m in self.members))
+        object.__setattr__(self, "shares", tuple(map(float, self.shares)))
+        if self.shares and (len(self.shares) != len(self.members) or not abs(sum(self.shares) - 1) < 1e-6):
+            raise ModelError(f"shares={self.shares!r}: must be one a member, sum 1")
 
     def values(self) -> dict:
         "Settings as json holds them."
-        return {"members": tuple(member.values() for member in self.members)}
+        shares = {"shares": self.shares} if self.shares else {}
+        return {"members": tuple(member.values() for member in self.members)} | shares
 
 
 def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
@@ -262,8 +281,10 @@ def build_network(
     members = [build_model(s, n_features, n_classes) for s in settings.members]
     for i, member in enumerate(members):
         member.name = f"member_{i}"
-    return keras.Model(inputs, keras.ops.mean(keras.ops.stack([m(inputs) for m in members]), axis=0),
-                       name="ser_ensemble")
+    said = keras.ops.stack([m(inputs) for m in members])
+    shares = np.reshape(settings.shares, (-1, 1, 1)).astype("float32")
+    mean = keras.ops.sum(said * shares, axis=0) if settings.shares else keras.ops.mean(said, axis=0)
+    return keras.Model(inputs, mean, name="ser_ensemble")
 
 # %% ../nbs/03_model.ipynb #ab61a2ba
 def n_weights(
@@ -281,7 +302,7 @@ def n_weights(
         total, d = total + both * 4 * (d * u + u * u + u), both * u
     if s.pooling in ("attention", "deviation"):
         total += d * 64 + 64 + 64
-    d *= 1 + (s.pooling == "deviation")
+    d *= {"deviation": 2, "change": 3}.get(s.pooling, 1)
     total += 2 * d * s.speaker_norm
     if s.dense:
         total, d = total + (d + 1) * s.dense, s.dense

@@ -28,7 +28,7 @@ from .lib.inputs import (as_sound, is_file, microphone, n_windows, picked, recor
                                window_sizes)
 from .lib.onnx import CPU
 from .lib.pauses import levels, samples_of, spoken
-from .lib.runs import run_folder
+from .lib.runs import run_folder, used_run
 from .dataset import Normaliser
 from .features import FeatureSettings, clip_features
 from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, network_settings
@@ -135,6 +135,7 @@ def load(
     providers: tuple = CPU,     # what onnxruntime computes with, such as ("CUDAExecutionProvider",)
 ) -> Recognizer:
     "Load a run, without running anything that it brings along."
+    run = used_run(run)
     try:
         return from_files(_files_of(Path(run)), Path(run), providers)
     except SerError as e:

@@ -39,17 +39,18 @@ from .beside.copies import with_copies
 from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file)
 from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, READOUT_TRAINING, SAMPLINGS,
                                   SCHEDULES, VOICE_NETWORK, VOICE_TRAINING, TrainSettings, ensemble_members,
-                                  epochs_for, for_split, many_speakers, voices_for)
+                                  epochs_for, for_split, many_speakers, member_shares, voices_for)
 from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
                             part_rows, train_batches)
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
+from .lib.corpora import one_spelling
 from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
 from .lib.splits import speakers_of
 from .lib.stats import val_scores
-from .lib.strangers import calibration_of, keep_strangers, leave_out, read_strangers, together
+from .lib.strangers import LEAST, calibration_of, keep_strangers, leave_out, read_strangers, together
 from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
                                   for_frames, seen_by)
 from .model import Ensemble, ModelSettings, network_settings
@@ -153,15 +154,16 @@ class _Lesson:
 # %% ../nbs/04_train.ipynb #d021329e
 @patch
 def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
-    "What a network says of the clips that it is judged on."
-    return predict_rows(model, self.features, self.rows["val"], self.normaliser, self.buckets)
+    "What a network says of the clips that it is judged on; of some that it learns from, where all are."
+    rows = self.rows["val"] if len(self.rows["val"]) else self.rows["train"][::1 + len(self.rows["train"]) // 64]
+    return predict_rows(model, self.features, rows, self.normaliser, self.buckets)
 
 
 @patch
-def judged(self: _Lesson, model) -> dict:  # val_loss, val_accuracy, val_uar
+def judged(self: _Lesson, model) -> dict:  # val_loss, val_accuracy, val_uar; nan where all clips are learnt from
     "How good a network is with the validation clips."
-    self.said = self.answers(model)
-    return val_scores(self.said, self.y["val"])
+    self.said = self.answers(model) if len(self.y["val"]) else None
+    return val_scores(np.zeros((0, 1)) if self.said is None else self.said, self.y["val"])
 
 
 @patch
@@ -233,8 +235,8 @@ def seal_run(
     "Add what is needed to use a run, and say at last that it is finished."
     lesson = _lesson(features, split, run, normaliser)
     files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    said = lesson.answers(model) if said is None else said
-    val = said, lesson.y["val"], speakers_of(features)[lesson.rows["val"]]
+    said, y = lesson.answers(model) if said is None else said, lesson.y["val"]
+    val = said[:len(y)], y, speakers_of(features)[lesson.rows["val"]]
     found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
     if not ends.get("no_onnx"):
         graph = onnx_bytes(model, network_settings(run["model"]), lambda n: said if n is model else lesson.answers(n))
@@ -271,6 +273,16 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
         said = lesson.said if best == len(history) - 1 else None
         return seal_run(files, model, run, lesson.normaliser, features, split, ends, said)
 
+# %% ../nbs/04_train.ipynb #a11c0002
+def _check_choice(split, s):
+    "Raise where validation clips are needed and there are none."
+    if (split["part"] == "val").any():
+        return
+    if s.fit == "all" and s.members:
+        raise TrainError("no validation clips: they choose the epoch of a trained network: give the split a part val")
+    if len(set(one_spelling(split["speaker"])) - {""}) < LEAST:
+        raise TrainError(f"no validation clips: without them {LEAST} speakers must be named, each to be left out once")
+
 # %% ../nbs/04_train.ipynb #7c95e9a9
 def _refuse(model_settings, s, features, several, build):
     "Raise where a network and its training don't go together."
@@ -280,6 +292,8 @@ def _refuse(model_settings, s, features, several, build):
         raise TrainError("fit='readout' fits the last layer alone: dense=0 and batch_norm=False")
     if build and (several or s.fit == "readout"):
         raise TrainError("build: a network of one's own is trained alone: members=1, fit='all' and no encoder")
+    if not s.members and not {"encoder", "hub"} & set(features.settings.families):
+        raise TrainError("members=0: nothing for a pretrained encoder in these frames: extract it, or train a network")
     change_clips(features, s)
 
 
@@ -299,9 +313,10 @@ def train(
     check_split(split)
     s = for_split(train_settings, split)
     heard = {"encoder", "hub"} & set(features.settings.families)
-    several = s.members > 1 or heard and not model_settings.columns
+    several = s.members != 1 or heard and not model_settings.columns
     build = need_code({"code": {"network": {"name": build, "of": build}}}) if isinstance(build, str) else build
     _refuse(model_settings, s, features, several, build)
+    _check_choice(split, s)
     how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))
     return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
 
@@ -358,7 +373,8 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
     "Train each network by itself, and leave their mean as the run."
     speakers = features.index["speaker"].iloc[part_rows(features, split, "train")]
     members = ensemble_members(model_settings, s, features.settings, speakers)
-    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()))
+    networks = Ensemble(tuple(for_frames(m, features.settings, how) for m, how in members.values()),
+                        member_shares(members))
     run = describe_run(features, split, networks, s)
     with locked(out_dir):
         files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)

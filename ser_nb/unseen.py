@@ -17,12 +17,12 @@ from .dataset import Normaliser, label_ids, part_rows, speakers_of, train_batche
 from .model import ModelSettings, compile_model, from_json
 from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
                           by_speaker, change_clips, even_odds, fit_readout, learnt_shares, load_run, many_speakers,
-                          predict_rows, seed_dropout, train, train_buckets, train_epoch)
+                          member_shares, predict_rows, seed_dropout, train, train_buckets, train_epoch)
 
 # %% auto #0
-__all__ = ['KINDS', 'TRACKS', 'settings_for', 'halves', 'predict_speakers', 'train_members', 'load_member',
-           'member_probabilities', 'kinds_for', 'train_ensemble', 'share_out', 'pseudo_labels', 'learn_on',
-           'self_train']
+__all__ = ['KINDS', 'TRACKS', 'settings_for', 'halves', 'predict_speakers', 'train_members', 'load_member', 'shares_of',
+           'member_probabilities', 'kinds_for', 'train_ensemble', 'train_default', 'share_out', 'pseudo_labels',
+           'learn_on', 'self_train']
 
 # %% ../nbs/07_unseen_voices.ipynb #0809915c
 KINDS = {"voices": (VOICE_NETWORK, VOICE_TRAINING), "readout": (READOUT_NETWORK, READOUT_TRAINING)}
@@ -88,6 +88,12 @@ def load_member(
     "What a member needs to answer."
     return (*load_run(folder), learnt_shares(folder))
 
+def shares_of(
+    members: list,  # run folders
+):  # how much each counts; None: all alike
+    "Weights for the mean over members."
+    return member_shares([Path(folder).name for folder in members]) or None
+
 def member_probabilities(
     members: list,     # of `train_members`
     features,
@@ -119,6 +125,20 @@ def train_ensemble(
     kinds = kinds or kinds_for(split["speaker"][split["part"] == "train"])
     return [member for kind in kinds for member in
             train_members(features, split, out_dir, track, seeds, kind, networks.get(kind, {}), training)]
+
+# %% ../nbs/07_unseen_voices.ipynb #5b1d7a02
+def train_default(
+    features,              # `Features` with the encoder's powers
+    split: pd.DataFrame,   # "unseen speakers"
+    out_dir: str | Path,   # folder of the run
+    track: str,            # of `TRACKS`
+    seed: int = 0,
+) -> list:  # of members: their run folders
+    "Train what a command trains by default."
+    model, how = settings_for(track)
+    how = replace(how, normalise="level", seed=seed, members=0)  # an encoder's powers bear no other scale
+    run = train(features, split, Path(out_dir) / f"{track}-default-{seed}", model, how, progress=False)
+    return sorted((run / "members").iterdir())
 
 # %% ../nbs/07_unseen_voices.ipynb #a0651b05
 def share_out(
@@ -194,8 +214,8 @@ def self_train(
         compile_model(model, from_json(ModelSettings, json.dumps(run["model"])))
     parts = [halves(model) for model, *_ in loaded]
     for turn in range(rounds + 1):
-        found.append(np.mean([even_odds(predict_speakers(m, halved, features, new, norm), known)
-                              for halved, (m, _, norm, known) in zip(parts, loaded)], 0))
+        found.append(np.average([even_odds(predict_speakers(m, halved, features, new, norm), known)
+                                 for halved, (m, _, norm, known) in zip(parts, loaded)], 0, shares_of(members)))
         if turn == rounds:
             break
         label, weight = pseudo_labels(found[-1], speaker, shares, few)
@@ -210,5 +230,6 @@ def self_train(
 # %% ../nbs/07_unseen_voices.ipynb #6ec36df2
 __getattr__ = lazily(__name__, {
     "ser_nb.more.results": "interval seed_figures NAMES LOOKED_AT read_looks read_results read_baseline "
-                           "never_looked_at KIND_NAMES figures known_voices ablation",
+                           "never_looked_at KIND_NAMES figures known_voices ablation "
+                           "read_heard heard_steps ladder RUNGS",
 })

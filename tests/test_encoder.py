@@ -116,7 +116,8 @@ def test_graph():
     x[..., 3:] = np.abs(x[..., 3:])
     mask = np.arange(20) < np.array([[20], [7], [13]])
     for s in (WITH, replace(WITH, units=(5,), dense=4, pooling="last"),
-              Ensemble((ModelSettings(columns=(0, 3), units=(4,)), replace(WITH, encoder_layers=(2,))))):
+              replace(WITH, encoder_layers=(2,), pooling="change", speaker_norm=True),
+              Ensemble((ModelSettings(columns=(0, 3), units=(4,)), replace(WITH, pooling="change")), (0.3, 0.7))):
         network = build_network(s, 83, 7)
         heard = OnnxNetwork(check_onnx(onnx_model(s, 83, 7, named_weights(network)).SerializeToString(), s, 83, 7))
         for junk in (padded_with(x, mask, np.nan), padded_with(x, mask, 7, 9)):

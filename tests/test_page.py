@@ -81,6 +81,9 @@ KINDS = {
     "encoder under an LSTM": (ModelSettings(units=(8,), pooling="attention", encoder="ge2e", encoder_layers=(1, 2),
                                             columns=(67, 147)), BOTH, "level"),
     "ensemble": (Ensemble((ModelSettings(units=(8,)), ModelSettings(units=(8,), pooling="attention", dense=0))), VOICE, "none"),
+    "beside an encoder": (Ensemble((ModelSettings(units=(8,), columns=(0, 67)),
+                                    ModelSettings(units=(), pooling="change", dense=0, encoder="ge2e", encoder_layers=(2,),
+                                                  columns=(67, 147))), (0.3, 0.7)), BOTH, "level"),
 }
 if "change" in POOLINGS:
     KINDS["changes of an encoder"] = (ModelSettings(units=(), pooling="change", dense=0, encoder="ge2e", columns=(67, 147),

@@ -407,7 +407,7 @@ def test_long_work_is_told(run, home, clip):
 
 options = st.fixed_dictionaries({
     "units": st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple), "bidirectional": st.booleans(),
-    "pooling": st.sampled_from(["last", "mean", "attention", "deviation"]), "dense": st.integers(0, 5), "batch_norm": st.booleans(),
+    "pooling": st.sampled_from(["last", "mean", "attention", "deviation", "change"]), "dense": st.integers(0, 5), "batch_norm": st.booleans(),
     "conv": st.sampled_from([0, 0, 6]), "conv_kernel": st.sampled_from([1, 3, 5]), "conv_stride": st.integers(1, 3)})
 
 

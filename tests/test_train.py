@@ -73,7 +73,7 @@ def flip(path, at=5000):
 
 
 @pytest.mark.parametrize("setting, says", [
-    (dict(epochs=-1), "epochs=-1"), (dict(members=0), "a whole number from 1 to 50"), (dict(fit="last"), "one of all, readout"),
+    (dict(epochs=-1), "epochs=-1"), (dict(members=-1), "a whole number from 0 to 50"), (dict(fit="last"), "one of all, readout"),
     (dict(fit="readout", epochs=0), "needs a number of epochs"), (dict(seed=-1), "seed=-1: must be a whole number from 0"),
     (dict(voices=2), "voices=2: must be from 0 to 1"), (dict(monitor="test_uar"), "one of val_uar, val_loss, last")])
 def test_settings_that_make_no_sense(setting, says):

@@ -8,7 +8,7 @@ import pandas as pd
 from ser_nb.more.summary import plot_card
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = {"tess.png": ("tess-classic", "the classic network"), "tess-default.png": ("tess", "what is trained by default")}
+PICTURES = {"tess.png": ("tess-classic", "the classic network"), "tess-default.png": ("tess-none", "three networks, without the encoder")}
 
 
 def main():

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE_TRAINING', 'READOUT_NETWORK', 'ENCODER_NETWORK',
-           'READOUT_TRAINING', 'TrainSettings', 'epochs_for', 'voices_for', 'for_split', 'many_speakers',
-           'ensemble_members']
+           'READOUT_TRAINING', 'ENCODER_TRAINING', 'MEMBERS', 'BESIDE', 'TrainSettings', 'epochs_for', 'voices_for',
+           'for_split', 'many_speakers', 'ensemble_members', 'member_shares']
 
 # %% ../../nbs/beside/recipe.ipynb #a5977682
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class TrainSettings(Checked):
     voices: float | None = setting(0.0, low=0, high=1, none=True)  # of `another_voice`; None: by the speakers
     crop: int = setting(0, low=0)  # frames: of longer clips such a stretch is shown; 0: all of it
     fit: str = setting("all", choices=FITS)  # weights that are learnt; readout: of the last layer, at once
-    members: int = setting(1, low=1, high=50)  # networks of an ensemble; of many voices as many untrained ones besides
+    members: int = setting(1, low=0, high=50)  # trained networks; 0: an encoder, of several voices untrained ones too
     window: int = setting(0, low=0)  # frames: clips are cut into windows of this length; 0: they are padded whole
     overlap: float = setting(0.5, low=0, high=1, without="high")  # of a training window with the next
     augment: tuple = setting((), str, choices=tuple(SOUNDS), several=True)  # changed copies of training clips, how
@@ -70,9 +70,10 @@ VOICE_TRAINING = TrainSettings(epochs=0, schedule="cosine", warmup=1, monitor="l
                                crop=200)
 READOUT_NETWORK = ModelSettings(wide=8, units=(256,), bidirectional=True, pooling="deviation", dense=0,
                                 speaker_epsilon=1e-5)
-ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="deviation", dense=0,
+ENCODER_NETWORK = ModelSettings(encoder="ge2e", encoder_layers=(2,), units=(), pooling="change", dense=0,
                                 speaker_epsilon=1e-5)
 READOUT_TRAINING = replace(VOICE_TRAINING, epochs=1, voices=0.0, time_masks=0, feature_masks=0, crop=0, fit="readout")
+ENCODER_TRAINING = replace(READOUT_TRAINING, epochs=3)  # as recorded, and as two other voices
 
 # %% ../../nbs/beside/recipe.ipynb #334a16bc
 def epochs_for(
@@ -106,10 +107,14 @@ def many_speakers(
     speakers,             # one name a training clip
     enough: float = 3.5,  # effective speakers, so that four are enough; TESS with EmoDB has 3, EmoDB 9
 ) -> bool:
-    "Whether untrained networks shall join the trained ones."
+    "Whether untrained networks shall join the others."
     return voices_for(speakers) ** -2 >= enough
 
 # %% ../../nbs/beside/recipe.ipynb #ba907e98
+MEMBERS = 3   # networks of a kind; 07 was measured with so many
+BESIDE = 1.5  # effective speakers from which on untrained networks stand beside an encoder: two
+
+
 def _hub_members(model, s, states: slice) -> dict:
     "A readout of an encoder's states, and on demand LSTMs over them."
     seen, seeds = (states.start, states.stop), [(s.seed * s.members + i) % 2**32 for i in range(s.members)]
@@ -131,18 +136,27 @@ def ensemble_members(
     "The networks of an ensemble."
     if "hub" in frames.families:
         return _hub_members(model, settings, frames.families["hub"])
-    s, seeds = settings, [(settings.seed * settings.members + i) % 2**32 for i in range(settings.members)]
-    powers = frames.families.get("encoder")
+    s, n, norm = settings, settings.members or MEMBERS, model.speaker_norm
+    seeds, powers = [(s.seed * n + i) % 2**32 for i in range(n)], frames.families.get("encoder")
     seen = (0, powers.start) if powers else ()
     own = replace(model, columns=seen or model.columns)
-    found = {f"trained-{seed}": (own, replace(s, seed=seed, members=1)) for seed in seeds}
-    heard = voice_alone(frames.families) and s.normalise != "none"
-    other = replace(READOUT_NETWORK, speaker_norm=model.speaker_norm, columns=seen)
-    how = replace(READOUT_TRAINING, batch_size=s.batch_size, normalise=s.normalise,
-                  sampling="speaker" if model.speaker_norm else "shuffle")
-    if heard and s.fit == "all" and many_speakers(speakers):
-        found |= {f"untrained-{seed}": (other, replace(how, seed=seed)) for seed in seeds}
+    found = {f"trained-{seed}": (own, replace(s, seed=seed, members=1)) for seed in seeds[:s.members]}
+    same = dict(batch_size=s.batch_size, normalise=s.normalise, sampling="speaker" if norm else "shuffle")
+    heard = voice_alone(frames.families) and s.normalise != "none" and s.fit == "all"
+    if heard and many_speakers(speakers, BESIDE if powers else 3.5):
+        other = replace(READOUT_NETWORK, speaker_norm=norm, columns=seen)
+        found |= {f"untrained-{seed}": (other, replace(READOUT_TRAINING, seed=seed, **same)) for seed in seeds}
     if powers:
-        network = replace(ENCODER_NETWORK, speaker_norm=model.speaker_norm, columns=(powers.start, powers.stop))
-        found[f"encoder-{seeds[0]}"] = network, replace(how, seed=seeds[0])
+        network = replace(ENCODER_NETWORK, speaker_norm=norm, columns=(powers.start, powers.stop))
+        found[f"encoder-{seeds[0]}"] = network, replace(ENCODER_TRAINING, seed=seeds[0], **same)
     return found
+
+
+def member_shares(
+    names,  # of members
+) -> tuple:  # how much each counts; (): all alike
+    "Beside an encoder each kind of network counts the same, however many there are of it."
+    kinds = [name.split("-")[0] for name in names]
+    if "encoder" not in kinds:
+        return ()
+    return tuple(1 / len(set(kinds)) / kinds.count(kind) for kind in kinds)

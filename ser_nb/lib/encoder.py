@@ -8,7 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['SR', 'WINDOW', 'HOP', 'BANDS', 'LOUDNESS', 'ENCODERS', 'AT_ONCE', 'LAYERS', 'UNITS', 'BATCH', 'PACKAGE', 'VERSION',
            'INSIDE', 'INSIDE_HASH', 'INSIDE_BYTES', 'ABOUT', 'TYPES', 'CALLS', 'STEPS', 'MAGIC', 'WEIGHTS_HASH',
-           'SHIPPED', 'SHIPPED_LAYERS', 'SHIPPED_HASH', 'FETCH', 'louder', 'encoder_frames', 'encoder_width',
+           'SHIPPED', 'SHIPPED_LAYERS', 'SHIPPED_HASH', 'FETCH', 'LEAST', 'louder', 'encoder_frames', 'encoder_width',
            'encoder_rows', 'encoder_checks', 'lstm', 'encode', 'layer_shapes', 'random_encoder', 'Name', 'Storage',
            'Tensor', 'read_steps', 'read_tensors', 'from_torch', 'weights_hash', 'rounded', 'encoder_weights',
            'encoder_file', 'keep_weights', 'whole_encoder', 'fetch_encoder', 'layers_of', 'set_encoder', 'pooled',
@@ -495,11 +495,16 @@ def set_encoder(
         layer.set_weights(weights)
 
 # %% ../../nbs/lib/encoder.ipynb #1ec2ad1d
+LEAST = 1e-6  # variance below which a unit counts as still
+
+
 def pooled(
     states: list,  # of each clip [T, d]
-) -> np.ndarray:  # [n, 2 d], mean and deviation over time
+) -> np.ndarray:  # float32 [n, 3 d]: mean, deviation, and mean change from frame to frame
     "One row a clip."
-    return np.stack([np.concatenate([x.mean(0), x.std(0)]) for x in states])
+    moved = [np.abs(np.diff(x, axis=0)).sum(0) / max(len(x) - 1, 1) for x in states]
+    return np.stack([np.concatenate([x.mean(0), np.sqrt(np.maximum(x.var(0), LEAST)), step])
+                     for x, step in zip(states, moved)]).astype(np.float32)
 
 
 def voice_prints(

@@ -16,7 +16,7 @@ import numpy as np
 
 from .backend import named_weights
 from .files import ModelError, TrainError
-from .encoder import BANDS, layer_shapes
+from .encoder import BANDS, LEAST, layer_shapes
 from .untrained import POWER, after_wide, seen_columns
 
 # %% ../../nbs/lib/onnx.ipynb #5e072df4
@@ -41,8 +41,7 @@ def weight_shapes(
         shapes[name], d = [(d, 4 * u), (u, 4 * u), (4 * u,)] * both, both * u
     if settings.pooling in ("attention", "deviation"):
         shapes |= {"attention": [(d, 64), (64,)], "attention_score": [(64, 1)]}
-    if settings.pooling == "deviation":
-        d = 2 * d
+    d *= {"deviation": 2, "change": 3}.get(settings.pooling, 1)
     if settings.speaker_norm:
         shapes["speaker_norm"] = [(d,)] * 4
     if settings.dense:
@@ -127,14 +126,27 @@ def _onnx_dense(g, x, weights, name, activation=""):
         y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
     return g.add(activation, y) if activation else y
 
+def _onnx_mean(g, h, m, first):  # h [time, batch, u], m float [time, batch, 1] -> [batch, u]
+    "Mean over the real frames."
+    return g.add("Div", g.add("ReduceSum", g.add("Mul", h, m), first, keepdims=0),
+                 g.add("Max", g.add("ReduceSum", m, first, keepdims=0), g.put(np.float32(1))))
+
+def _onnx_change(g, h, m, first):  # as above -> [batch, 3 u]
+    "Mean, deviation and mean change from frame to frame."
+    def frames(x, a, z): return g.add("Slice", x, *(g.put(np.array([v])) for v in (a, z, 0)))
+    mean = _onnx_mean(g, h, m, first)
+    off = g.add("Sub", h, g.add("Unsqueeze", mean, first))
+    spread = _onnx_mean(g, g.add("Mul", off, off), m, first)
+    step = g.add("Abs", g.add("Sub", frames(h, 1, 2**31 - 1), frames(h, 0, -1)))
+    return g.add("Concat", mean, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(LEAST)))),
+                 _onnx_mean(g, step, frames(m, 1, 2**31 - 1), first), axis=1)
+
 def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [batch, time] -> [batch, u or 2 u]
     "Mean, or attention with or without deviation, over the real frames."
     real = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.put(np.array([2])))
     first = g.put(np.array([0]))
-    if pooling == "mean":
-        m = g.add("Cast", real, to=1)
-        return g.add("Div", g.add("ReduceSum", g.add("Mul", h, m), first, keepdims=0),
-                     g.add("Max", g.add("ReduceSum", m, first, keepdims=0), g.put(np.float32(1))))
+    if pooling in ("mean", "change"):
+        return (_onnx_mean if pooling == "mean" else _onnx_change)(g, h, g.add("Cast", real, to=1), first)
     hidden = _onnx_dense(g, h, weights["attention"], "attention", "Tanh")
     score = _onnx_dense(g, hidden, weights["attention_score"], "attention_score")
     a = g.add("Softmax", g.add("Where", real, score, g.put(np.float32(-1e9))), axis=0)
@@ -221,7 +233,9 @@ def _onnx_network(g, settings, n_features, weights):
         g.prefix = f"member_{i}/"
         own = {name.removeprefix(g.prefix): w for name, w in weights.items() if name.startswith(g.prefix)}
         said.append(_onnx_layers(g, s, n_features, own))
-    return g.add("Mean", *said)
+    if not settings.shares:
+        return g.add("Mean", *said)
+    return g.add("Sum", *[g.add("Mul", p, g.put(np.float32(share))) for p, share in zip(said, settings.shares)])
 
 
 def _fits_halves(weights) -> bool:

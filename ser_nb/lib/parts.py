@@ -45,7 +45,7 @@ class Names:
 
 # %% ../../nbs/lib/parts.ipynb #713f870b
 NETWORKS, FAMILIES = Names("network"), Names("family")
-POOLINGS = Names("pooling", "last", "mean", "attention", "deviation")
+POOLINGS = Names("pooling", "last", "mean", "attention", "deviation", "change")
 LOSSES = Names("loss", "cross_entropy", "focal")
 network = NETWORKS.add  # (settings, n_features, n_classes) -> a keras model of `frames` and `mask`
 pooling = POOLINGS.add  # (h [batch, time, d], mask [batch, time]) -> [batch, any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['COPY', 'SEALED', 'BESIDE', 'TODO', 'EPOCHS', 'KINDS', 'AT_THE_END', 'MAY_DIFFER', 'parse_hashes', 'sha256',
-           'check_bytes', 'Sealed', 'Run', 'run_folder', 'read_run', 'read_history', 'keep_model_file',
+           'check_bytes', 'Sealed', 'Run', 'run_folder', 'used_run', 'read_run', 'read_history', 'keep_model_file',
            'other_settings', 'epoch_name', 'Report']
 
 # %% ../../nbs/lib/runs.ipynb #aa852df0
@@ -229,6 +229,15 @@ def run_folder(
     "The run folder that belongs to a model file."
     path = Path(path)
     return path.with_suffix("") if path.suffix in BESIDE else path
+
+
+def used_run(
+    path: str | Path,  # a run folder, the model file beside it, or what ser_run made
+) -> Path:  # the same, or the recogniser in it
+    "The run that is meant to be used."
+    path = Path(path)
+    whole = path / "recogniser"
+    return whole if (whole / "run.json").is_file() and not (path / "run.json").exists() else path
 
 # %% ../../nbs/lib/runs.ipynb #da7a56e5
 @patch(cls_method=True)

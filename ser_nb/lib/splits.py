@@ -29,6 +29,7 @@ PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 _everywhere = {f"{a}-{b}" for a, b in PAIRS}
 ALLOWED = {"random": {"speaker": _everywhere, "text": _everywhere},
            "folders": {"speaker": _everywhere, "text": _everywhere},
+           "all": {"speaker": _everywhere, "text": _everywhere},
            "unseen words": {"speaker": _everywhere},
            "unseen speakers": {"speaker": {"train-val"}, "text": _everywhere}}
 

@@ -180,7 +180,9 @@ def val_scores(
     p: np.ndarray,       # [n, n_classes]
     labels: np.ndarray,  # int [n]
 ) -> dict:  # val_loss, val_accuracy, val_uar
-    "Loss, accuracy and UAR of some probabilities."
+    "Loss, accuracy and UAR of some probabilities; nan where there are none."
+    if not len(labels):
+        return dict.fromkeys(("val_loss", "val_accuracy", "val_uar"), np.nan)
     right, truth = p.argmax(1) == labels, p[np.arange(len(p)), labels]
     return {"val_loss": float(-np.log(np.maximum(truth, 1e-7)).mean()), "val_accuracy": float(right.mean()),
             "val_uar": uar(right, labels)}

@@ -19,6 +19,7 @@ from .backend import import_keras
 from .batches import ahead, change_clips, train_batches, train_buckets, train_hop
 from .encoder import BANDS, UNITS, layers_of
 from .files import ModelError, TrainError
+from .heard import heard, hears_alone
 from .splits import speakers_of
 from .stats import val_scores
 from .strangers import NEVER, Heard, cooled, left_out, readout_heat, with_encoder
@@ -232,14 +233,16 @@ def _odds(fitted, e, n_classes) -> np.ndarray:
 
 # %% ../../nbs/lib/untrained.ipynb #92d5905c
 def fit_last(
-    model,     # with `draw_memory`; nothing between pooling and the last layer
-    shown,     # of `seen_by`, one an epoch
-    speakers,  # names [of all rows]
+    model,        # with `draw_memory`, or an encoder; nothing between pooling and the last layer
+    shown,        # of `seen_by`, one an epoch
+    speakers,     # names [of all rows]
+    counts=None,  # how much each epoch counts; None: all alike
     shrink: float = 0.2,  # of `discriminant`
     tempered: bool = False,  # no surer than people left out let it be; beside trained networks they are as fitted
 ) -> tuple:  # the last layer's answers to what it was shown [n, n_classes], and the labels [n]
     "Fit the last layer to what the network makes of all clips, of all epochs at once."
     e, y, w, speaker = _normed(shown, speakers, speaker_norm_of(model))
+    w = w if counts is None else w * np.repeat(counts, [len(seen[1]) for seen in shown])
     last, n, row = model.get_layer("emotion"), len(shown[0][1]), shown[0][3]
     size = last.get_weights()[1].size
     def learn(some, asked):
@@ -265,11 +268,29 @@ def fit_readout(
     tick=None,              # called after each batch
 ) -> dict:  # loss and accuracy
     "Fit the last layer to all epochs at once."
+    if hears_alone(model):
+        return _fit_encoder(model, features, rows, labels, settings, np.ones(len(rows)) if weights is None else weights,
+                            tick)
     s, part = settings, before_readout(model)
     how = dict(batch_size=s.batch_size, seed=s.seed, sampling=s.sampling, weights=weights,
                buckets=train_buckets(features, rows, s), augment=change_clips(features, s),
                hop=train_hop(s))
     shown = [seen_by(part, ahead(train_batches(features, rows, labels, normaliser, epoch=first + k, **how)), tick)
              for k in range(s.epochs)]
-    found = val_scores(*fit_last(model, shown, speakers_of(features), tempered=with_encoder(features)))
+    return _logs(fit_last(model, shown, speakers_of(features), tempered=with_encoder(features)))
+
+
+def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
+    "Fit the last layer to what a pretrained encoder makes of each clip, and of it as other voices."
+    known = [heard(features, rows, copy, s.seed, hears_alone(model), tick) for copy in range(s.epochs)]
+    speakers = speakers_of(features)
+    p = np.unique(speakers[rows], return_counts=True)[1] / len(rows)
+    counts = [1] + [np.exp((p * np.log(p)).sum())] * (s.epochs - 1)  # one over the effective number of speakers
+    shown = [(e, labels, weights, rows) for e in known]
+    return _logs(fit_last(model, shown, speakers, counts, shrink=0.4, tempered=with_encoder(features)))
+
+
+def _logs(said) -> dict:
+    "Loss and accuracy of answers."
+    found = val_scores(*said)
     return {"loss": found["val_loss"], "accuracy": found["val_accuracy"]}

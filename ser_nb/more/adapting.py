@@ -25,7 +25,7 @@ from ..lib.artefact import check_files, read_folder
 from ..lib.audio import SUFFIXES, load_audio
 from ..lib.command import main_command, one_line, say
 from ..lib.corpora import emotion_of
-from ..lib.encoder import BANDS, encode, encoder_weights, pooled
+from ..lib.encoder import BANDS, UNITS, encode, encoder_weights, pooled
 from ..lib.files import PredictError, SerError, json_bytes
 from ..lib.inputs import recordings, sound_name
 from ..lib.lists import find_file, list_rows, list_text, name_columns, read_row, why_no_file
@@ -45,7 +45,7 @@ def pooled_values(
     frames: list,  # of each clip [T, n_features]
 ) -> np.ndarray:   # [n, 512]
     "Mean and deviation of the encoder's second layer."
-    return pooled(encode([x[:, POWERS].reshape(-1, BANDS) for x in frames], encoder_weights(), (2,)))
+    return pooled(encode([x[:, POWERS].reshape(-1, BANDS) for x in frames], encoder_weights(), (2,)))[:, :2 * UNITS]
 
 
 def readout_bytes(

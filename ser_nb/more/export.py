@@ -26,7 +26,7 @@ from ..lib.command import main_command, one_line, printable
 from ..lib.files import PredictError, parsing, replace_file, write_file
 from ..lib.graph import drawn_voice, sound_graph
 from ..lib.onnx import with_facts
-from ..lib.runs import Run
+from ..lib.runs import Run, used_run
 from .page import write_page
 from ..predict import Recognizer
 from ..train import load_run, save_model_file
@@ -217,7 +217,7 @@ BEGINNINGS = ("frames", "sound")  # what an .onnx takes
 # %% ../../nbs/more/export.ipynb #e0a00002
 def _run_folder(run) -> Path:
     "The folder of a run that can be exported."
-    run = Path(run)
+    run = used_run(run)
     Recognizer.load(run)
     if not run.is_dir():
         raise PredictError(f"{run}: only a run folder can be exported: unpack it, or give the folder")

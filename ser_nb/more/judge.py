@@ -182,10 +182,12 @@ def ser_run(
     repeats: int = 1,                         # of the folds, each time drawn and trained anew
     baseline: Param("a linear SVM beside the network: on statistics of its frames, or on openSMILE's", str,
                     choices=(*RIVALS, "none")) = "statistics",
+    judge_only: bool = False,                 # leave no recogniser of all clips at the end
     classic: bool = False,                    # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                         # run.json of another run, whose settings are taken
     build: str = "",                          # name of a network of your own, which --parts adds
-    encoder: Param("a pretrained LSTM besides: ge2e; or none", str, choices=ENCODERS) = "none",
+    encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
+                   choices=ENCODERS) = None,
     jobs: int = -1,                           # processes for extraction; -1 uses every core
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
@@ -199,9 +201,10 @@ def ser_run(
         if protocols != "cross":
             wanted_protocols(protocols)
         asked = in_folds(folds, repeats, protocols, seeds, max_folds)
-        given = {**settings, "members": _members(settings.get("members"), data_dir, encoder, build)}
-        how = run_settings(classic, given, ready_encoder(encoder), config)
-        also = {"baseline": check_rival(baseline), "build": _own(build, protocols)}
+        used = ready_encoder(encoder, None, classic or bool(build), config, settings)
+        given = {**settings, "members": _members(settings.get("members"), data_dir, used, build)}
+        how = run_settings(classic, given, used, config)
+        also = {"baseline": check_rival(baseline), "build": _own(build, protocols), "recogniser": not judge_only}
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['NAMES', 'LOOKED_AT', 'KIND_NAMES', 'interval', 'seed_figures', 'read_looks', 'read_results', 'read_baseline',
-           'never_looked_at', 'figures', 'known_voices', 'ablation']
+__all__ = ['NAMES', 'LOOKED_AT', 'KIND_NAMES', 'CORPORA', 'STEPS', 'RUNGS', 'interval', 'seed_figures', 'read_looks',
+           'read_results', 'read_baseline', 'never_looked_at', 'figures', 'known_voices', 'ablation', 'read_heard',
+           'heard_steps', 'ladder']
 
 # %% ../../nbs/more/results.ipynb #26da3595
 import json
@@ -150,3 +151,55 @@ def ablation(
         table.append((NAMES[task], variant, u.mean(), v.mean(), *interval(v - u, least=-1), len(u)))
     return pd.DataFrame(table, columns=["test", "variant", "full", "changed", "difference", "deviation", "from", "to",
                                         "pairs"])
+
+# %% ../../nbs/more/results.ipynb #6c1e5a02
+CORPORA = {"tess": ("TESS", 7), "emodb": ("EmoDB", 7), "ravdess": ("RAVDESS", 8), "emovo": ("EMOVO", 7)}
+STEPS = {"blind": {"untrained": "an untrained memory", "encoder": "heard thousands of voices", "together": "together"},
+         "adapted": {"together": "adapted", "self-trained": "self-trained"}}
+
+RUNGS = ("chance", "statistics, a linear machine", "the classic LSTM", "networks of ours, trained",
+         *(rung for names in STEPS.values() for rung in names.values()))
+
+def read_heard(
+    folder: str | Path,  # benchmarks/results/unseen
+) -> dict:  # task -> seed -> uar and ece of each kind
+    "What benchmarks/heard.py has stored."
+    path = Path(folder) / "heard.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+def heard_steps(
+    heard: dict,  # of `read_heard`
+    corpus: str,  # of `CORPORA`
+) -> dict:  # rung -> one figure a seed
+    "Rungs of one corpus; self-training only where it was done, the mean of kinds only where there are two."
+    found = {(track, kind): [of["uar"][kind] for of in heard.get(f"{corpus}-{track}", {}).values() if kind in of["uar"]]
+             for track, names in STEPS.items() for kind in names}
+    if not found["blind", "untrained"]:
+        found["blind", "together"] = []
+    if found["adapted", "self-trained"] == found["adapted", "together"]:
+        found["adapted", "self-trained"] = []
+    return {STEPS[track][kind]: values for (track, kind), values in found.items() if values}
+
+# %% ../../nbs/more/results.ipynb #6c1e5a05
+def ladder(
+    folder: str | Path,  # benchmarks/results/unseen
+) -> pd.DataFrame:  # a row a corpus and rung: UAR, from, to, seeds
+    "How far each step climbs with a voice that wasn't heard."
+    folder, heard, rows = Path(folder), read_heard(folder), []
+    cards, sure = (json.loads(p.read_text()) if p.exists() else {} for p in
+                   (folder.parent / "cards.json", folder.parent / "sure.json"))
+    results, baseline = read_results(folder), read_baseline(folder)
+    for corpus, (name, emotions) in CORPORA.items():
+        task, pooled = f"{corpus}-blind", corpus != "tess"
+        found = {"chance": [1 / emotions], "statistics, a linear machine": seed_figures(baseline.get(task, []), pooled)}
+        card = {line["line"]: line["UAR"] for line in cards.get(f"{corpus}-classic", {}).get("card", ())}
+        found["the classic LSTM"] = [card[line] for line in ("unseen speakers",) if line in card]
+        own = [dict(r, answer=r.get("by_kind", {}).get("voices", r["answer"])) for r in results.get(task, ())]
+        found["networks of ours, trained"] = seed_figures(own, pooled, "answer")
+        found |= heard_steps(heard, corpus)
+        if corpus in sure and STEPS["blind"]["encoder"] not in found:
+            found[STEPS["blind"]["encoder"]] = [sure[corpus]["after"]["uar"]]
+        rows += [(name, rung, *interval(v), len(v)) for rung, v in found.items() if len(v)]
+    table = pd.DataFrame(rows, columns=["corpus", "rung", "UAR", "deviation", "from", "to", "seeds"])
+    table.loc[table["seeds"] < 2, ["from", "to"]] = np.nan
+    return table

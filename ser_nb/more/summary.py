@@ -29,6 +29,7 @@ from ..model import ModelSettings
 from .leaks import find_twins, twins_across, twins_apart
 from .protocols import (LINES, be_quiet, can_be_judged, check_counts, makers, run_protocols, summary,
                                    why_absent)
+from .recogniser import VOICES, calibrate_by_folds, expected, say_recogniser, train_all
 from ..train import TrainSettings, run_split, versions
 
 # %% ../../nbs/more/summary.ipynb #7672694f
@@ -156,12 +157,13 @@ def _say_svm(card, table) -> str:
     return f"{', '.join(names)}, learnt, chosen and judged on the same clips: {', '.join(told)}." if told else ""
 
 
-def _page(corpus, fake, n, png, told, says, table, svm) -> bytes:
+def _page(corpus, fake, n, png, told, says, table, svm, left) -> bytes:
     "The html of a summary."
     links = "".join(f"<li><a href='{r.run}/report/report.html'>{html.escape(r.run)}</a>: UAR {r.UAR:.3f}. "
                     f"{html.escape(r.scale)}. {html.escape(r.audit)}</li>" for r in table.itertuples())
     return html_page(f"{corpus}: how far it can be trusted", [
-        boxed(SYNTHETIC_NOTE) if fake else "", f"<img alt='UAR by protocol' src='{embedded(png, 'image/png')}'>",
+        boxed(SYNTHETIC_NOTE) if fake else "", f"<p>{html.escape(left)}</p>" if left else "",
+        f"<img alt='UAR by protocol' src='{embedded(png, 'image/png')}'>",
         told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
         f"<p>{html.escape(svm[:1].upper() + svm[1:])}</p>" if svm else "",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
@@ -173,6 +175,7 @@ def write_summary(
     table: pd.DataFrame,   # of `run_protocols`
     out_dir: str | Path,
     features,              # `Features`, for names, hashes and the number of emotions
+    left: str = "",        # of `say_recogniser`
 ) -> str:  # the text that is printed
     "Write summary.html, summary.json and summary.png, and return the card as text."
     out_dir, index, told = Path(out_dir), features.index, show_card(card)
@@ -182,15 +185,16 @@ def write_summary(
     value = {"corpus": corpus, "synthetic": fake, "chance": 1 / n, "level": 0.95, "data_hash": features.data_hash,
              "card": json.loads(card.reset_index().to_json(orient="records")),
              "protocols": json.loads(summary(table).to_json(orient="index")), "runs": table.to_dict("records"),
-             "versions": versions()}
+             "recogniser": left, "versions": versions()}
     svm = _say_svm(card, table)
     says = {line: r["verdict"] for line, r in card.iterrows() if line == r["protocol"]}
-    files = {"summary.png": png, "summary.html": _page(corpus, fake, n, png, told, says, table, svm),
+    files = {"summary.png": png, "summary.html": _page(corpus, fake, n, png, told, says, table, svm, left),
              "summary.json": plain_json(value)}
     for name, data in files.items():
         write_file(out_dir / name, data)
     return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), told.rename_axis(None).to_string(), "",
-                      *(f"{line}: {text}" for line, text in says.items()), HOW, *([svm] if svm else []), "",
+                      *(f"{line}: {text}" for line, text in says.items()), HOW, *([svm] if svm else []),
+                      *([left] if left else []), "",
                       f"Report: {out_dir / 'summary.html'}"])
 
 # %% ../../nbs/more/summary.ipynb #8cd6f45f
@@ -215,6 +219,13 @@ def _doubts(table, twins) -> list:
                      f"({next(iter(unheard.values()))})")
     return found
 
+# %% ../../nbs/more/summary.ipynb #5cfb7c10
+def _leave_recogniser(features, out_dir, card, table, network, training, overwrite, progress, build) -> str:
+    "Train on all clips, for use; what is said of it."
+    whole = train_all(features, Path(out_dir) / "recogniser", network, training, overwrite, progress, build)
+    calibrate_by_folds(whole, [Path(out_dir) / run for run in table["run"][table["protocol"].isin(VOICES)]])
+    return say_recogniser(whole, expected(card))
+
 # %% ../../nbs/more/summary.ipynb #5cfb7c11
 def report_card(
     features,                       # `Features`
@@ -229,6 +240,7 @@ def report_card(
     tell=be_quiet,                  # gets a line on what is planned and done
     baseline: str = "statistics",   # of `RIVALS`, beside the network; none: no other
     build=None,                     # of `train`: a network of one's own
+    recogniser: bool = False,       # train one of all clips besides, for use
 ) -> pd.DataFrame:  # of `make_card`; its `attrs` hold the printed text
     "Judge a network on a corpus by every protocol, and write one table and one picture."
     check_rival(baseline)
@@ -243,5 +255,7 @@ def report_card(
     twins = find_twins(features.index)
     card = make_card(table, out_dir, absent, twins)
     card.loc[card["UAR"].notna(), "verdict"] += "".join(f" {why}." for why in _doubts(features.index, twins))
-    card.attrs["text"] = write_summary(card, table, out_dir, features)
+    how = model_settings, train_settings, overwrite, progress, build
+    left = _leave_recogniser(features, out_dir, card, table, *how) if recogniser else ""
+    card.attrs["text"] = write_summary(card, table, out_dir, features, left)
     return card

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MEMBERS', 'make_split', 'command_settings', 'run_settings', 'ready_encoder', 'ser_train']
+__all__ = ['make_split', 'command_settings', 'run_settings', 'ready_encoder', 'ser_train']
 
 # %% ../../nbs/more/training.ipynb #f236bd15
 from dataclasses import replace
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..beside.recipe import MEMBERS
 from ..dataset import load_split, split_folders, split_random, split_speakers, split_words
 from ..features import VOICE_FRAMES, FeatureSettings, asked_frames, only_voice, open_features, pick_families
 from ..lib.batches import voice_alone
@@ -23,14 +24,16 @@ from ..lib.hub import ANY_ENCODER, on_hub, other_encoder
 from ..lib.runs import read_history, read_run, run_folder
 from ..lib.settings import changed, like, read_config, takes
 from ..model import ModelSettings
+from .recogniser import split_all, val_share
 from ..train import VOICE_NETWORK, VOICE_TRAINING, TrainSettings, save_model_file, train
 
 # %% ../../nbs/more/training.ipynb #2915c0da
 def make_split(
     table: pd.DataFrame,       # a corpus or `features.index`
-    protocol: str = "random",  # random, words, speakers or folders
+    protocol: str = "random",  # random, words, speakers, folders or all
     seed: int = 0,
     test_speakers: str = "",   # for speakers: names with commas between; "" takes the last one
+    val: float = 0.15,         # for all: share that chooses
 ) -> pd.DataFrame:  # a split
     "A split by the name of its protocol."
     if test_speakers and protocol != "speakers":
@@ -38,15 +41,14 @@ def make_split(
     simple = {"random": split_random, "words": split_words, "folders": split_folders}
     if protocol in simple:
         return simple[protocol](table, seed=seed)
+    if protocol == "all":
+        return split_all(table, val, seed)
     if protocol != "speakers":
-        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, or a csv file")
+        raise TrainError(f"split {protocol!r}: must be random, words, speakers, folders, all, or a csv file")
     names = [n for n in test_speakers.split(",") if n.strip()] or sorted(set(table["speaker"]) - {""})[-1:]
     return split_speakers(table, test=names, seed=seed)
 
 # %% ../../nbs/more/training.ipynb #76a940d0
-MEMBERS = 3  # networks that a command trains; 07 was measured with so many
-
-
 def _of_hub(frames) -> tuple:
     "What is learnt upon an encoder of the hub: its states, and bands that tell how a recording is."
     mode = "level" if frames.logmel else "train"
@@ -68,7 +70,8 @@ def command_settings(
     frames, other = other_encoder(frames, encoder), read_config(config)
     base = replace(frames, pitch=False), ModelSettings(), TrainSettings()
     if frames.logmel and not classic:
-        base = only_voice(frames, frames.pitch), VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
+        voice = replace(VOICE_TRAINING, members=MEMBERS if encoder == "none" else 0)
+        base = only_voice(frames, frames.pitch), VOICE_NETWORK, voice
     if on_hub(encoder):
         base = _of_hub(frames)
     base = [like(settings, other[part]) for settings, part in zip(base, ("features", "model", "train"))]
@@ -97,13 +100,21 @@ def run_settings(
 
 # %% ../../nbs/more/training.ipynb #e15ae1f7
 def ready_encoder(
-    encoder: str,  # of a command
-    features=None, # `Features` to be learnt from; None: they are to be made
-) -> str:  # the same
-    "Whether what a pretrained encoder hears is there; else one line says what to do."
-    if encoder not in ANY_ENCODER:
+    encoder: str | None,   # of a command; None: where it fits
+    features=None,         # `Features` to be learnt from; None: they are to be made
+    classic: bool = False,
+    config: str = "",      # of a command
+    given: dict = {},      # other settings of a command; None: not given
+) -> str:  # none, ge2e or hf:NAME
+    "Which pretrained encoder a command takes; where what it hears isn't there, one line says what to do."
+    if encoder is not None and encoder not in ANY_ENCODER:
         raise TrainError(f"encoder={encoder!r}: must be one of {', '.join(ANY_ENCODER)}")
-    if encoder != "none" and features is not None and features.settings.encoder != encoder:
+    there = "ge2e" if features is None else features.settings.encoder
+    if encoder is None:
+        shaped = [n for n in given if given[n] is not None and n not in ("members", "seed", "batch_size")
+                  and (n != "normalise" or given[n] not in ("level", "train"))]
+        return "none" if classic or config or shaped else there
+    if encoder != "none" and features is not None and encoder != there:
         what = "states of the encoder" if on_hub(encoder) else "powers for the encoder"
         raise TrainError(f"{features.folder}: no {what} in it: make it with ser_features "
                          f"--encoder {encoder}, or take --encoder none")
@@ -122,9 +133,11 @@ def _train_asked(features, model_out, split, test_speakers, classic, config, enc
     asked = {**asked, "members": 1} if build and asked.get("members") is None else asked
     _model_name(model_out)
     groups = [{n: asked[n] for n in asked if n in cls.__dataclass_fields__} for cls in (ModelSettings, TrainSettings)]
-    frames, *how = command_settings(table.settings, classic, *groups, ready_encoder(encoder, table), config)
+    encoder = ready_encoder(encoder, table, classic or bool(build), config, asked)
+    frames, *how = command_settings(table.settings, classic, *groups, encoder, config)
     seed = how[1].seed
-    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, split, seed, test_speakers)
+    asked = split, seed, test_speakers, val_share(table.index["speaker"], how[1])
+    parts = load_split(split) if split.endswith(".csv") else make_split(table.index, *asked)
     folder = train(pick_families(table, frames), parts, run_folder(model_out), *how, overwrite, build=build or None)
     if Path(model_out).suffix:
         save_model_file(folder, model_out)
@@ -136,8 +149,10 @@ def _say_run(folder) -> str:
     run, h = read_run(folder), read_history(folder)
     what = (f"{len(run['model']['members'])} networks" if "members" in run["model"] else
             f"epoch {run['best_epoch'] + 1} of {run['epochs_run']}")
-    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, validation UAR "
-            f"{h['val_uar'][run['best_epoch']]:.3f}, in {folder}. {run['audit']}")
+    uar = h["val_uar"][run["best_epoch"]]
+    chosen = f"validation UAR {uar:.3f}, " if uar == uar else ""
+    return (f"{'SYNTHETIC DATA. ' if run['synthetic'] else ''}{run['protocol']}: {what}, "
+            f"{chosen}in {folder}. {run['audit']}")
 
 # %% ../../nbs/more/training.ipynb #19fd49d6
 _USUAL = VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
@@ -148,12 +163,12 @@ _USUAL = VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
 def ser_train(
     features: str = "data/features",             # feature folder, from ser_features
     model_out: str = "checkpoints/ser_lstm.h5",  # .h5 or .keras; the run folder gets its name without suffix
-    split: str = "random",                       # random, words, speakers, folders, or a saved csv
+    split: str = "random",                       # random, words, speakers, folders, all, or a saved csv
     test_speakers: str = "",                     # for --split speakers: who is judged, e.g. YAF
     classic: bool = False,                       # all families but pitch and two LSTMs, instead of what does best
     config: str = "",                            # run.json of another run, whose settings are taken
-    encoder: Param("a pretrained LSTM besides: ge2e, for features that have its powers; hf:NAME; or none", str,
-                   choices=ANY_ENCODER) = "none",
+    encoder: Param("a pretrained LSTM: ge2e, hf:NAME or none; by default ge2e, unless a setting shapes networks", str,
+                   choices=ANY_ENCODER) = None,
     build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
     **settings,

@@ -47,7 +47,7 @@ class Recognizer {
     this.members = description.members.map((settings, i) => {
       const prefix = description.members.length > 1 || `member_0/emotion.kernel` in tensors ? `member_${i}/` : "";
       const own = Object.entries(tensors).filter(([name]) => name.startsWith(prefix)).map(([name, t]) => [name.slice(prefix.length), t]);
-      return { settings, weights: Object.fromEntries(own) };
+      return { settings, weights: Object.fromEntries(own), share: description.shares[i] ?? 1 / description.members.length };
     });
     if (this.D.tables.voices) this.listensTo();
   }
@@ -108,8 +108,8 @@ class Recognizer {
     for (let i = 0; i < pieces; i++) {
       const start = Math.min(i * hop, Math.max(T - length, 0)), stop = Math.min(start + length, T), n = stop - start;
       const frames = { X: this.scaled(X.slice(start * F, stop * F), n), T: n, n: F };
-      for (const { settings, weights } of this.members)
-        networkAnswer(frames, settings, weights, this.D, this.math).forEach((p, k) => (total[k] += (p * n) / this.members.length));
+      for (const { settings, weights, share } of this.members)
+        networkAnswer(frames, settings, weights, this.D, this.math).forEach((p, k) => (total[k] += p * n * share));
       weight += n;
     }
     return total.map(p => p / weight);
