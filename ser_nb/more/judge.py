@@ -142,7 +142,7 @@ def _members(members, data_dir, encoder, build=""):
     "Networks that a command trains; one where the demo is to be quick, or the network is one's own."
     return 1 if members is None and (build or not data_dir and encoder == "none") else members
 
-
+# %% ../../nbs/more/judge.ipynb #fb7829ac
 def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
@@ -156,7 +156,7 @@ def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, 
                  report_card(features, folder, protocols, *how, seeds, **more, **also))
     _show(found.attrs["text"])
 
-
+# %% ../../nbs/more/judge.ipynb #343c97f9
 def _own(build, protocols):
     "The name of a network of one's own, if there is one; None where none is asked for."
     if build and protocols == "cross":
@@ -168,7 +168,7 @@ def _own(build, protocols):
 # %% ../../nbs/more/judge.ipynb #d653c0f1
 _USUAL = VOICE_FRAMES, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
 
-
+# %% ../../nbs/more/judge.ipynb #9715fb10
 @command
 @takes(*_USUAL, first="members epochs units dropout normalise n_mels seed", but="encoder")
 def ser_run(

@@ -88,7 +88,7 @@ def _encoder_tables(s, put) -> dict:
     return {"window": put("encoder/window", hann(WINDOW)), "hop": HOP, "each": s.hop_length // HOP,
             "loudness": LOUDNESS, "bands": sparse(mel_filters(SR, WINDOW, BANDS), put, "encoder/mel")}
 
-
+# %% ../../nbs/more/page.ipynb #a1e3833c
 def filter_tables(
     s,    # `FeatureSettings`
     put,  # `Numbers.put`
@@ -163,7 +163,7 @@ def _scale(normaliser) -> dict:
             found[name] = [int(columns[0]), int(columns[-1]) + 1]
     return found
 
-
+# %% ../../nbs/more/page.ipynb #0ff21cde
 def describe(
     recognizer,  # `Recognizer`
 ) -> tuple:  # description, as json holds it, and `Numbers`

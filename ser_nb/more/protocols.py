@@ -55,7 +55,7 @@ def _fold_name(speakers) -> str:
     more = f" and {len(speakers) - 1} more" if len(speakers) > 1 else ""
     return name if len(name) <= 80 else f"speakers {speakers[0][:50]}{more}"
 
-
+# %% ../../nbs/more/protocols.ipynb #c9fe89f8
 def makers(
     table: pd.DataFrame,  # `features.index`
     protocol: str,        # of `LINES`
