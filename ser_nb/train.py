@@ -15,9 +15,9 @@ from fastcore.basics import patch
 from . import lazily
 from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
+from .lib.calibration import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
+                                    risk_coverage)
 from .lib.command import one_line, progress as told
-from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
-                                   risk_coverage)
 from .lib.files import TrainError, clear_unfinished, locked, pd
 
 # %% auto #0

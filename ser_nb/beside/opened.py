@@ -21,7 +21,7 @@ from ..dataset import Normaliser
 from ..features import FeatureSettings, open_features, pick_families
 from ..lib.backend import load_weights, network_bytes
 from ..lib.batches import predict_rows, train_buckets
-from ..lib.confidence import excess
+from ..lib.calibration import excess
 from ..lib.files import TrainError, parsing, pd
 from ..lib.parts import need_code
 from ..lib.runs import COPY, Run, keep_model_file, run_folder

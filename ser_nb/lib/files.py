@@ -128,7 +128,7 @@ class ModelError(SerError):
 class TrainError(SerError):
     "A training that cannot be done, or a run folder that cannot be used."
 
-
+# %% ../../nbs/lib/files.ipynb #81be78be
 class EvaluateError(TrainError):
     "A judgement that cannot be made."
 
@@ -136,7 +136,7 @@ class EvaluateError(TrainError):
 class TrustError(TrainError):
     "A card or a test that cannot be made."
 
-
+# %% ../../nbs/lib/files.ipynb #8960b3b1
 class PredictError(SerError):
     "A run that cannot be used, or something that it cannot do."
 

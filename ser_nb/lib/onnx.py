@@ -15,8 +15,8 @@ import json
 import numpy as np
 
 from .backend import named_weights
-from .files import ModelError, TrainError
 from .encoder import BANDS, LEAST, layer_shapes
+from .files import ModelError, TrainError
 from .untrained import POWER, after_wide, seen_columns
 
 # %% ../../nbs/lib/onnx.ipynb #5e072df4

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .calibration import fit_strangers, relief
-from .confidence import best_temperature, fit_calibration, fit_temperature
+from .calibration import best_temperature, fit_calibration, fit_strangers, fit_temperature, relief
 from .corpora import one_spelling
 from .files import TrainError, parsing, pd, table_text, unguarded
 from .runs import COPY, Run

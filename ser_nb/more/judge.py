@@ -15,6 +15,8 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..evaluate import report
+from ..features import VOICE_FRAMES, extract
 from ..lib.baseline import RIVALS, check_rival
 from ..lib.command import command, one_line, plural, printable, say
 from ..lib.corpora import identity
@@ -27,8 +29,6 @@ from ..lib.roles import tell_roles
 from ..lib.runs import run_folder
 from ..lib.settings import takes
 from ..lib.stats import say_interval
-from ..evaluate import report
-from ..features import VOICE_FRAMES, extract
 from .crossing import cross_corpus, shared_emotions
 from .demo import demo
 from .leaks import check_run

@@ -28,8 +28,8 @@ from ..lib.audio import KEPT, LOUDEST
 from ..lib.corpora import CORPORA
 from ..lib.encoder import BANDS, HOP, LOUDNESS, SR, WINDOW
 from ..lib.files import PredictError, write_file
-from ..lib.hub import on_hub
 from ..lib.graph import window_frames
+from ..lib.hub import on_hub
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dataset import clip_table, kfold, obstacles, split_folders, split_random, split_speakers, split_words
+from ..evaluate import report
 from ..lib.command import plural, span
 from ..lib.files import EvaluateError, SplitError, TrainError, pd
 from ..lib.runs import read_run
-from ..dataset import clip_table, kfold, obstacles, split_folders, split_random, split_speakers, split_words
-from ..evaluate import report
 from ..model import ModelSettings
 from ..train import TrainSettings, train
 

@@ -93,6 +93,7 @@ def never_looked_at(
 # %% ../../nbs/more/results.ipynb #51e2db6c
 KIND_NAMES = {"voices": "trained", "readout": "untrained"}
 
+# %% ../../nbs/more/results.ipynb #774f160c
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`

@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
+from ..features import FeatureSettings, trim
 from ..lib.calibration import aurc
 from ..lib.files import pd
-from ..features import FeatureSettings, trim
 from ..train import risk_coverage
 from ..trust import group_recall, group_uar
 
