@@ -33,7 +33,7 @@ import numpy as np
 
 from .. import cache_folder
 from .files import ModelError, parsing, replace_file
-from .spectra import hann, mel_filters
+from .spectra import hann, mel_filters, product
 
 # %% ../../nbs/lib/encoder.ipynb #58223e64
 SR, WINDOW, HOP, BANDS = 16000, 400, 160, 40  # Hz; samples; samples; mel bands
@@ -60,7 +60,8 @@ def encoder_frames(
     padded[WINDOW // 2 : WINDOW // 2 + len(y)] = louder(y)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:T]
     X = np.fft.rfft(frames * hann(WINDOW))
-    return ((X.real**2 + X.imag**2) @ mel_filters(SR, WINDOW, BANDS).T).astype(np.float32)
+    power, filters = X.real**2 + X.imag**2, mel_filters(SR, WINDOW, BANDS).T
+    return product(power, filters, out=np.empty((len(power), BANDS))).astype(np.float32)
 
 # %% ../../nbs/lib/encoder.ipynb #fc209535
 ENCODERS = ("none", "ge2e")
