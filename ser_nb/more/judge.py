@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.script import Param
 
 from ..lib.baseline import RIVALS, check_rival
-from ..lib.command import command, one_line, plural, printable, say
+from ..lib.command import command, note, one_line, plural, printable, say
 from ..lib.corpora import identity
 from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked, pd
@@ -87,7 +87,7 @@ def first_words(
     if not there:
         raise CorpusError(f"--words {words}: the corpus names no words")
     if words > len(there):
-        say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
+        note(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken", odd=True)
     return corpus[names.isin(there[:words])].reset_index(drop=True)
 
 # %% ../../nbs/more/judge.ipynb #2334a497
