@@ -190,7 +190,7 @@ def imports(path):
             yield from ((alias.name, []) for alias in node.names if alias.name.split(".")[0] == "ser_nb")
 
 
-PRINTERS = {"lib.command.say", "lib.command.note", "lib.command.one_line", "lib.answers.show"}  # that is what they are for
+PRINTERS = {"lib.command.say", "lib.command.note", "lib.command.one_line", "lib.answers.show", "lib.roles.tell_roles"}  # that is what they are for
 
 
 def commands_and_their_own(tree):

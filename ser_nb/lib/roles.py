@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 
-from .command import note, plural, printable
+from .command import plural, printable, say
 from .corpora import SYNONYMS, emotion_of, folder_says, identity, is_word, one_spelling
 from .files import CorpusError, pd
 
@@ -357,6 +357,6 @@ def say_roles(
 def tell_roles(
     corpus: pd.DataFrame,  # from `load_corpus`
 ) -> None:
-    "Tell what was taken for what."
+    "Print what was taken for what to standard error."
     for line in corpus.attrs.get("roles", "").splitlines():
-        note(line)
+        say(line)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..lib.backend import on_devices
 from ..lib.baseline import RIVALS, check_rival
 from ..lib.command import command, note, one_line, plural, printable, say
 from ..lib.corpora import identity
@@ -189,6 +190,7 @@ def ser_run(
     encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
                    choices=ENCODERS) = None,
     jobs: int = -1,                           # processes for extraction; -1 uses every core
+    devices: str = "",                        # GPUs, or what else jax has, that share each batch: how many, or all
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
     text_from: str = "",                      # and the text
@@ -206,6 +208,7 @@ def ser_run(
         how = run_settings(classic, given, used, config)
         also = {"baseline": check_rival(baseline), "build": _own(build, protocols), "recogniser": not judge_only}
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
-                   (speaker_from, text_from, emotion_from))
+        with on_devices(devices):
+            _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
+                       (speaker_from, text_from, emotion_from))
     one_line(work, "ser_run")
