@@ -200,15 +200,13 @@ def ser_run(
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
-        if protocols != "cross":
-            wanted_protocols(protocols)
+        wanted_protocols("all" if protocols == "cross" else protocols)
         asked = in_folds(folds, repeats, protocols, seeds, max_folds)
         used = ready_encoder(encoder, None, classic or bool(build), config, settings)
         given = {**settings, "members": _members(settings.get("members"), data_dir, used, build)}
         how = run_settings(classic, given, used, config)
         also = {"baseline": check_rival(baseline), "build": _own(build, protocols), "recogniser": not judge_only}
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
-        with on_devices(devices):
-            _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
-                       (speaker_from, text_from, emotion_from))
-    one_line(work, "ser_run")
+        ways = speaker_from, text_from, emotion_from
+        _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite, ways)
+    one_line(on_devices(devices)(work), "ser_run")
