@@ -52,7 +52,7 @@ def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (ja
         _cache_compilations()
     return keras
 
-
+# %% ../../nbs/lib/backend.ipynb #7432cd58
 def _cache_compilations():
     "Let jax keep what it compiles in the cache, unless the user has chosen a place or nothing can be written there."
     import jax
@@ -167,7 +167,7 @@ def named_weights(
 # %% ../../nbs/lib/backend.ipynb #73deb5c7
 _MEMORY = threading.Lock()
 
-
+# %% ../../nbs/lib/backend.ipynb #2a648f7c
 def weights_bytes(
     model,    # a keras model
 ) -> bytes:  # content of a .weights.h5 file

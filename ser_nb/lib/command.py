@@ -54,7 +54,7 @@ def arguments(
     _bring(said.pop("parts", None), parser)
     return {name: value for name, value in said.items() if name not in ("pdb", "xtra")}
 
-
+# %% ../../nbs/lib/command.ipynb #67329409
 def _bring(path, parser):
     "Run the file that a user names on the command line; nothing else ever is."
     if not path:
@@ -130,7 +130,7 @@ def _fault(error: BaseException) -> str:
         return what
     return f"{what} with {name}"
 
-
+# %% ../../nbs/lib/command.ipynb #0d07f1fa
 def what_happened(
     error: BaseException,  # that ended a command
 ) -> str:  # one line
@@ -156,7 +156,7 @@ def _let_go(stream) -> None:
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
-
+# %% ../../nbs/lib/command.ipynb #47610647
 def _done(work):
     "What the work gives; any text can be printed meanwhile, and all of it is out in the end."
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -166,7 +166,7 @@ def _done(work):
         sys.stdout.flush()
     return found
 
-
+# %% ../../nbs/lib/command.ipynb #d674767a
 LENGTH = 4000  # characters of a message that anyone reads; names in it come from anywhere
 
 
@@ -221,7 +221,7 @@ def span(
 # %% ../../nbs/lib/command.ipynb #95e11cd6
 EVERY = 30.0  # seconds from one log line to the next: a page in half an hour
 
-
+# %% ../../nbs/lib/command.ipynb #8c4bd0cd
 class Progress:
     "How far a work is; `progress` makes one."
 

@@ -56,7 +56,7 @@ def _of_hub(frames) -> tuple:
     seen = only_voice(frames, False) if frames.logmel else frames
     return seen, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS, voices=0.0, normalise=mode)
 
-
+# %% ../../nbs/more/training.ipynb #51147939
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
     classic: bool,            # or a folder without log-mel bands
