@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['BACKENDS', 'import_keras', 'sweep', 'on_devices', 'n_devices', 'versions', 'seed_everything', 'seed_dropout',
+__all__ = ['BACKENDS', 'import_keras', 'sweep', 'n_devices', 'on_devices', 'versions', 'seed_everything', 'seed_dropout',
            'named_weights', 'weights_bytes', 'save_weights', 'network_bytes', 'load_weights']
 
 # %% ../../nbs/lib/backend.ipynb #b0ac1379
@@ -99,6 +99,12 @@ def _sharing(keras, devices: list):
     return Sharing(devices=devices, auto_shard_dataset=False)
 
 
+def n_devices() -> int:
+    "How many devices share a batch."
+    at_work = import_keras().distribution.distribution()
+    return 1 if at_work is None else at_work.num_model_replicas
+
+# %% ../../nbs/lib/backend.ipynb #dba57ef4
 @contextlib.contextmanager
 def on_devices(
     wanted: str | int = "",  # how many, or all; "": one, or as many as are at work already
@@ -116,12 +122,6 @@ def on_devices(
         raise TrainError(f"devices={wanted}: 1 to {len(there)} are needed, or all; jax has {', '.join(there)}")
     with _sharing(keras, there[:n]).scope() if n > 1 else contextlib.nullcontext():
         yield
-
-
-def n_devices() -> int:
-    "How many devices share a batch."
-    at_work = import_keras().distribution.distribution()
-    return 1 if at_work is None else at_work.num_model_replicas
 
 # %% ../../nbs/lib/backend.ipynb #c98e244a
 def versions() -> dict:  # name -> version
