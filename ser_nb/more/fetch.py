@@ -212,7 +212,7 @@ def _fetch_any(source: Source, dest: Path) -> None:
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:  # a server may answer anything
         if not source.mirror:
             raise CorpusError(f"doi:{source.doi}: {error}; try again later") from None
-        print(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")
+        note(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")
     archive = download(source.mirror, dest / ".download.zip", source.mirror_hash, source.max_bytes)
     unpack(archive, dest, source.max_bytes)
     archive.unlink()
