@@ -17,8 +17,9 @@ from fastcore.script import Param
 
 from ..evaluate import report
 from ..features import VOICE_FRAMES, extract
+from ..lib.backend import on_devices
 from ..lib.baseline import RIVALS, check_rival
-from ..lib.command import command, one_line, plural, printable, say
+from ..lib.command import command, note, one_line, plural, printable, say
 from ..lib.corpora import identity
 from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked, pd
