@@ -13,7 +13,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from . import lazily
-from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
+from .lib.backend import (load_weights, on_devices, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
 from .lib.calibration import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
                                     risk_coverage)
@@ -232,6 +232,7 @@ def train(
     progress: bool | str = True,                      # a bar with the time left; a text: its name
     build=None,      # builds another network: a function as `build_model`, or the name of one added by @network
     callbacks=(),    # of keras, called as by `fit`
+    devices: str | int = "",  # that share each batch: how many, or all; "": one
 ) -> Path:  # the run folder
     "Train a network, or several, or go on with training, and leave a run folder."
     out_dir = Path(out_dir)
@@ -243,7 +244,8 @@ def train(
     _refuse(model_settings, s, features, several, build)
     _check_choice(split, s)
     how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))
-    return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
+    with on_devices(devices):
+        return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
 
 # %% ../nbs/04_train.ipynb #18fe454b
 def _draw_curve(axes, h, monitor, first, lw):

@@ -243,6 +243,46 @@ def imports(path):
             yield from ((alias.name, []) for alias in node.names if alias.name.split(".")[0] == "ser_nb")
 
 
+PRINTERS = {"lib.command.say", "lib.command.note", "lib.command.one_line", "lib.answers.show", "lib.roles.tell_roles"}  # that is what they are for
+
+
+def commands_and_their_own(tree):
+    "The commands of a module, and private functions that nobody but these uses."
+    tops = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    found = {name for name, n in tops.items() if {ast.unparse(d).split("(")[0] for d in n.decorator_list} & {"command", "main_command"}}
+    users = {name: {other for other, n in tops.items() if other != name and any(isinstance(m, ast.Name) and m.id == name for m in ast.walk(n))}
+             for name in tops if name.startswith("_")}
+    while more := {name for name, by in users.items() if by and by <= found} - found:
+        found |= more
+    return found
+
+
+def prints(node, aloud=("print", "say")):
+    "Lines on which something is printed, but for what is written to a file that the caller gave."
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in aloud]
+    given = [n for n in calls if any(k.arg == "file" and not ast.unparse(k.value).startswith("sys.") for k in n.keywords)]
+    return [n.lineno for n in calls if n not in given]
+
+
+@each_module
+def test_functions_print_nothing(path):
+    "Commands print, and so do functions that they alone use; all others have a log (`note`)."
+    tree, module = ast.parse(path.read_text(encoding="utf-8")), module_name(path)
+    own, aloud = commands_and_their_own(tree), {"print", "say"}
+    if ("ser_nb.more.demo", "say") in [(name, what) for name, names in imports(path) for what in names] or module == "more.demo":
+        aloud = {"print"}  # the demo's voice says something else
+    lines = [line for n in tree.body if getattr(n, "name", "") not in own and f"{module}.{getattr(n, 'name', '')}" not in PRINTERS
+             for line in prints(n, aloud)]
+    assert not lines, f"prints on line {lines}: take `note` of ser_nb.lib.command, or let the command print"
+
+
+def test_prints_are_seen():
+    "The test above can fail."
+    code = "def f():\n    print(1)\ndef _g():\n    say('x')\n@main_command\ndef h():\n    _g()\n    print(f(), file=sys.stderr)\n"
+    tree = ast.parse(code)
+    assert commands_and_their_own(tree) == {"_g", "h"} and [prints(n) for n in tree.body] == [[2], [4], [8]]
+
+
 def floor(module):
     "0 for a room below the chapters, 1 for a chapter, 2 for what is built upon chapters."
     return {"lib": 0, "more": 2, "ser_nb": 0}.get(module.removeprefix("ser_nb.").split(".")[0], 1)

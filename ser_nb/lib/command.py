@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['ISSUES', 'LENGTH', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened',
-           'one_line', 'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
+           'one_line', 'say', 'span', 'Progress', 'note', 'log_lines', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
@@ -265,12 +265,39 @@ def _is_command() -> bool:
 
 def note(
     text: str,  # one line
+    odd: bool = False,  # it may be a mistake: shown by default by a log, too
 ) -> None:
     "Tell who runs a command something that he may want to know; a function that is called writes it to its log."
     if _is_command():
         say(text)
     else:
-        logging.getLogger("ser_nb").info(text)
+        logging.getLogger("ser_nb").log(logging.WARNING if odd else logging.INFO, text)
+
+# %% ../../nbs/lib/command.ipynb #c4e18539
+class _Lines(logging.Handler):
+    "Keeps what a log says."
+    def __init__(self):
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def log_lines() -> Iterator[list[str]]:
+    "Within, what functions of ser_nb have to say is put into a list, and shown nowhere."
+    log, kept = logging.getLogger("ser_nb"), _Lines()
+    before = log.level, log.propagate
+    log.addHandler(kept)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield kept.lines
+    finally:
+        log.removeHandler(kept)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 # %% ../../nbs/lib/command.ipynb #694aed40
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from fastcore.script import Param
 
 from ..lib.audio import SUFFIXES
-from ..lib.command import command, one_line
+from ..lib.command import command, note, one_line
 from ..lib.corpora import CORPORA, hash_index
 from ..lib.encoder import ABOUT, fetch_encoder
 from ..lib.files import CorpusError, pd, replace_file
@@ -212,7 +212,7 @@ def _fetch_any(source: Source, dest: Path) -> None:
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:  # a server may answer anything
         if not source.mirror:
             raise CorpusError(f"doi:{source.doi}: {error}; try again later") from None
-        print(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")
+        note(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")
     archive = download(source.mirror, dest / ".download.zip", source.mirror_hash, source.max_bytes)
     unpack(archive, dest, source.max_bytes)
     archive.unlink()
@@ -230,7 +230,8 @@ def fetch(
     source, dest = sources[name], Path(dest)
     index = hash_index(name) if index is None else index
     if not _is_complete(dest, index):
-        print(f"{source.title}\n{source.terms}")
+        note(source.title)
+        note(source.terms)
         _fetch_any(source, dest)
     corpus = load_corpus(dest)
     if report := _report(corpus, index):

@@ -17,8 +17,9 @@ from fastcore.script import Param
 
 from ..evaluate import report
 from ..features import VOICE_FRAMES, extract
+from ..lib.backend import on_devices
 from ..lib.baseline import RIVALS, check_rival
-from ..lib.command import command, one_line, plural, printable, say
+from ..lib.command import command, note, one_line, plural, printable, say
 from ..lib.corpora import identity
 from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked, pd
@@ -87,7 +88,7 @@ def first_words(
     if not there:
         raise CorpusError(f"--words {words}: the corpus names no words")
     if words > len(there):
-        say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
+        note(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken", odd=True)
     return corpus[names.isin(there[:words])].reset_index(drop=True)
 
 # %% ../../nbs/more/judge.ipynb #2334a497
@@ -189,6 +190,7 @@ def ser_run(
     encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
                    choices=ENCODERS) = None,
     jobs: int = -1,                           # processes for extraction; -1 uses every core
+    devices: str = "",                        # GPUs, or what else jax has, that share each batch: how many, or all
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
     text_from: str = "",                      # and the text
@@ -198,8 +200,7 @@ def ser_run(
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
-        if protocols != "cross":
-            wanted_protocols(protocols)
+        wanted_protocols("all" if protocols == "cross" else protocols)
         asked = in_folds(folds, repeats, protocols, seeds, max_folds)
         used = ready_encoder(encoder, None, classic or bool(build), config, settings)
         given = {**settings, "members": _members(settings.get("members"), data_dir, used, build)}
@@ -208,4 +209,4 @@ def ser_run(
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))
-    one_line(work, "ser_run")
+    one_line(on_devices(devices)(work), "ser_run")
