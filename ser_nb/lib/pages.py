@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['STYLE', 'NAMED', 'NO_LINKS', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'lead', 'folded', 'plain_text', 'png_bytes',
-           'embedded', 'hear', 'player', 'players', 'plot_spectrograms', 'plain_json', 'write_report',
+           'embedded', 'hear', 'sound_file', 'player', 'players', 'plot_spectrograms', 'plain_json', 'write_report',
            'read_predictions', 'with_links', 'tie_pages']
 
 # %% ../../nbs/lib/pages.ipynb #eeb7df4b
@@ -29,6 +29,7 @@ from .audio import load_audio
 from .files import (AudioError, EvaluateError, SerError, clear_unfinished, json_bytes, locked, parsing, pd,
                               read_table, write_file)
 from .runs import Report, run_folder
+from .spoil import MP3_RATES
 
 # %% ../../nbs/lib/pages.ipynb #8e0c1b18
 STYLE = """:root{color-scheme:light dark;--ink:#222;--line:#ddd;--note:#fff4d6;--code:#f6f6f6}
@@ -46,14 +47,14 @@ NAMED = {"<th></th>": "<td></td>", "<pre>": "<pre tabindex='0'>", "</table>": "<
 NO_LINKS = "<!--links--><!--/links-->"  # where those to other pages will stand
 
 
-def html_page(title: str, parts: list) -> str:  # parts: html
+def html_page(title: str, parts: list, style: str = "") -> str:  # parts: html; style: more css
     "One self-contained html page, also for a phone, in the dark, and for who hears it."
     body = "".join(parts)
     for plain, better in NAMED.items():
         body = body.replace(plain, better)
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<link rel='icon' href='data:,'><style>{STYLE}</style>"
+            f"<link rel='icon' href='data:,'><style>{STYLE}{style}</style>"
             f"<body>{NO_LINKS}<main><h1>{html.escape(title)}</h1>{body}</main></body></html>")
 
 # %% ../../nbs/lib/pages.ipynb #143cd99c
@@ -114,15 +115,24 @@ def hear(
     return {row.clip: one(row.path) for row in table.itertuples()}
 
 # %% ../../nbs/lib/pages.ipynb #6bd847a9
-def player(sound) -> str:  # of `hear` -> html
-    "A player, or why there is none."
+def sound_file(
+    y: np.ndarray,  # samples
+    sr: int,        # Hz
+) -> str:  # address that holds it
+    "A recording within a page, as mp3 where that can be written: an eighth of a wav file."
     import soundfile as sf
 
+    out, small = io.BytesIO(), "MP3" in sf.available_formats() and sr in MP3_RATES
+    how = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.8}
+    sf.write(out, np.clip(y, -1, 1), sr, **(how if small else {"format": "WAV", "subtype": "PCM_16"}))
+    return embedded(out.getvalue(), "audio/mpeg" if small else "audio/wav")
+
+
+def player(sound) -> str:  # of `hear` -> html
+    "A player, or why there is none."
     if isinstance(sound, str):
         return f"<i>no player, since the recording is not to be had: {html.escape(sound)}</i>"
-    out = io.BytesIO()
-    sf.write(out, *sound, format="WAV", subtype="PCM_16")
-    return f"<audio controls src='{embedded(out.getvalue(), 'audio/wav')}'></audio>"
+    return f"<audio controls src='{sound_file(*sound)}'></audio>"
 
 
 def players(table: pd.DataFrame, sounds: dict) -> str:  # rows of `predictions`, and what `hear` gives -> html
