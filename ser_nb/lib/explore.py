@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['EACH', 'ROWS', 'COLUMNS', 'SHADES', 'DEPTH', 'TOP', 'LONGEST', 'shown_clips', 'shades', 'picture', 'withheld',
-           'media', 'matrix', 'page_file', 'explorer']
+           'media', 'matrix', 'page_file', 'explorer', 'few_clips']
 
 # %% ../../nbs/lib/explore.ipynb #9c3fe05b
 import html
@@ -22,7 +22,7 @@ import numpy as np
 
 from .corpora import CORPORA, Corpus, read_name
 from .files import pd
-from .pages import embedded, hear, sound_file
+from .pages import embedded, hear, player, sound_file
 
 # %% ../../nbs/lib/explore.ipynb #3ce4893b
 EACH = 8  # clips of a cell
@@ -102,8 +102,8 @@ def media(
         if isinstance(sound, str):
             found.append(["", 0, ""])
             continue
-        seen = embedded(picture(*sound), "image/png")
-        found.append([seen, round(len(sound[0]) / sound[1], 1), sound_file(*sound) if pack else _place(row.path, folder)])
+        seen, seconds = embedded(picture(*sound), "image/png"), round(len(sound[0]) / sound[1], 1)
+        found.append([seen, seconds, sound_file(*sound) if pack else _place(row.path, folder)])
     return f"hear({json.dumps(found)});\n".encode()
 
 # %% ../../nbs/lib/explore.ipynb #6d8ba929
@@ -136,14 +136,14 @@ def page_file(name: str) -> str:
 
 def _say_sounds(kept: list[Corpus], pack: bool) -> str:
     "Where the recordings are, and why."
-    here = "It plays them from where they lie on the machine on which it was made."
+    here = "Recordings are played from where they lie on the machine on which this report was made."
     if kept:
         names = " and ".join(f"{corpus.name} ({corpus.licence})" for corpus in kept)
         return f"The recordings of {names} may not be passed on, so this page holds none. {here}"
     if pack:
         return ("The recordings lie beside the page, in clips.js. Pass them on only as their licence, and whoever is "
                 "heard in them, allows.")
-    return f"{here} ser_evaluate --pack puts them beside it."
+    return f"{here} ser_evaluate --pack puts them beside this page."
 
 
 def _told(some, labels) -> list:
@@ -171,3 +171,20 @@ def explorer(
             f"predictions.csv has every clip.</p></noscript><script type='application/json' id='clips'>{data}</script>"
             f"<script>{page_file('explore.js')}</script>")
     return part, media(some, folder, pack and not kept)
+
+# %% ../../nbs/lib/explore.ipynb #0e6c9a02
+def few_clips(
+    few: pd.DataFrame,  # rows of `predictions`
+    sounds: dict,       # of `hear`
+    corpora: list,      # their names, of run.json
+) -> str:  # html
+    "Some clips, with what they are and what was said of them."
+    made, kept = "", withheld(corpora, few["path"])
+    for row in few.itertuples():
+        sound, right = sounds[row.clip], row.emotion == row.predicted
+        made += (f"<li><h3>{html.escape(row.clip)}</h3><p>{html.escape(row.emotion)}, "
+                 f"{'rightly' if right else 'but'} said {html.escape(row.predicted)} ({row.confidence:.0%})</p>")
+        if not isinstance(sound, str):
+            made += f"<img class='seen' alt='Spectrogram, up to 5 kHz' src='{embedded(picture(*sound), 'image/png')}'>"
+        made += ("" if kept else player(sound)) + "</li>"
+    return f"<ul class='clips'>{made}</ul>"

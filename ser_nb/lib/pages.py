@@ -35,7 +35,7 @@ from .spoil import MP3_RATES
 STYLE = """:root{color-scheme:light dark;--ink:#222;--line:#ddd;--note:#fff4d6;--code:#f6f6f6}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--line:#444;--note:#3b2f10;--code:#1e2329}}
 @media(prefers-color-scheme:dark){body{background:#15181c}a{color:#8abeff}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:var(--ink)}
+body{font:16px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;color:var(--ink)}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 td,th{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 body{overflow-wrap:anywhere}img,audio{max-width:100%}ul{padding-left:1.2rem}li{margin:.3rem 0}

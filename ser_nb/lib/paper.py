@@ -52,7 +52,8 @@ def latex(
 ) -> str:
     "A table as LaTeX."
     numbers = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    rows = [[_tex(str(name)) for name in table], *([_tex(cell) for cell in row] for row in table.itertuples(index=False))]
+    cells = [[str(name) for name in table], *table.itertuples(index=False)]
+    rows = [[_tex(cell) for cell in row] for row in cells]
     head, *body = [" & ".join(row) + r" \\" for row in rows]
     return "\n".join([r"\begin{tabular}{" + "".join("r" if n else "l" for n in numbers) + "}", r"\toprule", head,
                       r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])

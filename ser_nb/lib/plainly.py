@@ -89,14 +89,14 @@ def plainly(
 
 # %% ../../nbs/lib/plainly.ipynb #7e210c02
 TERMS = {
-    "UAR": "Unweighted average recall: of each emotion the share of its clips that is understood, and the mean of these.",
+    "UAR": "Unweighted average recall: of each emotion the share of clips that is understood, and the mean of these.",
     "accuracy": "The share of all clips that are right. What is frequent counts more.",
     "recall": "Of the clips of an emotion, the share that is understood.",
     "precision": "Of the clips that are called by an emotion's name, the share that is.",
     "F1": "The harmonic mean of precision and recall.",
     "chance": "What guessing gets: one over the number of emotions.",
-    "interval": "Other speakers (or words, or clips: over tells which) like these would give a figure within it in 19 of "
-                "20 cases.",
+    "interval": "Other speakers (or words, or clips: over tells which) like these would give a figure within it in 19 "
+                "of 20 cases.",
     "fold": "One of several splits. Each leaves out other speakers, and judges by them.",
     "seed": "The start of the random numbers. Between seeds is how far training again moves the figure.",
     "linear SVM": "A simple rival, which draws straight borders between statistics of the frames.",
@@ -117,4 +117,5 @@ def explain(
     "What some terms mean, folded away."
     told = "".join(f"<dt>{html.escape(term)}</dt><dd>{html.escape(TERMS[term])}</dd>" for term in terms)
     names = terms[0] if len(terms) == 1 else f"{', '.join(terms[:-1])} and {terms[-1]}"
-    return f"<details><summary>What {html.escape(names)} mean{'s' * (len(terms) == 1)}</summary><dl>{told}</dl></details>"
+    mean = "means" if len(terms) == 1 else "mean"
+    return f"<details><summary>What {html.escape(names)} {mean}</summary><dl>{told}</dl></details>"

@@ -213,9 +213,10 @@ def to_markdown(
                                         for text in (f"## {name}", *map(_markdown, blocks)))]) + "\n"
 
 # %% ../../nbs/more/model_card.ipynb #ed7a6b9b
-PICTURES = {"reliability": "How often it is right, by how sure it is", "risk": "Share of wrong answers by share of clips "
-            "that get one", "robustness": "UAR by kind and strength of damage", "fairness": "UAR of each speaker and "
-            "recall by sex", "importance": "UAR lost where a family of features is taken away"}
+PICTURES = {"reliability": "How often it is right, by how sure it is",
+            "risk": "Share of wrong answers by share of clips that get one",
+            "robustness": "UAR by kind and strength of damage", "fairness": "UAR of each speaker and recall by sex",
+            "importance": "UAR lost where a family of features is taken away"}
 
 
 def _block_html(block, pictures) -> str:
@@ -228,8 +229,8 @@ def _block_html(block, pictures) -> str:
     if isinstance(block, Terms):
         return explain(*block)
     if isinstance(block, str):
-        text = html.escape(block)
-        return lead(block) if isinstance(block, Lead) else f"<pre>{text}</pre>" if isinstance(block, Code) else f"<p>{text}</p>"
+        tag = "pre" if isinstance(block, Code) else "p"
+        return lead(block) if isinstance(block, Lead) else f"<{tag}>{html.escape(block)}</{tag}>"
     head, *rows = _cells(block)
     row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
     return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
@@ -291,11 +292,12 @@ def _begin(facts) -> list:
     sure = "all clips" if on["coverage"] == 1 else f"{on['coverage']:.0%} of the clips"
     return [("What it is for", [Lead(facts["says"]), protocol_note(run, facts["unseen_beside"]), INTENDED]),
             ("What it is not for", [NOT_INTENDED]),
-            ("Who made it, and when", [f"Trained on {made['on']} with {made['with']}, from {', '.join(run['corpus'])}, by "
-                                       f"{by}.", *facts["licences"]]),
+            ("Who made it, and when", [f"Trained on {made['on']} with {made['with']}, from "
+                                       f"{', '.join(run['corpus'])}, by {by}.", *facts["licences"]]),
             ("How to use it", [Code(f"ser_predict clip.wav --run {made['folder']}"),
                                f"It says {', '.join(run['labels'])}; or unsure, where it is less sure than "
-                               f"{facts['calibration']['threshold']:.3f}. It answered {sure} of the {facts['part']} part."])]
+                               f"{facts['calibration']['threshold']:.3f}. It answered {sure} of the {facts['part']} "
+                               "part."])]
 
 
 def _data(run, c) -> pd.DataFrame:
@@ -320,15 +322,15 @@ def _trust(facts, tables) -> list:
                         columns=["measure", "validation", facts["part"]])
     bears = tables["robustness"].drop(columns=["clips"]).assign(level=[f"{v:g}" for v in tables["robustness"]["level"]])
     no_mp3 = "" if "mp3" in can_do() else " MP3 can't be written here and is left out."
-    return [("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}. " + promised(c), sure,
+    return [("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}. "
+                                + promised(c), sure,
                                 Terms(["temperature", "threshold", "validation", "ECE", "class-wise ECE", "coverage",
                                        "risk", "AURC"]), Path("reliability.png"), Path("risk.png")]),
             ("What it bears", [f"{facts['clips_drawn']} clips, drawn and spoilt with seed {facts['seed']}; same: share "
                                f"of answers that stay as on the clean clip.{no_mp3}", Path("robustness.png"),
                                Folded("All levels as a table", bears)]),
             ("Whom it serves", [*map(gap_sentence, facts["gaps"].values()), Path("fairness.png"),
-                                *(tables[name].drop(columns=drop) for name, drop in (("speakers", ["speakers"]),
-                                                                                     ("sexes", [])) if len(tables[name]))]),
+                                tables["speakers"].drop(columns="speakers"), tables["sexes"]]),
             ("What it listens to", [Path("importance.png"), "Families that tell the same share the credit."])]
 
 # %% ../../nbs/more/model_card.ipynb #e5cd454f
@@ -338,12 +340,14 @@ def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of 
     judged = f"{f['clips']} clips of the {facts['part']} part, chance {1 / len(run['labels']):.3f}. "
     settings = pd.DataFrame([(f"{k}.{name}", json.dumps(v)) for k, kind in _how_made(run) for name, v in kind.items()],
                             columns=["setting", "value"])
-    return [*_begin(facts),
+    sections = [*_begin(facts),
             ("Figures", [_figures(f), Terms(["UAR", "accuracy", "interval", "chance", "recall", "precision", "F1"]),
                          judged + f"{run['audit'][0].upper()}{run['audit'][1:]}",
                          per_class(pred).rename_axis("emotion").reset_index()]),
             ("Limits", limits(facts)), ("Data", [_data(run, facts["calibration"])]), *_trust(facts, tables),
             ("How it was made", [Folded("All settings", settings)])]
+    return [(name, [block for block in blocks if not isinstance(block, pd.DataFrame) or len(block)])
+            for name, blocks in sections]
 
 # %% ../../nbs/more/model_card.ipynb #b3cc2f75
 @plain_text()
@@ -382,8 +386,9 @@ def model_card(
     found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
     files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
              "card.html": to_html(title, sections, pictures)}
-    _write_card(out_dir, {**{f"{stem}.{kind}": data for stem, kinds in pictures.items() for kind, data in kinds.items()},
-                          **_card_tables(facts, tables, pred), **{name: text.encode() for name, text in files.items()}})
+    drawings = {f"{stem}.{kind}": data for stem, kinds in pictures.items() for kind, data in kinds.items()}
+    _write_card(out_dir, {**drawings, **_card_tables(facts, tables, pred),
+                          **{name: text.encode() for name, text in files.items()}})
     if out_dir.resolve() == (run_folder(run_dir) / "card").resolve():
         tie_pages(run_dir)
     return found

@@ -21,8 +21,8 @@ from ..lib.baseline import check_rival, read_rival
 from ..lib.command import plural
 from ..lib.corpora import is_synthetic
 from ..lib.files import pd, write_file
-from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, lead, plain_json, plain_text, read_predictions,
-                              tie_pages)
+from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, lead, plain_json, plain_text,
+                              read_predictions, tie_pages)
 from ..lib.paper import drawn, tabled
 from ..lib.plainly import VOICE, explain, of_ten, plainly, whose_voice
 from ..lib.stats import interval
@@ -59,9 +59,10 @@ def _card_row(name, runs, out_dir, twins) -> dict:
                for seed, own in runs.groupby("seed")}
     says = pooled_verdict([run_split(run) for run in folders], twins)
     protocol = runs["protocol"].iloc[0]
-    return {"protocol": protocol, "line": name, "says": plainly(pred, whose_voice(protocol, says), sure), "UAR": sure["value"], "low": sure["low"],
-            "high": sure["high"], "accuracy": right["value"], "accuracy_low": right["low"],
-            "accuracy_high": right["high"], "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,
+    return {"protocol": protocol, "line": name, "says": plainly(pred, whose_voice(protocol, says), sure),
+            "UAR": sure["value"], "low": sure["low"], "high": sure["high"],
+            "accuracy": right["value"], "accuracy_low": right["low"], "accuracy_high": right["high"],
+            "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,
             "between_seeds": float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else np.nan,
             "svm": beside["value"], "svm_low": beside["low"], "svm_high": beside["high"],
             "folds": runs["fold"].nunique(), "clips": pred["clip"].nunique(),
@@ -165,7 +166,8 @@ def headline(
     if not new:
         new_voice = whose_voice(first["protocol"], first["verdict"]) == "new"
         return first["says"] + " What it does with a new voice was not judged." * (not new_voice)
-    known = [r["UAR"] for line, r in judged.iterrows() if line == "random" and whose_voice(line, r["verdict"]) == "known"]
+    known = [r["UAR"] for line, r in judged.iterrows()
+             if line == "random" and whose_voice(line, r["verdict"]) == "known"]
     return first["says"] + "".join(f" Of ten clips {VOICE['known']}: {of_ten(share)}." for share in known)
 
 
@@ -228,7 +230,8 @@ def write_summary(
         write_file(out_dir / name, data)
     for run in table["run"]:
         tie_pages(out_dir / run)
-    return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), value["headline"], "", told.rename_axis(None).to_string(), "",
+    return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), value["headline"], "",
+                      told.rename_axis(None).to_string(), "",
                       *(f"{line}: {text}" for line, text in says.items()), HOW, *([svm] if svm else []),
                       *([left] if left else []), "",
                       f"Report: {out_dir / 'summary.html'}"])
