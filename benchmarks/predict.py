@@ -6,11 +6,17 @@ All sides answer from the same files, in turns, in one run. RUN is a run folder;
 trained for one epoch, which is enough to measure time. PYTHON is an interpreter that has pyAudioAnalysis (pip install
 pyAudioAnalysis imbalanced-learn hmmlearn eyed3 pydub plotly simplejson): its own SVM is trained on some of the clips with its own
 function. Without it that side is left out. Takes under 3 minutes on 2 cores.
+
+    python benchmarks/predict.py --many 10000 --data data/tess [--out benchmarks/results/many.json]
+
+The bundled recogniser on many short files: one thread against two, in turns, on the same files; then the command on a folder of
+that many links to them, from its start to its last line.
 """
 import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -134,6 +140,65 @@ def facts():
             "system": platform.platform(), "versions": {n: version(n) for n in ("numpy", "onnxruntime", "keras", "jax", "librosa")}}
 
 
+def in_turns(recognizer, clips, rounds):
+    "Clips a second by one thread and by two, and how many times faster the two are, in each round; the answers are the same."
+    found = {1: [], 2: []}
+    answers = {jobs: recognizer.predict_many(clips, jobs=jobs, progress=False) for jobs in found}  # warm
+    assert answers[1] == answers[2]
+    for k in range(rounds):
+        for jobs in sorted(found, reverse=k % 2):
+            start = time.perf_counter()
+            recognizer.predict_many(clips, jobs=jobs, progress=False)
+            found[jobs].append(len(clips) / (time.perf_counter() - start))
+    return {"jobs_1": found[1], "jobs_2": found[2], "ratios": [b / a for a, b in zip(found[1], found[2])]}
+
+
+def where_time_goes(recognizer, clips):
+    "Milliseconds of one core for each clip: to read it, to compute its frames, to ask the network, and all the rest."
+    from ser_nb.features import clip_features
+    from ser_nb.lib.audio import load_audio
+    spent = {"all": -time.process_time()}
+    recognizer.predict_many(clips, jobs=1, progress=False)
+    spent["all"] += time.process_time()
+    for what, work, over in [("read", lambda c: load_audio(c, recognizer.settings.sr)[0], clips),
+                             ("frames", lambda y: clip_features(y, recognizer.settings), None),
+                             ("network", lambda x: recognizer.probabilities(x), None)]:
+        if what != "read": over = made
+        if what == "network": over = [made[i : i + 16] for i in range(0, len(made), 16)]
+        start = time.process_time()
+        made = [work(x) for x in over]
+        spent[what] = time.process_time() - start
+    spent["rest"] = spent["all"] - spent["read"] - spent["frames"] - spent["network"]
+    return {what: 1e3 * seconds / len(clips) for what, seconds in spent.items()}
+
+
+def many(a):
+    from ser_nb.predict import BUNDLED, Recognizer
+    clips = sorted(map(str, Path(a.data).resolve().rglob("*.wav")))
+    if not clips: raise SystemExit(f"{a.data}: no wav files")
+    some, recognizer = clips[:: max(1, len(clips) // a.clips)][: a.clips], Recognizer.load(a.run or BUNDLED)
+    before = os.getloadavg()
+    found = {"parts_ms": where_time_goes(recognizer, some), "clips": len(some), **in_turns(recognizer, some, a.rounds)}
+    with tempfile.TemporaryDirectory() as tmp:
+        for k in range(a.many): os.symlink(clips[k % len(clips)], Path(tmp, f"{k:06}.wav"))
+        start = time.perf_counter()
+        command = Path(sys.executable).parent / "ser_predict"
+        done = subprocess.run([command, tmp, "--format", "csv", *(["--run", a.run] if a.run else [])], capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode or len(done.stdout.splitlines()) != a.many + 1: raise SystemExit(done.stderr[-1500:])
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {**found, "ratio": statistics.median(found["ratios"]), "files": a.many, "seconds": seconds, "megabytes": peak_mb,
+            "run": "the bundled recogniser" if not a.run else a.run, "machine": {**facts(), "load_before": before}}
+
+
+def say_many(found):
+    parts = ", ".join(f"{what} {ms:.1f}" for what, ms in found["parts_ms"].items())
+    print(f"ms of a core for each clip: {parts}")
+    print(f"one thread {statistics.median(found['jobs_1']):.0f} clips a second, two {statistics.median(found['jobs_2']):.0f}: "
+          f"{found['ratio']:.2f} times ({min(found['ratios']):.2f} to {max(found['ratios']):.2f}), {found['clips']} clips")
+    print(f"ser_predict on {found['files']:,} files: {found['seconds']:.1f} s, {found['megabytes']:.0f} MB")
+
+
 def main(a):
     clips = sorted(map(str, Path(a.data).rglob("*.wav")))
     clips = clips[:: max(1, len(clips) // a.clips)][: a.clips]
@@ -182,12 +247,14 @@ if __name__ == "__main__":
     p.add_argument("--peer", default="")
     p.add_argument("--clips", type=int, default=280)
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--out", default="benchmarks/results/predict.json")
+    p.add_argument("--many", type=int, default=0)
+    p.add_argument("--out", default="")
     for hidden in ("--side", "--job", "--model", "--list", "--train_peer"): p.add_argument(hidden, default="", help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.side: side(a.side, a.run, a.model, json.loads(Path(a.list).read_text()), a.job)
     elif a.train_peer: train_peer(json.loads(Path(a.list).read_text()), a.train_peer)
     else:
-        found = main(a)
-        show(found)
-        if a.out: Path(a.out).write_text(json.dumps(found, indent=1))
+        found = many(a) if a.many else main(a)
+        (say_many if a.many else show)(found)
+        out = Path(a.out or f"benchmarks/results/{'many' if a.many else 'predict'}.json")
+        out.write_text(json.dumps(found, indent=1))

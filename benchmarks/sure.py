@@ -25,8 +25,7 @@ from ser_nb.features import only_voice, open_features, pick_families
 from ser_nb.lib.augment import stretched
 from ser_nb.lib.backend import seed_everything
 from ser_nb.lib.batches import eval_batches, train_buckets
-from ser_nb.lib.calibration import ece, fit_strangers, relief
-from ser_nb.lib.confidence import best_temperature, calibrated, fit_calibration
+from ser_nb.lib.calibration import best_temperature, calibrated, ece, fit_calibration, fit_strangers, relief
 from ser_nb.lib.encoder import BANDS, encode, encoder_weights
 from ser_nb.lib.files import json_bytes, write_file
 from ser_nb.lib.splits import speakers_of

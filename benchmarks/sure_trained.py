@@ -17,8 +17,7 @@ from fastcore.script import call_parse
 from ser_nb.data import load_corpus
 from ser_nb.dataset import label_ids, part_rows, split_speakers
 from ser_nb.features import VOICE_FRAMES, extract
-from ser_nb.lib.calibration import ece
-from ser_nb.lib.confidence import calibrated, fit_temperature
+from ser_nb.lib.calibration import calibrated, ece, fit_temperature
 from ser_nb.lib.runs import Run
 from ser_nb.train import VOICE_NETWORK, VOICE_TRAINING, train
 

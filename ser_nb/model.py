@@ -86,7 +86,7 @@ def masked_mean(h, mask):  # h [batch, time, units], mask bool [batch, time] -> 
     m = K.expand_dims(K.cast(mask, h.dtype), -1)
     return K.sum(h * m, axis=1) / K.maximum(K.sum(m, axis=1), 1)
 
-
+# %% ../nbs/03_model.ipynb #ed03877c
 def mean_change(h, mask):  # h [batch, time, units], mask bool [batch, time] -> [batch, 3 units]
     "Mean, deviation and mean change from frame to frame, of the frames that are real."
     import keras.ops as K
@@ -96,7 +96,7 @@ def mean_change(h, mask):  # h [batch, time, units], mask bool [batch, time] -> 
     return K.concatenate([m, K.sqrt(K.maximum(spread, LEAST)),
                           masked_mean(K.abs(h[:, 1:] - h[:, :-1]), mask[:, 1:])], axis=-1)
 
-
+# %% ../nbs/03_model.ipynb #046dbb30
 def weighted_stats(h, a, deviation: bool):  # h [batch, time, u], a [batch, time, 1] -> [batch, u or 2 u]
     "Weighted mean of the frames, and on demand their weighted deviation."
     import keras.ops as K
@@ -155,7 +155,21 @@ def _clean(frames, mask):
 
     return K.where(K.expand_dims(mask, -1), frames, K.zeros_like(frames))
 
+# %% ../nbs/03_model.ipynb #07b85cde
+def _front(h, mask, s):  # [batch, time, n_features], mask -> what the LSTMs read, and its mask
+    "What stands in front of the LSTMs."
+    seen = mask
+    if s.columns:
+        h = h[:, :, slice(*s.columns)]
+    if s.encoder != "none":
+        h, seen = encoder_front(h, mask, s)
+    if s.wide:
+        h = wide_bands(h, s)
+    if s.conv:
+        h, seen = conv_front(h, mask, s)
+    return h, seen
 
+# %% ../nbs/03_model.ipynb #5af73ed6
 def _lstms(h, seen, s, l2):  # [batch, time, d], mask -> [batch, time, u], or [batch, u] where the last state is pooled
     "The LSTM layers, each with its dropout."
     import keras.layers as L
@@ -197,16 +211,8 @@ def build_model(
     l2 = keras.regularizers.L2(s.l2) if s.l2 else None
     frames = keras.Input((None, n_features), name="frames")
     mask = keras.Input((None,), dtype="bool", name="mask")
-    h, seen = _clean(frames, mask), mask
     after_wide(s, n_features)
-    if s.columns:
-        h = h[:, :, slice(*s.columns)]
-    if s.encoder != "none":
-        h, seen = encoder_front(h, mask, s)
-    if s.wide:
-        h = wide_bands(h, s)
-    if s.conv:
-        h, seen = conv_front(h, mask, s)
+    h, seen = _front(_clean(frames, mask), mask, s)
     h = _pooled(_lstms(h, seen, s, l2), seen, s)
     if s.dense:
         h = L.Dense(s.dense, activation="relu", kernel_regularizer=l2, name="dense")(h)
@@ -261,7 +267,7 @@ class Ensemble(Checked):
         shares = {"shares": self.shares} if self.shares else {}
         return {"members": tuple(member.values() for member in self.members)} | shares
 
-
+# %% ../nbs/03_model.ipynb #ff9281cd
 def network_settings(values: dict):  # as in run.json -> `ModelSettings` or `Ensemble`
     "Settings of one network, or of several."
     return (Ensemble if "members" in values else ModelSettings).from_values(values)

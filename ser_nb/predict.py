@@ -35,8 +35,9 @@ from .model import Ensemble, ModelSettings, OnnxNetwork, check_onnx, n_weights, 
 from .train import calibrated, clip_facts, outside, predict_rows
 
 # %% auto #0
-__all__ = ['BUNDLED', 'UNITS', 'DIGITS', 'Recognizer', 'from_files', 'check_by_speaker', 'FORMATS', 'LIMITS', 'MANY', 'NEEDED',
-           'NoAnswer', 'PredictError', 'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks', 'mono', 'resampled']
+__all__ = ['BUNDLED', 'UNITS', 'DIGITS', 'HELD', 'Recognizer', 'from_files', 'check_by_speaker', 'n_threads', 'FORMATS', 'LIMITS',
+           'MANY', 'NEEDED', 'NoAnswer', 'PredictError', 'Prediction', 'Predictions', 'UNSURE', 'cut', 'file_blocks',
+           'mono', 'resampled']
 
 # %% ../nbs/06_predict.ipynb #99341bcc
 @dataclass(frozen=True, eq=False, repr=False)
@@ -308,18 +309,33 @@ def _judge_each(recognizer, frames: dict) -> dict:  # key -> answer
     return {key: answer for key, x in frames.items() for answer in _judge_each(recognizer, {key: x}).values()}
 
 # %% ../nbs/06_predict.ipynb #ff711473
-def _answers(recognizer, sounds: list, channel=None) -> list:
-    "One answer a sound, with an error where there is none."
-    frames, notes, errors = {}, {}, {}
+HELD = 2**22  # values of frames that wait for the network; those of a hundred short clips
+
+
+def _answers(recognizer, sounds: list, channel=None, stopped=lambda: False) -> list:
+    "One answer a sound, with an error where there is none; as far as it came, where it was stopped."
+    waiting, answers, notes = {}, {}, {}
     for i, sound in enumerate(sounds):
+        if stopped():
+            return []
         try:
-            frames[i], notes[i] = _hear(recognizer, sound, None, channel)
+            waiting[i], notes[i] = _hear(recognizer, sound, None, channel)
         except (SerError, MemoryError) as e:
-            errors[i] = reason(e)
-    good = _judge_each(recognizer, frames) if frames else {}
-    answers = {i: _with_notes(answer, notes[i]) for i, answer in good.items()}
-    return [replace(answers.get(i, Prediction("", error=errors.get(i, ""))), name=sound_name(sound))
-            for i, sound in enumerate(sounds)]
+            answers[i] = Prediction("", error=reason(e))
+        if sum(x.size for x in waiting.values()) > HELD:
+            answers, waiting = answers | _judge_each(recognizer, waiting), {}
+    answers |= _judge_each(recognizer, waiting) if waiting else {}
+    return [replace(_with_notes(answers[i], notes.get(i, ())), name=sound_name(s)) for i, s in enumerate(sounds)]
+
+# %% ../nbs/06_predict.ipynb #c0ffee08
+def n_threads(
+    jobs: int | None,  # how many; -1 or None: one a core
+) -> int:
+    "How many recordings are worked on at once."
+    if jobs is not None and not (isinstance(jobs, int) and (jobs > 0 or jobs == -1)):
+        raise PredictError(f"jobs={jobs}: 1 or more are needed, or -1 for one a core")
+    mine = getattr(os, "sched_getaffinity", lambda process: range(os.cpu_count() or 1))
+    return len(mine(0)) if jobs in (None, -1) else jobs
 
 # %% ../nbs/06_predict.ipynb #c0ffee03
 @patch
@@ -327,22 +343,21 @@ def predict_many(
     self: Recognizer,
     sounds: str | Path | list,       # a folder, or paths and arrays
     progress: bool | None = None,    # say how far it is; None: of many, at a terminal or in a command
-    jobs: int | None = None,         # threads; None: one a core
+    jobs: int | None = None,         # threads; -1 or None: one a core
     channel: int | None = None,      # which one to take, counted from 0; None: the mean of all
 ) -> Predictions:  # one a recording, in the order given; what a folder leaves out has an error
     "The emotions of many recordings, going past bad ones."
     from concurrent.futures import ThreadPoolExecutor
-    if jobs is not None and not (isinstance(jobs, int) and jobs > 0):
-        raise PredictError(f"jobs={jobs}: 1 or more are needed")
-    sounds = recordings(sounds)
+    from threading import Event
+    stop, pool, sounds, found = Event(), ThreadPoolExecutor(n_threads(jobs)), recordings(sounds), Predictions()
     groups = [sounds[i : i + 16] for i in range(0, len(sounds), 16)]
-    found, pool = Predictions(), ThreadPoolExecutor(jobs or os.cpu_count())
     try:
         with progress_of(len(sounds), "answers", "recording", progress) as bar:
-            for answers in pool.map(lambda group: _answers(self, group, channel), groups):
+            for answers in pool.map(lambda group: _answers(self, group, channel, stop.is_set), groups):
                 found += answers
                 bar.update(len(answers))
     finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
     return some_answered(found, self.source)
 

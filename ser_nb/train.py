@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,46 +13,50 @@ import numpy as np
 from fastcore.basics import patch
 
 from . import lazily
-from .lib.backend import (load_weights, save_weights, seed_dropout, seed_everything, versions,
+from .lib.backend import (load_weights, on_devices, save_weights, seed_dropout, seed_everything, versions,
                                 weights_bytes)
+from .lib.calibration import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
+                                    risk_coverage)
 from .lib.command import one_line, progress as told
-from .lib.confidence import (calibrated, even_odds, fit_calibration, fit_temperature, nll, pick_threshold,
-                                   risk_coverage)
-from .lib.files import TrainError, clear_unfinished, json_bytes, locked, pd
+from .lib.files import TrainError, clear_unfinished, locked, pd
 
 # %% auto #0
-__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'seal_run', 'train', 'plot_curves',
-           'ENCODER_NETWORK', 'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING',
-           'SAMPLINGS', 'SCHEDULES', 'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING',
-           'by_speaker', 'calibrated', 'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant',
-           'draw_bands', 'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds', 'even_weights',
-           'fit_calibration', 'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run',
-           'load_weights', 'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold',
-           'predict_rows', 'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split',
-           'save_model_file', 'save_weights', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets',
-           'val_scores', 'versions', 'voices_for']
+__all__ = ['train_epoch', 'score', 'best_epoch', 'should_stop', 'learning_rate', 'train', 'plot_curves', 'ENCODER_NETWORK',
+           'FITS', 'LADDER', 'MARGINS', 'MONITORS', 'READOUT_NETWORK', 'READOUT_TRAINING', 'SAMPLINGS', 'SCHEDULES',
+           'SEALED', 'TrainError', 'TrainSettings', 'VOICE_NETWORK', 'VOICE_TRAINING', 'by_speaker', 'calibrated',
+           'change_clips', 'clear_unfinished', 'clip_facts', 'describe_run', 'discriminant', 'draw_bands',
+           'draw_memory', 'ensemble_members', 'epochs_for', 'even_odds', 'even_weights', 'fit_calibration',
+           'fit_readout', 'fit_temperature', 'for_frames', 'for_split', 'learnt_shares', 'load_run', 'load_weights',
+           'make_reference', 'many_speakers', 'nll', 'one_line', 'outside', 'pick_threshold', 'predict_rows',
+           'read_history', 'read_run', 'risk_coverage', 'run_features', 'run_folder', 'run_split', 'save_model_file',
+           'save_weights', 'seal_run', 'seed_dropout', 'seed_everything', 'seen_by', 'train_buckets', 'val_scores',
+           'versions', 'voices_for']
 
 # %% ../nbs/04_train.ipynb #1778fd7a
 from .beside.begin import begin, best_bytes, describe_run, first_weights, no_onnx, watched
-from .beside.copies import with_copies
-from .beside.opened import (joined, learnt_shares, load_run, run_features, run_split, save_model_file)
+from .beside.lesson import Lesson, leave_mean, lesson_of, seal_run
+from .beside.opened import learnt_shares, load_run, run_features, run_split, save_model_file
 from .beside.recipe import (ENCODER_NETWORK, FITS, MONITORS, READOUT_NETWORK, READOUT_TRAINING, SAMPLINGS,
                                   SCHEDULES, VOICE_NETWORK, VOICE_TRAINING, TrainSettings, ensemble_members,
                                   epochs_for, for_split, many_speakers, member_shares, voices_for)
-from .dataset import (Normaliser, ahead, check_normaliser, check_split, class_weights, label_ids, n_batches,
-                            part_rows, train_batches)
+from .dataset import ahead, check_split, class_weights, part_rows, train_batches
 from .lib.batches import LADDER, change_clips, predict_rows, train_buckets, train_hop
 from .lib.corpora import one_spelling
-from .lib.onnx import onnx_bytes, run_facts, with_facts
 from .lib.parts import need_code
 from .lib.reference import MARGINS, clip_facts, make_reference, outside
 from .lib.runs import SEALED, Run, epoch_name, read_history, read_run, run_folder
-from .lib.splits import speakers_of
 from .lib.stats import val_scores
-from .lib.strangers import LEAST, calibration_of, keep_strangers, leave_out, read_strangers, together
+from .lib.strangers import LEAST, leave_out
 from .lib.untrained import (by_speaker, discriminant, draw_bands, draw_memory, even_weights, fit_readout,
                                   for_frames, seen_by)
-from .model import Ensemble, ModelSettings, network_settings
+from .model import Ensemble, ModelSettings
+
+# %% ../nbs/04_train.ipynb #21083edf
+def _show_batch(model, b, eye) -> dict:  # loss, accuracy, and what else it was compiled with
+    "One step against the gradient of a batch's loss."
+    model.reset_metrics()
+    return model.train_on_batch({"frames": b.frames, "mask": b.mask}, eye[b.label], sample_weight=b.weight,
+                                return_dict=True)
 
 # %% ../nbs/04_train.ipynb #652ea5ed
 def train_epoch(
@@ -68,9 +71,7 @@ def train_epoch(
     for i, b in enumerate(ahead(batches)):
         if watch:
             watch.on_train_batch_begin(i)
-        model.reset_metrics()
-        logs = model.train_on_batch({"frames": b.frames, "mask": b.mask}, eye[b.label], sample_weight=b.weight,
-                                    return_dict=True)
+        logs = _show_batch(model, b, eye)
         n = float((b.row >= 0).sum())
         seen += n
         for name, value in logs.items():
@@ -101,12 +102,19 @@ def best_epoch(history: pd.DataFrame, monitor: str, digits: int = 12) -> int:  #
     s = score(history, monitor, digits)
     return s.index(max(s)) if s else -1
 
-
+# %% ../nbs/04_train.ipynb #27c8b6e4
 def should_stop(history: pd.DataFrame, settings: TrainSettings) -> bool:
     "Whether there is nothing more to hope for."
     waited = len(history) - 1 - best_epoch(history, settings.monitor, digits=2)
     most = 1 if settings.fit == "readout" else settings.epochs
     return len(history) >= most or (len(history) > 0 and waited >= settings.patience)
+
+# %% ../nbs/04_train.ipynb #49076629
+def _cosine(epoch, s) -> float:
+    "The rate of an epoch that goes up a line and down half a cosine."
+    if epoch < s.warmup:
+        return s.learning_rate * (epoch + 1) / (s.warmup + 1)
+    return s.learning_rate * (1 + np.cos(np.pi * (epoch - s.warmup) / max(s.epochs - s.warmup, 1))) / 2
 
 # %% ../nbs/04_train.ipynb #2baac686
 def learning_rate(
@@ -114,11 +122,9 @@ def learning_rate(
     settings: TrainSettings,
 ) -> float:  # for the next epoch
     "The learning rate of the next epoch."
-    s, epoch = settings, len(history)
-    if s.schedule == "cosine" and epoch < s.warmup:
-        return s.learning_rate * (epoch + 1) / (s.warmup + 1)
+    s = settings
     if s.schedule == "cosine":
-        return s.learning_rate * (1 + np.cos(np.pi * (epoch - s.warmup) / max(s.epochs - s.warmup, 1))) / 2
+        return _cosine(len(history), s)
     rate, best, waited = s.learning_rate, None, 0
     for value in score(history, s.monitor, 2) if s.schedule == "plateau" else []:
         better = best is None or value > best
@@ -128,71 +134,17 @@ def learning_rate(
     return max(rate, 1e-5)
 
 # %% ../nbs/04_train.ipynb #0d51d57c
-@dataclass
-class _Lesson:
-    "Clips to learn from and to be judged on."
-    features: object            # `Features`
-    rows: dict                  # part -> rows of `features.index`
-    y: dict                     # part -> labels
-    settings: TrainSettings
-    normaliser: Normaliser
-    n_classes: int
-    buckets: tuple              # lengths in frames
-    said: np.ndarray | None = None  # what the network answered to the validation clips when it was judged last
-
-    def show(self, model, epoch, tick, watch=None) -> dict:  # loss, accuracy
-        "Show the training clips once, or fit the readout to all epochs."
-        s, f, rows, y = self.settings, self.features, self.rows["train"], self.y["train"]
-        weights = class_weights(y, self.n_classes)[y] if s.class_weights else None
-        if s.fit == "readout":
-            return fit_readout(model, f, rows, y, self.normaliser, s, weights, tick=tick)
-        batches = train_batches(f, rows, y, self.normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
-                                buckets=self.buckets, sampling=s.sampling, weights=weights,
-                                augment=change_clips(f, s), hop=train_hop(s))
-        return train_epoch(model, batches, self.n_classes, tick, watch)
-
-# %% ../nbs/04_train.ipynb #d021329e
 @patch
-def answers(self: _Lesson, model) -> np.ndarray:  # of the validation clips
-    "What a network says of the clips that it is judged on; of some that it learns from, where all are."
-    rows = self.rows["val"] if len(self.rows["val"]) else self.rows["train"][::1 + len(self.rows["train"]) // 64]
-    return predict_rows(model, self.features, rows, self.normaliser, self.buckets)
-
-
-@patch
-def judged(self: _Lesson, model) -> dict:  # val_loss, val_accuracy, val_uar; nan where all clips are learnt from
-    "How good a network is with the validation clips."
-    self.said = self.answers(model) if len(self.y["val"]) else None
-    return val_scores(np.zeros((0, 1)) if self.said is None else self.said, self.y["val"])
-
-
-@patch
-def steps(self: _Lesson) -> int:  # batches
-    "How long an epoch is."
-    s = self.settings
-    return n_batches(self.features, self.rows["train"], s.batch_size, self.buckets, train_hop(s), s.sampling)
-
-
-@patch
-def enlarged(self: _Lesson) -> _Lesson:
-    "With changed copies of the training clips, where they are asked for."
-    s, y = self.settings, self.y["train"]
-    if not s.augment:
-        return self
-    features, more = with_copies(self.features, self.rows["train"], s)
-    rows = {**self.rows, "train": np.concatenate([self.rows["train"], more])}
-    return replace(self, features=features, rows=rows, y={**self.y, "train": np.tile(y, s.copies + 1)})
-
-
-def _lesson(features, split, run, normaliser=None) -> _Lesson:
-    "The clips of a run; where no scale is given, one is fitted."
-    s, rows = TrainSettings.from_values(run["train"]), {p: part_rows(features, split, p) for p in ("train", "val")}
-    y = {part: label_ids(features.index["emotion"].iloc[rows[part]], run["labels"]) for part in rows}
-    if normaliser is None:
-        normaliser = Normaliser.fit(features, rows["train"], s.normalise)
-        check_normaliser(normaliser, split)
-    buckets = train_buckets(features, rows["train"], s)
-    return _Lesson(features, rows, y, s, normaliser, len(run["labels"]), buckets)
+def show(self: Lesson, model, epoch, tick, watch=None) -> dict:  # loss, accuracy
+    "Show the training clips once, or fit the readout to all epochs."
+    s, f, rows, y = self.settings, self.features, self.rows["train"], self.y["train"]
+    weights = class_weights(y, self.n_classes)[y] if s.class_weights else None
+    if s.fit == "readout":
+        return fit_readout(model, f, rows, y, self.normaliser, s, weights, tick=tick)
+    batches = train_batches(f, rows, y, self.normaliser, batch_size=s.batch_size, seed=s.seed, epoch=epoch,
+                            buckets=self.buckets, sampling=s.sampling, weights=weights,
+                            augment=change_clips(f, s), hop=train_hop(s))
+    return train_epoch(model, batches, self.n_classes, tick, watch)
 
 # %% ../nbs/04_train.ipynb #dc8f1755
 def _one_epoch(model, lesson, history, tick, watch) -> dict:  # a row of the history
@@ -207,7 +159,7 @@ def _one_epoch(model, lesson, history, tick, watch) -> dict:  # a row of the his
     watch.on_epoch_end(epoch, {name: value for name, value in row.items() if name != "epoch"})
     return row
 
-
+# %% ../nbs/04_train.ipynb #ee27b7ca
 def _go_on(model, files, lesson, history, name, hidden, watch) -> pd.DataFrame:
     "Add epochs to a history until there is nothing more to hope for."
     s, steps, said = lesson.settings, lesson.steps(), ""
@@ -221,33 +173,6 @@ def _go_on(model, files, lesson, history, name, hidden, watch) -> pd.DataFrame:
     watch.on_train_end()
     return history
 
-# %% ../nbs/04_train.ipynb #46495500
-def seal_run(
-    files: Run,              # with the weights of the best epoch, normaliser and history
-    model,                   # the network with these weights
-    run: dict,               # of `describe_run`
-    normaliser: Normaliser,
-    features,                # `Features` that it was trained on
-    split: pd.DataFrame,
-    ends: dict,              # what run.json says besides: epochs_run, best_epoch, normaliser
-    said: np.ndarray | None = None,  # what these weights answer to the validation clips, if that is known
-) -> Path:  # the run folder
-    "Add what is needed to use a run, and say at last that it is finished."
-    lesson = _lesson(features, split, run, normaliser)
-    files.write("reference.json", json_bytes(make_reference(features, lesson.rows["train"], lesson.buckets[-1])))
-    said, y = lesson.answers(model) if said is None else said, lesson.y["val"]
-    val = said[:len(y)], y, speakers_of(features)[lesson.rows["val"]]
-    found = calibration_of(files, split, run["labels"], val, ends.get("tempered", False))
-    if not ends.get("no_onnx"):
-        graph = onnx_bytes(model, network_settings(run["model"]), lambda n: said if n is model else lesson.answers(n))
-        files.write("model.onnx", with_facts(graph, run_facts(run, features.settings, normaliser, found)))
-    files.write("calibration.json", json_bytes({**found, "split_hash": run["split_hash"],
-                                                "weights": files.hashes["best.weights.h5"]}))
-    rests = {name: found.get(name) for name in ("part", "people", "risk", "risk_low", "risk_high")}
-    files.write("run.json", json_bytes({**run, "finished": True, "strangers": rests, **ends}))
-    files.forget(files.epochs())
-    return files.folder
-
 # %% ../nbs/04_train.ipynb #8d0f161b
 def _train_one(features, split, out_dir, model_settings, s, overwrite, progress, build, callbacks) -> Path:
     "Train a network, or go on, while no other program writes to its folder."
@@ -257,7 +182,7 @@ def _train_one(features, split, out_dir, model_settings, s, overwrite, progress,
         files, finished = Run.enter(out_dir, run, partial(begin, split), overwrite)
         if finished:
             return out_dir
-        model, lesson = first_weights(run, model_settings, s, build), _lesson(features, split, run).enlarged()
+        model, lesson = first_weights(run, model_settings, s, build), lesson_of(features, split, run).enlarged()
         ends = no_onnx(run, model, model_settings)
         files.write("normaliser.json", lesson.normaliser.to_json().encode())
         history = files.history if "history.csv" in files.hashes else pd.DataFrame()
@@ -283,7 +208,7 @@ def _check_choice(split, s):
     if len(set(one_spelling(split["speaker"])) - {""}) < LEAST:
         raise TrainError(f"no validation clips: without them {LEAST} speakers must be named, each to be left out once")
 
-# %% ../nbs/04_train.ipynb #7c95e9a9
+# %% ../nbs/04_train.ipynb #8820f8aa
 def _refuse(model_settings, s, features, several, build):
     "Raise where a network and its training don't go together."
     if model_settings.speaker_norm != (s.sampling == "speaker"):
@@ -296,7 +221,7 @@ def _refuse(model_settings, s, features, several, build):
         raise TrainError("members=0: nothing for a pretrained encoder in these frames: extract it, or train a network")
     change_clips(features, s)
 
-
+# %% ../nbs/04_train.ipynb #7c95e9a9
 def train(
     features,                                         # `Features`
     split: pd.DataFrame,                              # with parts train and val
@@ -307,6 +232,7 @@ def train(
     progress: bool | str = True,                      # a bar with the time left; a text: its name
     build=None,      # builds another network: a function as `build_model`, or the name of one added by @network
     callbacks=(),    # of keras, called as by `fit`
+    devices: str | int = "",  # that share each batch: how many, or all; "": one
 ) -> Path:  # the run folder
     "Train a network, or several, or go on with training, and leave a run folder."
     out_dir = Path(out_dir)
@@ -318,7 +244,8 @@ def train(
     _refuse(model_settings, s, features, several, build)
     _check_choice(split, s)
     how, own = (_train_ensemble, (callbacks,)) if several else (_train_one, (build, callbacks))
-    return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
+    with on_devices(devices):
+        return how(features, split, out_dir, model_settings, s, overwrite, progress, *own)
 
 # %% ../nbs/04_train.ipynb #18fe454b
 def _draw_curve(axes, h, monitor, first, lw):
@@ -351,23 +278,6 @@ def plot_curves(
     fig.suptitle(f"{', '.join(run['corpus'])}, {run['protocol']}{many}", fontsize=10)
     return fig
 
-# %% ../nbs/04_train.ipynb #07f965e7
-def _leave_mean(files, run, folders, features, split) -> Path:
-    "Make the mean of some runs a run of its own."
-    model, normaliser, ran = joined(run, folders), Run.open(folders[0]).normaliser, [read_run(f) for f in folders]
-    lesson = _lesson(features, split, run, normaliser)
-    row = {"epoch": 0, "learning_rate": np.nan, "loss": np.nan, "accuracy": np.nan}
-    history = pd.DataFrame([{**row, **lesson.judged(model)}])
-    files.write("best.weights.h5", weights_bytes(model))
-    files.write("normaliser.json", normaliser.to_json().encode())
-    files.write("history.csv", history.to_csv(index=False, na_rep="nan").encode())
-    ends = next(({"no_onnx": r["no_onnx"]} for r in ran if "no_onnx" in r), {})
-    said = together([read_strangers(Run.open(f), run["labels"]) for f in folders], run["model"].get("shares"))
-    keep_strangers(files, said, run["labels"])
-    ends |= {"tempered": all(r.get("tempered", False) for r in ran)}
-    ends |= {"best_epoch": 0, "normaliser": normaliser.note, "epochs_run": max(r["epochs_run"] for r in ran)}
-    return seal_run(files, model, run, normaliser, features, split, ends, lesson.said)
-
 # %% ../nbs/04_train.ipynb #9308f357
 def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, progress, callbacks) -> Path:
     "Train each network by itself, and leave their mean as the run."
@@ -383,7 +293,7 @@ def _train_ensemble(features, split, out_dir, model_settings, s, overwrite, prog
         names = [progress and f"{run['protocol']}, network {i + 1} of {len(members)}" for i in range(len(members))]
         folders = [train(features, split, out_dir / "members" / key, *how, progress=name, callbacks=callbacks)
                    for name, (key, how) in zip(names, members.items())]
-        return _leave_mean(files, run, folders, features, split)
+        return leave_mean(files, run, folders, features, split)
 
 # %% ../nbs/04_train.ipynb #3a0f7e03
 _all_ = ["ENCODER_NETWORK", "FITS", "LADDER", "MARGINS", "MONITORS", "READOUT_NETWORK", "READOUT_TRAINING",
@@ -393,7 +303,7 @@ _all_ = ["ENCODER_NETWORK", "FITS", "LADDER", "MARGINS", "MONITORS", "READOUT_NE
          "fit_calibration", "fit_readout", "fit_temperature", "for_frames", "for_split", "learnt_shares", "load_run",
          "load_weights", "make_reference", "many_speakers", "nll", "one_line", "outside", "pick_threshold",
          "predict_rows", "read_history", "read_run", "risk_coverage", "run_features", "run_folder", "run_split",
-         "save_model_file", "save_weights", "seed_dropout", "seed_everything", "seen_by", "train_buckets",
+         "save_model_file", "save_weights", "seal_run", "seed_dropout", "seed_everything", "seen_by", "train_buckets",
          "val_scores", "versions", "voices_for"]
 __getattr__ = lazily(__name__, {"ser_nb.more.training": "MEMBERS command_settings make_split ready_encoder ser_train"})
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from . import lazily
+from .dataset import clip_table, draw_clips, label_ids, part_rows
+from .evaluate import interval, predictions
+from .features import FeatureSettings, clip_features
 from .lib.audio import load_audio
 from .lib.calibration import aurc, calibration_errors, classwise_ece, ece, plot_reliability, reliability
 from .lib.corpora import one_spelling
 from .lib.files import TrustError, json_bytes, json_object, locked, parsing, pd
+from .lib.runs import Run, read_run, run_folder
 from .lib.spoil import (DEGRADATIONS, MP3_RATES, Degradation, add_noise, can_do, gain, make_babble, mix, mp3,
                               reverberate, room_response, shift_pitch, speed, stretch, telephone)
-from .lib.runs import Run, read_run, run_folder
 from .lib.stats import gap_sentence, gap_test, uar, wilson
 from .lib.strangers import calibration_of
-from .dataset import clip_table, draw_clips, label_ids, part_rows
-from .evaluate import interval, predictions
-from .features import FeatureSettings, clip_features
 from .train import TrainSettings, calibrated, load_run, predict_rows, run_split, train_buckets
 
 # %% auto #0

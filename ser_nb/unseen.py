@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from . import lazily
-from .lib.files import UnseenError, pd
 from .dataset import Normaliser, label_ids, part_rows, speakers_of, train_batches
+from .lib.files import UnseenError, pd
 from .model import ModelSettings, compile_model, from_json
-from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, TrainSettings, VOICE_NETWORK, VOICE_TRAINING,
+from .train import (LADDER, READOUT_NETWORK, READOUT_TRAINING, VOICE_NETWORK, VOICE_TRAINING, TrainSettings,
                           by_speaker, change_clips, even_odds, fit_readout, learnt_shares, load_run, many_speakers,
                           member_shares, predict_rows, seed_dropout, train, train_buckets, train_epoch)
 

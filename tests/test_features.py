@@ -178,14 +178,15 @@ def test_command(listing):
     roles, *log = complaints.splitlines()
     assert "speakers unknown" in roles and [line[:18] for line in log if line.startswith("features: ")] == ["features: 11 clips"] * 2
     assert log[-1].startswith("rejected ")
-    assert open_features(out).settings == FeatureSettings(n_mfcc=13, pitch=True)
+    assert open_features(out).settings == FeatureSettings(n_mfcc=13, pitch=True, encoder="ge2e")
     code, _, complaints = command("--data_dir", listing, "--out_dir", out, "--n_mfcc", 13, "--strict")
     assert code == 1 and complaints.splitlines()[-1].startswith("ser_features: 1 clips were rejected")
 
 
 @pytest.mark.parametrize("options, families", [
-    (("--pitch", 0), list(DEFAULTS.families)), (("--pitch",), list(WITH_PITCH.families)),
-    (("--new_voices",), ["logmel", "pitch"])])
+    (("--pitch", 0), [*DEFAULTS.families, "encoder"]), (("--pitch",), [*WITH_PITCH.families, "encoder"]),
+    (("--encoder", "none"), list(WITH_PITCH.families)), (("--hop_length", 400), list(WITH_PITCH.families)),
+    (("--new_voices",), ["logmel", "pitch", "encoder"])])
 def test_families_of_the_command(listing, tmp_path, options, families):
     code, _, complaints = command("--data_dir", listing, "--out_dir", tmp_path / "f", *options)
     assert code == 0, complaints

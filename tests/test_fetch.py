@@ -190,7 +190,8 @@ def test_nobody_listens(tmp_path):
 
 
 @pytest.fixture
-def published(server, monkeypatch):
+def published(server, monkeypatch, caplog):
+    caplog.set_level("INFO", "ser_nb")
     "The clips on a Dataverse behind a DOI, and in a zip that holds them twice; a source that knows both."
     def publish(clips):
         server.files |= {f"/api/access/datafile/{i}": content for i, content in enumerate(clips.values())}
@@ -217,10 +218,10 @@ def paths(server):
     return [path for path, _ in server.asked]
 
 
-def test_doi(published, server, tmp_path, capsys):
+def test_doi(published, server, tmp_path, caplog):
     corpus = fetch("test", tmp_path / "test", published, INDEX)
     assert names(tmp_path) == sorted(CLIPS) and len(corpus) == 6 and "/all.zip" not in paths(server)
-    assert "Licence of the test set" in capsys.readouterr().out
+    assert "Licence of the test set" in caplog.text
     server.asked.clear()
     fetch("test", tmp_path / "test", published, INDEX)
     assert not server.asked, "what is complete is not asked for"
@@ -231,43 +232,43 @@ def test_doi(published, server, tmp_path, capsys):
     assert {name: (tmp_path / "test" / name).read_bytes() for name in CLIPS} == CLIPS
 
 
-def falls_back(published, server, tmp_path, capsys):
+def falls_back(published, server, tmp_path, caplog):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         corpus = fetch("test", tmp_path / "test", published, INDEX)
     assert len(corpus) == 6 and "/all.zip" in paths(server) and set(names(tmp_path)) == set(CLIPS)
-    assert "could not be used" in capsys.readouterr().out
+    assert "could not be used" in caplog.text
 
 
-def test_doi_unreachable(published, server, tmp_path, capsys, monkeypatch):
+def test_doi_unreachable(published, server, tmp_path, caplog, monkeypatch):
     import pooch.downloaders
 
     def fail(doi, **_):
         raise requests.ConnectionError("no route")
     monkeypatch.setattr(pooch.downloaders, "doi_to_url", fail)
-    falls_back(published, server, tmp_path, capsys)
+    falls_back(published, server, tmp_path, caplog)
 
 
-def test_doi_is_no_dataverse(published, server, tmp_path, capsys):
+def test_doi_is_no_dataverse(published, server, tmp_path, caplog):
     del server.files["/api/datasets/:persistentId"]
-    falls_back(published, server, tmp_path, capsys)
+    falls_back(published, server, tmp_path, caplog)
 
 
-def test_doi_answers_nonsense(published, server, tmp_path, capsys):
+def test_doi_answers_nonsense(published, server, tmp_path, caplog):
     server.files["/api/datasets/:persistentId"] = b"<html>"
-    falls_back(published, server, tmp_path, capsys)
+    falls_back(published, server, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("answer", [b"[]", b"null", b'{"data": null}', b'{"data": {"latestVersion": {"files": []}}}',
                                     b'{"data": {"latestVersion": {"files": [{"dataFile": null}]}}}'])
-def test_doi_answers_other_json(published, server, tmp_path, capsys, answer):
+def test_doi_answers_other_json(published, server, tmp_path, caplog, answer):
     server.files["/api/datasets/:persistentId"] = answer
-    falls_back(published, server, tmp_path, capsys)
+    falls_back(published, server, tmp_path, caplog)
 
 
-def test_doi_with_a_bad_hash(published, server, tmp_path, capsys):
+def test_doi_with_a_bad_hash(published, server, tmp_path, caplog):
     server.files["/api/access/datafile/2"] = b"not what was promised"
-    falls_back(published, server, tmp_path, capsys)
+    falls_back(published, server, tmp_path, caplog)
 
 
 def test_doi_breaks_off(published, server, tmp_path):
@@ -275,9 +276,9 @@ def test_doi_breaks_off(published, server, tmp_path):
     assert len(fetch("test", tmp_path / "test", published, INDEX)) == 6 and "/all.zip" not in paths(server)
 
 
-def test_doi_with_a_hostile_name(published, server, tmp_path, capsys):
+def test_doi_with_a_hostile_name(published, server, tmp_path, caplog):
     server.publish({**CLIPS, "../../evil.wav": clip(99)})
-    falls_back(published, server, tmp_path, capsys)
+    falls_back(published, server, tmp_path, caplog)
     assert not list(tmp_path.parent.glob("evil.wav"))
 
 

@@ -134,7 +134,7 @@ WORDS = [
         ["--features", "nowhere"], ["--features", "file"], ["--out_dir", "file"], ["--out_dir", "file/x"])],
     *[["ser_run", "--data_dir", "demo", "--out_dir", "made/r", *words] for words in (
         ["--data_dir", "nowhere"], ["--data_dir", "empty"], ["--data_dir", "table.csv"], ["--protocols", "x"],
-        ["--protocols", ","], ["--seeds", "0"], ["--seeds", "x"], ["--words", "-1"], ["--members", "0"],
+        ["--protocols", ","], ["--seeds", "0"], ["--seeds", "x"], ["--words", "-1"], ["--members", "-1"],
         ["--epochs", "-1"], ["--normalise", "x"], ["--out_dir", "file"], ["--seed", "-1"], ["--folds", "1"],
         ["--repeats", "2"], ["--baseline", "x"], ["--build", "nobody"])],
     *[["ser_search", "--data_dir", "demo", "--out_dir", "made/s", *words] for words in (

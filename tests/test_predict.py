@@ -1,4 +1,5 @@
 """Prediction against what users and networks throw at it: broken sound, forged runs, other runtimes, small machines."""
+import _thread
 import copy
 import hashlib
 import importlib.util
@@ -10,6 +11,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import types
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -682,6 +684,25 @@ def test_one_without_an_answer(recognizer, home):
             return p
     some = replace(recognizer, network=Choosy()).predict_many(paths)
     assert [bool(p.error) for p in some] == [x > first for x in heard] and len(some.failed) == 1
+
+
+def test_stopped_in_the_midst(recognizer, home):
+    "Ctrl-C ends the threads after the recording that each is at; long clips don't wait in memory for one another."
+    paths = sorted((home / "demo").rglob("*.wav"))[:32] * 20
+    whole, heard, before = recognizer.predict_many(paths[:20]), [], threading.active_count()
+
+    class Stopped:
+        def predict_on_batch(self, batch):
+            heard.append(len(batch["mask"]))
+            if len(heard) == 3:
+                _thread.interrupt_main()
+            return recognizer.network.predict_on_batch(batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ser_nb.predict.HELD", 0)
+        assert recognizer.predict_many(paths[:20]) == whole
+        with pytest.raises(KeyboardInterrupt):
+            replace(recognizer, network=Stopped()).predict_many(paths, jobs=2)
+    assert len(heard) < 40 and set(heard) == {1} and threading.active_count() == before
 
 
 def test_ensemble_is_the_mean_of_its_members(home, features, split, recognizer):

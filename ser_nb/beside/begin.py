@@ -33,7 +33,7 @@ def has_encoder(
     "Whether a pretrained encoder is in a network."
     return any(s.encoder != "none" for s in getattr(settings, "members", (settings,)))
 
-
+# %% ../../nbs/beside/begin.ipynb #41aaa98d
 def describe_run(
     features,                     # `Features`
     split: pd.DataFrame,
@@ -63,7 +63,7 @@ def begin(
     files.adopt(["split.csv"])
     files.write("audit.csv", table_text(audit(split)).encode())
 
-
+# %% ../../nbs/beside/begin.ipynb #b0a971c1
 def first_weights(
     run: dict,         # of `describe_run`
     settings,          # `ModelSettings`
@@ -95,7 +95,7 @@ def best_bytes(
     bare.set_weights(model.get_weights())
     return weights_bytes(bare)
 
-
+# %% ../../nbs/beside/begin.ipynb #24649f7f
 def watched(
     model,       # a keras model
     callbacks,   # of keras
@@ -105,7 +105,7 @@ def watched(
     model.stop_training = False
     return importlib.import_module("keras.callbacks").CallbackList(list(callbacks), model=model, epochs=s.epochs)
 
-
+# %% ../../nbs/beside/begin.ipynb #26b284a7
 def no_onnx(
     run: dict,  # of `describe_run`
     model,      # a keras model, untrained

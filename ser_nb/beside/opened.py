@@ -21,7 +21,7 @@ from ..dataset import Normaliser
 from ..features import FeatureSettings, open_features, pick_families
 from ..lib.backend import load_weights, network_bytes
 from ..lib.batches import predict_rows, train_buckets
-from ..lib.confidence import excess
+from ..lib.calibration import excess
 from ..lib.files import TrainError, parsing, pd
 from ..lib.parts import need_code
 from ..lib.runs import COPY, Run, keep_model_file, run_folder
@@ -35,7 +35,7 @@ def sizes(
     "What a network of a run takes and gives."
     return FeatureSettings.from_json(json.dumps(run["features"])).n_features, len(run["labels"])
 
-
+# %% ../../nbs/beside/opened.ipynb #67afb9a7
 @patch(as_prop=True)
 def frames(self: Run) -> FeatureSettings:
     "What a run looks at."
@@ -70,7 +70,7 @@ def blank(
             raise ValueError("best_epoch")
         return (build or build_network)(network_settings(run["model"]), *sizes(run))
 
-
+# %% ../../nbs/beside/opened.ipynb #5b938ebb
 @patch(as_prop=True)
 def network(self: Run):  # a keras model
     "The network with the weights of the best epoch, read anew each time."
@@ -106,7 +106,7 @@ def load_run(
         _compare_weights(path, files, model, build)
     return model, files.described, files.normaliser
 
-
+# %% ../../nbs/beside/opened.ipynb #718db1ee
 def _compare_weights(path, files, model, build):
     "Raise unless a model file, of an older version that knew no hash of it, has the weights of its run."
     other = load_weights(files.blank(build), path)
@@ -123,7 +123,7 @@ def run_split(path: str | Path) -> pd.DataFrame:  # of a run folder or model fil
     "The split of a run."
     return Run.open(run_folder(path)).split
 
-
+# %% ../../nbs/beside/opened.ipynb #40c682bd
 def _model_bytes(model, kind) -> bytes:
     "The content of a .h5 or .keras file."
     if kind != ".keras":

@@ -114,7 +114,7 @@ def many_speakers(
 MEMBERS = 3   # networks of a kind; 07 was measured with so many
 BESIDE = 1.5  # effective speakers from which on untrained networks stand beside an encoder: two
 
-
+# %% ../../nbs/beside/recipe.ipynb #4455305c
 def _hub_members(model, s, states: slice) -> dict:
     "A readout of an encoder's states, and on demand LSTMs over them."
     seen, seeds = (states.start, states.stop), [(s.seed * s.members + i) % 2**32 for i in range(s.members)]
@@ -126,7 +126,7 @@ def _hub_members(model, s, states: slice) -> dict:
                             speaker_epsilon=1e-5)
     return {**found, f"hub-{how.seed}": (readout, how)}
 
-
+# %% ../../nbs/beside/recipe.ipynb #27df2399
 def ensemble_members(
     model: ModelSettings,     # of the trained ones
     settings: TrainSettings,  # of the ensemble
@@ -151,7 +151,7 @@ def ensemble_members(
         found[f"encoder-{seeds[0]}"] = network, replace(ENCODER_TRAINING, seed=seeds[0], **same)
     return found
 
-
+# %% ../../nbs/beside/recipe.ipynb #ed9b42e1
 def member_shares(
     names,  # of members
 ) -> tuple:  # how much each counts; (): all alike

@@ -136,7 +136,7 @@ def read_zip(
 # %% ../../nbs/lib/artefact.ipynb #a17e0020
 BRACKETS, COMMAS = 2**18, 2**23  # in a text: lists of ten thousand speakers, and their numbers
 
-
+# %% ../../nbs/lib/artefact.ipynb #0560df45
 def check_json(
     data: bytes,
     name: str,  # of the file
@@ -146,7 +146,7 @@ def check_json(
         raise PredictError(f"{name} is damaged (it has more parts than any run): copy the run again")
     return data
 
-
+# %% ../../nbs/lib/artefact.ipynb #8fc8ced2
 def parse_object(
     data: bytes,
     name: str,  # of the file

@@ -34,7 +34,7 @@ _all_ = ["MAX_RATE", "MIN_RATE", "STREAMED", "as_file", "check_rate", "decoder",
 PICK = "channel (ser_predict --channel), or keep one: ffmpeg -i IN -af 'pan=mono|c0=c1' OUT.wav"
 KEPT = 0.25  # of the power of unlike channels; a mean that keeps less is hushed
 
-
+# %% ../../nbs/lib/audio.ipynb #8386bebc
 class _Mix:
     "The mean of the channels, and what it loses."
 
@@ -120,7 +120,7 @@ def check_heard(heard: Heard, rate: float, min_duration: float, name: str) -> No
     if heard.high - heard.low < 1e-4:
         raise AudioError(name, "silent", "its samples hardly move; record it again or leave it out")
 
-
+# %% ../../nbs/lib/audio.ipynb #97550219
 def check_sound(
     y: np.ndarray,        # samples [n]
     rate: float,          # Hz
@@ -153,7 +153,7 @@ def resampled(
 MAX_DURATION = 3600.0  # seconds of one clip, which are 230 MB at 16 kHz; nobody keeps up one emotion for an hour
 BLOCK = 2**17  # values that are decoded at once; they stay in a core's cache
 
-
+# %% ../../nbs/lib/audio.ipynb #4925c0b8
 def _joined(blocks: Iterable[np.ndarray]) -> np.ndarray:
     "One array, which never lies in memory twice."
     whole = bytearray()
@@ -161,12 +161,12 @@ def _joined(blocks: Iterable[np.ndarray]) -> np.ndarray:
         whole += block.tobytes()
     return np.frombuffer(whole, np.float32)
 
-
+# %% ../../nbs/lib/audio.ipynb #b1a5a16b
 def _too_long(seconds: str, limit: float, name: str) -> AudioError:
     advice = "cut it into clips, or go along it block by block (timeline, file_blocks)"
     return AudioError(name, "too long", f"{seconds} s; at most {limit:,.0f} s are read as one clip; {advice}")
 
-
+# %% ../../nbs/lib/audio.ipynb #5ee4b88c
 def _within(blocks: Iterable[np.ndarray], sound: Sound, limit: float, name: str) -> Iterator[np.ndarray]:
     "The blocks; AudioError before the first if they are known to be too long, else as soon as they are."
     if sound.frames and sound.frames > limit * sound.rate:
@@ -237,7 +237,7 @@ def _unnamed_sound(path: Path, suffix: str) -> str | None:
     inside = "" if suffix in BESIDE else container(head_of(path))
     return f"there is {inside} inside; rename it to end in .{inside}, or delete it" if inside else None
 
-
+# %% ../../nbs/lib/audio.ipynb #347a148b
 def why_left_out(
     path: Path,
     decodes: bool,  # whether there is a `decoder`
@@ -305,7 +305,7 @@ def find_sounds(
         raise CorpusError(_nothing_found(root, left_out, packed))
     return sorted(found, key=lambda path: (len(path.parts), path.as_posix())), left_out
 
-
+# %% ../../nbs/lib/audio.ipynb #f66e7f7c
 def audio_files(
     root: str | Path,  # a folder
 ) -> list[Path]:  # the least deep first

@@ -111,7 +111,7 @@ def _seeded(*what):
         random.setstate(before[0])
         np.random.set_state(before[1])
 
-
+# %% ../../nbs/lib/augment.ipynb #aa799697
 def perturbation(
     snr: tuple = (10, 30),  # dB, white noise below the speech
     shift: float = 0.1,  # s, at most, either way

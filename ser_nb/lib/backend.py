@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['BACKENDS', 'import_keras', 'sweep', 'versions', 'seed_everything', 'seed_dropout', 'named_weights', 'weights_bytes',
-           'save_weights', 'network_bytes', 'load_weights']
+__all__ = ['BACKENDS', 'import_keras', 'sweep', 'n_devices', 'on_devices', 'versions', 'seed_everything', 'seed_dropout',
+           'named_weights', 'weights_bytes', 'save_weights', 'network_bytes', 'load_weights']
 
 # %% ../../nbs/lib/backend.ipynb #b0ac1379
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import threading
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,7 +52,7 @@ def import_keras():  # the module `keras`, on the backend of `KERAS_BACKEND` (ja
         _cache_compilations()
     return keras
 
-
+# %% ../../nbs/lib/backend.ipynb #7432cd58
 def _cache_compilations():
     "Let jax keep what it compiles in the cache, unless the user has chosen a place or nothing can be written there."
     import jax
@@ -85,6 +87,42 @@ def sweep(
                 if entry.stat().st_mtime_ns >= last and not _is_whole(entry.read_bytes()):
                     entry.unlink()
 
+# %% ../../nbs/lib/backend.ipynb #dba57ef0
+def _sharing(keras, devices: list):
+    "Shares batches out among devices, as far as they can be parted evenly."
+    class Sharing(keras.distribution.DataParallel):
+        def get_data_layout(self, data_shape):
+            if data_shape[0] % self.num_model_replicas == 0:
+                return super().get_data_layout(data_shape)
+            return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+
+    return Sharing(devices=devices, auto_shard_dataset=False)
+
+
+def n_devices() -> int:
+    "How many devices share a batch."
+    at_work = import_keras().distribution.distribution()
+    return 1 if at_work is None else at_work.num_model_replicas
+
+# %% ../../nbs/lib/backend.ipynb #dba57ef4
+@contextlib.contextmanager
+def on_devices(
+    wanted: str | int = "",  # how many, or all; "": one, or as many as are at work already
+) -> Iterator[None]:
+    "Within, networks are made and trained on several devices of jax."
+    if not wanted:
+        yield
+        return
+    keras = import_keras()
+    if keras.backend.backend() != "jax":
+        raise TrainError(f"devices={wanted}: {keras.backend.backend()} trains on one; unset KERAS_BACKEND to take jax")
+    there = keras.distribution.list_devices()
+    n = len(there) if wanted == "all" else int(wanted) if str(wanted).isdigit() else 0
+    if not 1 <= n <= len(there):
+        raise TrainError(f"devices={wanted}: 1 to {len(there)} are needed, or all; jax has {', '.join(there)}")
+    with _sharing(keras, there[:n]).scope() if n > 1 else contextlib.nullcontext():
+        yield
+
 # %% ../../nbs/lib/backend.ipynb #c98e244a
 def versions() -> dict:  # name -> version
     "Versions of all that has a say in a figure."
@@ -93,7 +131,7 @@ def versions() -> dict:  # name -> version
     for name in ("ser_nb", "keras", "jax", "tensorflow", "torch", "numpy", "scipy", "soundfile", "soxr"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
-    return found
+    return {**found, "devices": str(n_devices())} if n_devices() > 1 else found
 
 # %% ../../nbs/lib/backend.ipynb #49aea59c
 def seed_everything(
@@ -129,7 +167,7 @@ def named_weights(
 # %% ../../nbs/lib/backend.ipynb #73deb5c7
 _MEMORY = threading.Lock()
 
-
+# %% ../../nbs/lib/backend.ipynb #2a648f7c
 def weights_bytes(
     model,    # a keras model
 ) -> bytes:  # content of a .weights.h5 file

@@ -43,7 +43,7 @@ def statistics(
 # %% ../../nbs/lib/baseline.ipynb #62f26f1f
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1)  # of statistics of unit deviation
 
-
+# %% ../../nbs/lib/baseline.ipynb #419dfe5b
 def linear_svm(
     x: np.ndarray,  # [n, d]
     y: np.ndarray,  # [n], names of emotions
@@ -58,7 +58,7 @@ def linear_svm(
     with warnings.catch_warnings(action="ignore"):  # that a cost so high is not followed to the end
         return make_pipeline(StandardScaler(), svm).fit(x, y)
 
-
+# %% ../../nbs/lib/baseline.ipynb #c3eead65
 def chosen_svm(
     learnt: tuple,  # x and y of the training part
     val: tuple,     # of the validation part

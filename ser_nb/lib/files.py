@@ -65,7 +65,7 @@ def _umask() -> int:
     os.umask(mask)
     return mask
 
-
+# %% ../../nbs/lib/files.ipynb #8ddd5bd2
 def _said_of(error: OSError, path: Path, temporary: str) -> OSError:
     "What the disk refused, said of the file that was to be written."
     if error.filename not in (None, temporary) or (error.errno is None and type(error) is not OSError):
@@ -128,7 +128,7 @@ class ModelError(SerError):
 class TrainError(SerError):
     "A training that cannot be done, or a run folder that cannot be used."
 
-
+# %% ../../nbs/lib/files.ipynb #81be78be
 class EvaluateError(TrainError):
     "A judgement that cannot be made."
 
@@ -136,7 +136,7 @@ class EvaluateError(TrainError):
 class TrustError(TrainError):
     "A card or a test that cannot be made."
 
-
+# %% ../../nbs/lib/files.ipynb #8960b3b1
 class PredictError(SerError):
     "A run that cannot be used, or something that it cannot do."
 
@@ -187,7 +187,7 @@ def json_object(
             raise ValueError("not an object")
     return value
 
-
+# %% ../../nbs/lib/files.ipynb #99a7fa9e
 def json_bytes(value) -> bytes:  # of what json can hold
     "The content of a json file."
     return json.dumps(value, indent=1).encode()
@@ -235,7 +235,7 @@ def _take(file, folder: Path, wait: float):
     except OSError:  # a full disk: the lock holds without a name too
         pass
 
-
+# %% ../../nbs/lib/files.ipynb #8f3eaaa9
 def _flock(file) -> bool:
     "Take the lock on a file unless another has it; where the system has no such locks, go on without."
     try:
@@ -263,7 +263,7 @@ def unguarded(column: pd.Series) -> pd.Series:
     "Text as it was before `guarded`."
     return column.str.replace(rf"^'(?={FORMULA})", "", regex=True) if column.str.startswith("'").any() else column
 
-
+# %% ../../nbs/lib/files.ipynb #2716b6c2
 def _harmless(table: pd.DataFrame) -> pd.DataFrame:
     "A table in which no text is a formula."
     return table.assign(**{name: guarded(table[name]) for name in table if pd.api.types.is_string_dtype(table[name])})
@@ -274,14 +274,14 @@ def _quotes(table: pd.DataFrame) -> int:
     text = [table[name] for name in table if pd.api.types.is_string_dtype(table[name])]
     return csv.QUOTE_ALL if any(column.str.contains("\r", regex=False).any() for column in text) else csv.QUOTE_MINIMAL
 
-
+# %% ../../nbs/lib/files.ipynb #848b1fe2
 def table_text(
     table: pd.DataFrame,
 ) -> str:  # csv
     "A table as csv, in which no text is a formula."
     return _harmless(table).to_csv(index=False, lineterminator="\n", quoting=_quotes(table))
 
-
+# %% ../../nbs/lib/files.ipynb #0dc70ef9
 def write_table(
     table: pd.DataFrame,
     path: str | Path,  # of the csv file
@@ -306,7 +306,7 @@ NUMBERS = {  # table -> pattern of its columns of numbers
 
 ROWS_AT_ONCE = 8192  # a long table read whole would need four times its memory while it is read
 
-
+# %% ../../nbs/lib/files.ipynb #7813f4e9
 def read_table(
     path: str | Path,  # a csv file
     numbers: str | None = None,  # pattern of the columns that are numbers; None: by the file's name, see `NUMBERS`

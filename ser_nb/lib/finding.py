@@ -198,7 +198,7 @@ def _claims(
     named = bare in speakers and (not bare.isdigit() or bare != folder.upper())
     return "", bare if named else ""
 
-
+# %% ../../nbs/lib/finding.ipynb #c15794cf
 def _misplaced(clip: str, said: dict, speakers: frozenset[str], aliases: dict = {}) -> str:
     "Why a name can't be right in its folder; nothing where it can."
     claims = {folder: _claims(folder, speakers) for folder in clip.split("/")[:-1]}
@@ -215,7 +215,7 @@ def _own_name(folder: Path) -> str:
     name = printable(Path(folder).resolve().name) or "recordings"
     return f"{name} (own)" if name.lower() in NAMINGS else name
 
-
+# %% ../../nbs/lib/finding.ipynb #f387b7e7
 def _read_names(name: str, clips: dict[str, Path], left_out: dict[str, str], ways: dict) -> dict[str, dict]:
     "What the name of each clip says; left_out gets the reasons of those that say nothing."
     naming, said, given = NAMINGS[name], {}, _say_ways(clips, ways)
@@ -231,7 +231,7 @@ def _read_names(name: str, clips: dict[str, Path], left_out: dict[str, str], way
             said[clip] |= {"label": said[clip]["emotion"], "emotion": emotion_of(said[clip]["emotion"])}
     return said
 
-
+# %% ../../nbs/lib/finding.ipynb #5defa6fa
 def _published(name: str) -> dict[tuple, str]:
     "Hash of each published recording, by what its name says."
     index = hash_index(name)
@@ -270,7 +270,7 @@ def _folder_words(said: dict[str, dict], left_out: dict, own: bool) -> str:
             said[clip]["sex"] = said[clip]["sex"] or next(iter(told[folder]["sex"]))
     return settle_parts([*said.values()])
 
-
+# %% ../../nbs/lib/finding.ipynb #67282694
 def _no_words(said: dict[str, dict]) -> list[str]:
     "Take words such as train for no speakers, though they stand where the speaker should; a note on them."
     people, words = split_words({(one["speaker"],): [(0, one["speaker"])] for one in said.values()})
@@ -411,7 +411,7 @@ def _doubled(rows: list[Row], names: list[str]) -> dict[int, list[int]]:
             doubled.setdefault(first, []).append(i)
     return doubled
 
-
+# %% ../../nbs/lib/finding.ipynb #69f02438
 def _once(rows: list[Row], names: list[str], left_out: dict[str, str]) -> list[Row]:
     "Each file once; none of its rows where they say different things."
     roles = [i for i, name in enumerate(names) if name in COLUMNS and name not in ("path", "clip")]
@@ -530,7 +530,7 @@ def _prefixed(corpus: pd.DataFrame, name: str) -> pd.DataFrame:
         done[column] = corpus[column] if corpus[column].str.startswith(f"{name}{between}").all() else own
     return corpus.assign(**done)
 
-
+# %% ../../nbs/lib/finding.ipynb #bed4c641
 def _kept_emotions(corpora: list[pd.DataFrame], emotions: str | list[str]) -> set[str]:
     "The emotions that are asked for; CorpusError if the corpora have none such."
     has = [set(corpus["emotion"]) for corpus in corpora]
@@ -553,7 +553,7 @@ def _one_spelling_each(corpora: tuple[pd.DataFrame, ...]) -> list[pd.DataFrame]:
     shown = dict(zip(names, one_spelling(names).tolist()))
     return [corpus.assign(emotion=corpus["emotion"].map(shown)) for corpus in corpora]
 
-
+# %% ../../nbs/lib/finding.ipynb #eb8a960c
 def join_corpora(
     *corpora: pd.DataFrame,
     emotions: str | list[str] = "all",  # all; shared: what every corpus has; or names, with commas between

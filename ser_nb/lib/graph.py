@@ -98,7 +98,7 @@ def _part(g, x, start, stop, axis=0):  # numbers or names -> x[start:stop]
 def _steps(g, n, step, first=0):  # -> int [n]: first, first + step ..
     return g("Add", g("Mul", g("Range", 0, n, 1), step), first)
 
-
+# %% ../../nbs/lib/graph.ipynb #026347bd
 def _padded(g, y, before, after):  # -> y between zeros
     return g("Concat", np.zeros(before), y, np.zeros(after), axis=0) if before or after else y
 
@@ -125,7 +125,7 @@ def _energies(g, y, size, hop, beyond):
     sums = g("Conv", g("Reshape", blocks, [1, 1, -1]), ones, strides=[hop // block])
     return _part(g, g("Reshape", sums, [-1]), 0, T)
 
-
+# %% ../../nbs/lib/graph.ipynb #d88b937d
 def trimmed(
     g: Nodes,
     y: str,    # name of the samples [n]
@@ -152,7 +152,7 @@ def _half_waves(g, half, bins, n):
     at = g("Mul", _column(g, _steps(g, half, 4, 2)), g("Range", 0, bins, 1))
     return _waves(g, at, 4 * n), _waves(g, g("Add", at, 3 * n), 4 * n)
 
-
+# %% ../../nbs/lib/graph.ipynb #9ca50240
 def _cut(g, y, size, hop, T, first=0):
     "Frames [T, size] of y, from sample `first` on: rows of blocks, as blocks are copied faster than samples."
     block = max(d for d in range(1, 65) if hop % d == 0)
@@ -163,7 +163,7 @@ def _cut(g, y, size, hop, T, first=0):
     at = g("Add", _column(g, _steps(g, T, hop // block)), np.arange(wide))
     return _part(g, g("Reshape", g("Gather", rows, at), [0, -1]), 0, size, 1)
 
-
+# %% ../../nbs/lib/graph.ipynb #e3976a4a
 def _power(g, frames, window, n):
     "Squared magnitude [T, n // 2 + 1] of the Fourier transform of frames as wide as the window, an even number."
     half, frames = len(window) // 2, g("Mul", frames, window)
@@ -178,7 +178,7 @@ def _decibels(g, x, db_range):
     db = g("Mul", g("Log", g("Max", x, 1e-10)), 10 / math.log(10))
     return db if db_range is None else g("Max", db, g("Sub", _most(g, db), float(db_range)))
 
-
+# %% ../../nbs/lib/graph.ipynb #30cd5c80
 def _slopes(g, x, T, order, width):
     "Derivative over time of each column, as at the nearest frame that has all its neighbours."
     enough = g("Cast", g("GreaterOrEqual", T, width), to=7)
@@ -192,7 +192,7 @@ def _slopes(g, x, T, order, width):
 def _shares(g, x, size):  # rows by their size, where that isn't zero
     return g("Div", x, g("Where", g("Less", size, float(np.finfo(np.float32).tiny)), 1.0, size))
 
-
+# %% ../../nbs/lib/graph.ipynb #4e781916
 def _contrast(g, S, s):
     "How far the strongest bins of each band stand above the weakest."
     ends = []
@@ -371,7 +371,7 @@ def _ahead(g, worth, cost, E, M, K):
     totals = g("Concat", _part(g, worth, 0, 1), g("Add", _part(g, worth, 1, REST), best), axis=0)
     return total, totals, g("Concat", g("Unsqueeze", start, [0]), heard, axis=0)
 
-
+# %% ../../nbs/lib/graph.ipynb #ccbcbb56
 def _path(g, total, totals, cost):
     "State [T] of the best path, from its end on."
     def body(h, states, rows):
@@ -414,7 +414,7 @@ def _harmonicity(g, r):  # height of a peak -> dB
     r = g("Max", g("Min", r, 1 - 1e-6), 0.01)
     return g("Mul", g("Log", g("Div", r, g("Sub", 1.0, r))), 10 / math.log(10))
 
-
+# %% ../../nbs/lib/graph.ipynb #10b2276e
 def _melody(g, y, T, s):
     "Semitones, voicing and harmonicity [T, 3]."
     p = pitch_tables(s)
@@ -467,7 +467,7 @@ def _windows(g, x, T, longest):
     start = g("Min", _steps(g, n, hop), over)
     return g("Gather", x, g("Add", _column(g, start), g("Range", 0, size, 1)))
 
-
+# %% ../../nbs/lib/graph.ipynb #54074589
 def _without_levels(g, x, stats):
     "Windows less the mean of the columns that share a level."
     for name in ("bands", "f0"):
@@ -477,7 +477,7 @@ def _without_levels(g, x, stats):
             x = g("Sub", x, g("Mul", mean, own))
     return x
 
-
+# %% ../../nbs/lib/graph.ipynb #e46a0421
 def _scaled(g, x, normaliser):
     "Windows [n, T, F] as the network wants them."
     mode, stats = normaliser.mode, normaliser.stats
@@ -526,7 +526,7 @@ def _network(g, data, x):
     g.nodes += graph.node
     return "of_windows", list(graph.initializer)
 
-
+# %% ../../nbs/lib/graph.ipynb #115d6d75
 def sound_graph(
     recognizer,  # `Recognizer`
 ):  # an onnx.ModelProto: samples float32 [n] at the run's rate -> calibrated probabilities [emotions]

@@ -45,7 +45,7 @@ def _kept(corpus: str, frames: str) -> dict:  # heap -> what was heard
     "The heaps of a corpus."
     return {}
 
-
+# %% ../../nbs/lib/heard.ipynb #bd1d5ed0
 def _hear(features, heap, copy, seed, layer) -> np.ndarray:
     "What the encoder makes of some clips, or of copies of them."
     columns = features.settings.families["encoder"]
@@ -54,12 +54,12 @@ def _hear(features, heap, copy, seed, layer) -> np.ndarray:
         clips = [other_powers(x, np.random.default_rng([seed, row, copy])) for x, row in zip(clips, heap)]
     return pooled(encode(clips, encoder_weights(layer), (layer,)))
 
-
+# %% ../../nbs/lib/heard.ipynb #f4a737e9
 def _ticks(n) -> int:
     "How many thirty-twos n clips begin."
     return -(-int(n) // 32)
 
-
+# %% ../../nbs/lib/heard.ipynb #9914c339
 def heard(
     features,          # `Features` with the encoder's powers
     rows: np.ndarray,  # of `features.index`

@@ -126,7 +126,7 @@ def described(
         raise FeatureError(f"{asks[0]}: a whole model with weights of its own is needed: merge it and save it again")
     return config
 
-
+# %% ../../nbs/lib/hub.ipynb #adb8794e
 def licence(
     folder: Path,  # of a model
 ) -> str:  # "" where it doesn't say
@@ -157,7 +157,7 @@ def of_encoder(
         raise FeatureError(f"encoder={encoder!r}: the GPU's memory is full: end what else is on it, or compute without "
                            "one (CUDA_VISIBLE_DEVICES='')") from None
 
-
+# %% ../../nbs/lib/hub.ipynb #717e3638
 def _why_not(error) -> str:
     "What the hub's refusal means."
     name = type(error).__name__
@@ -188,7 +188,7 @@ def fetched(
             return folder, folder.name
     raise why from None
 
-
+# %% ../../nbs/lib/hub.ipynb #761a8fa6
 def found(
     encoder: str,        # hf:...
     revision: str = "",
@@ -218,7 +218,7 @@ class Ear(NamedTuple):
     hash: str          # of `model_hash`
     about: str         # family, and licence
 
-
+# %% ../../nbs/lib/hub.ipynb #bd88bf88
 def stride_of(
     model,
     extractor,
@@ -363,7 +363,7 @@ def _network(folder: Path):
         raise FeatureError(f"its file has no weights for {first}: take the model as it was trained")
     return model.eval().requires_grad_(False)
 
-
+# %% ../../nbs/lib/hub.ipynb #51fe8eca
 def _shortened(model, weights: dict):
     "The same without layers that nobody asks for."
     stack: Any = getattr(getattr(model, "encoder", model), "layers", ())
@@ -373,7 +373,7 @@ def _shortened(model, weights: dict):
         del stack[max(weights) + 1 :]  # one more stays: what comes out of the last is normed
     return model
 
-
+# %% ../../nbs/lib/hub.ipynb #91807214
 def _loaded(folder: Path, config: dict) -> tuple:
     "The encoder and how it takes sound."
     from transformers import AutoFeatureExtractor
@@ -423,7 +423,7 @@ def _ear(encoder: str, layer: str, folder: Path, revision: str, digest: str) -> 
     device = _device()
     return Ear(_shortened(model, weights).to(device), extractor, weights, device, folder, revision, digest, about)
 
-
+# %% ../../nbs/lib/hub.ipynb #bfbfc14d
 _ONE = threading.Lock()
 _CHECKED = {}  # folder and states of its files -> hash
 
@@ -435,7 +435,7 @@ def _hash_of(folder: Path) -> str:
         _CHECKED[state] = model_hash(folder)
     return _CHECKED[state]
 
-
+# %% ../../nbs/lib/hub.ipynb #edac9744
 def open_ear(
     settings,  # `FeatureSettings` of the hub
 ) -> Ear:
@@ -460,7 +460,7 @@ class HubSettings(Settings):
     encoder_width: int = setting(0, low=0, high=2**14)  # of hf:NAME: columns, filled in
     encoder_about: str = setting("")  # of hf:NAME: family and licence, filled in
 
-
+# %% ../../nbs/lib/hub.ipynb #06782977
 NOT_OF_HUB = HubSettings().values()
 
 
@@ -474,7 +474,7 @@ def hub_checks(
     yield from ((name, not on and getattr(s, name) != usual, "it goes with encoder=hf:NAME")
                 for name, usual in NOT_OF_HUB.items())
 
-
+# %% ../../nbs/lib/hub.ipynb #497ff9a5
 def other_encoder(
     frames,        # `FeatureSettings`
     encoder: str,  # none, ge2e or hf:...
@@ -482,7 +482,7 @@ def other_encoder(
     "The same frames with another encoder."
     return frames if frames.encoder == encoder else replace(frames, encoder=encoder, **NOT_OF_HUB)
 
-
+# %% ../../nbs/lib/hub.ipynb #963dab5e
 def hub_width(
     s,  # `FeatureSettings`
 ) -> int:  # columns; 0 where they are not known yet
@@ -504,7 +504,7 @@ def _as_before(s, folder: Path):
         own |= {name: old.get(name) for name in ("encoder_width", "encoder_about")}
     return replace(s, **own)
 
-
+# %% ../../nbs/lib/hub.ipynb #6df65ec0
 def pinned(
     settings,       # `FeatureSettings`
     folder=None,    # of features, that may have been begun
@@ -538,7 +538,7 @@ def hub_rows(
             raise FeatureError(f"its states have {states.shape[1]} units, not {s.encoder_width}: extract again")
     return states
 
-
+# %% ../../nbs/lib/hub.ipynb #3d667271
 def hub_about(
     settings,  # `FeatureSettings`
 ) -> str:  # nothing without an encoder of the hub

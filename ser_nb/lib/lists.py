@@ -31,7 +31,7 @@ NO_TEXT = {  # how a file begins -> what it is
     b"SQLite": "a database",
 }
 
-
+# %% ../../nbs/lib/lists.ipynb #27b5dc24
 def list_text(
     path: str | Path,  # of a csv file
 ) -> tuple[str, str]:  # its text, and what to know of how it was read
@@ -177,14 +177,14 @@ SEXES = {word: sex for sex in ("female", "male")
 NO_VALUE = {"nan", "n/a", "#n/a", "<na>"}  # how programs write that a field is empty
 NO_NAME = NO_VALUE | {"null", "none", "nil", "unknown", "unk", "undefined", "missing", "?", "-", "--"}
 
-
+# %% ../../nbs/lib/lists.ipynb #b551f407
 def _filled(row: dict[str, str]) -> dict[str, str]:
     "A row without words that say that nothing is known."
     empty = dict.fromkeys(("speaker", "sex"), NO_NAME) | dict.fromkeys(("text", "emotion", "part"), NO_VALUE)
     return {name: "" if value == "NA" and name in empty or value.casefold() in empty.get(name, ()) else value
             for name, value in row.items()}
 
-
+# %% ../../nbs/lib/lists.ipynb #2eef7392
 def read_row(
     fields: list[str],
     columns: Columns,
@@ -203,7 +203,7 @@ def read_row(
     lacking = next((name for name in needed if name in columns.at and not row[name]), "")
     return row, f"it has no {lacking}; fill it in" if lacking else ""
 
-
+# %% ../../nbs/lib/lists.ipynb #dd04efa4
 def read_part(
     value: str,  # in the column of parts
 ) -> str | None:  # train, val, test, eval or nothing; None where it is none of these

@@ -15,8 +15,8 @@ import json
 import numpy as np
 
 from .backend import named_weights
-from .files import ModelError, TrainError
 from .encoder import BANDS, LEAST, layer_shapes
+from .files import ModelError, TrainError
 from .untrained import POWER, after_wide, seen_columns
 
 # %% ../../nbs/lib/onnx.ipynb #5e072df4
@@ -82,7 +82,7 @@ class _Graph:
         self.nodes.append(helper.make_node(op, list(inputs), out, **attributes))
         return out[0] if n_outputs == 1 else out
 
-
+# %% ../../nbs/lib/onnx.ipynb #3ba1fcd6
 class _Blank(_Graph):
     "The same with weights that have a size and hold no numbers."
     def tensor(self, value, name):
@@ -126,11 +126,13 @@ def _onnx_dense(g, x, weights, name, activation=""):
         y = g.add("Add", y, g.put(np.asarray(weights[1], np.float32), f"{name}.bias"))
     return g.add(activation, y) if activation else y
 
+# %% ../../nbs/lib/onnx.ipynb #bb861b9f
 def _onnx_mean(g, h, m, first):  # h [time, batch, u], m float [time, batch, 1] -> [batch, u]
     "Mean over the real frames."
     return g.add("Div", g.add("ReduceSum", g.add("Mul", h, m), first, keepdims=0),
                  g.add("Max", g.add("ReduceSum", m, first, keepdims=0), g.put(np.float32(1))))
 
+# %% ../../nbs/lib/onnx.ipynb #a010d4fd
 def _onnx_change(g, h, m, first):  # as above -> [batch, 3 u]
     "Mean, deviation and mean change from frame to frame."
     def frames(x, a, z): return g.add("Slice", x, *(g.put(np.array([v])) for v in (a, z, 0)))
@@ -141,6 +143,7 @@ def _onnx_change(g, h, m, first):  # as above -> [batch, 3 u]
     return g.add("Concat", mean, g.add("Sqrt", g.add("Max", spread, g.put(np.float32(LEAST)))),
                  _onnx_mean(g, step, frames(m, 1, 2**31 - 1), first), axis=1)
 
+# %% ../../nbs/lib/onnx.ipynb #d35fb189
 def _onnx_pool(g, h, mask, pooling, weights):  # h [time, batch, u], mask bool [batch, time] -> [batch, u or 2 u]
     "Mean, or attention with or without deviation, over the real frames."
     real = g.add("Unsqueeze", g.add("Transpose", mask, perm=[1, 0]), g.put(np.array([2])))

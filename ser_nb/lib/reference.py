@@ -32,7 +32,7 @@ def clip_facts(
     return {**facts, "duration": len(frames) * settings.hop_length / settings.sr,
             "distance": float(np.sqrt((z**2).mean()))}
 
-
+# %% ../../nbs/lib/reference.ipynb #547d7b5e
 def band_middles(
     settings,  # `FeatureSettings`
 ) -> np.ndarray:  # Hz [n_mels]
@@ -40,7 +40,7 @@ def band_middles(
     low, high = hz_to_mel(np.array([settings.fmin, settings.fmax or settings.sr / 2]))
     return mel_to_hz(np.linspace(low, high, settings.n_mels + 2))[1:-1]
 
-
+# %% ../../nbs/lib/reference.ipynb #1664d5aa
 def _bandwidth(power, settings) -> float:  # power [n_mels]
     "Middle in Hz of the highest mel band that is not much weaker than the strongest."
     return float(band_middles(settings)[np.flatnonzero(power >= power.max() * 1e-6)[-1]])
@@ -64,12 +64,12 @@ def make_reference(
             "deviation": centre[1].tolist(), "median_duration": float(np.median([f["duration"] for f in facts])),
             "known": known}
 
-
+# %% ../../nbs/lib/reference.ipynb #e4a0d516
 def outside(facts: dict, known: dict) -> list:  # both by name of the fact -> names
     "Which facts of a recording lie outside what is known."
     return [name for name, (low, high) in known.items() if not low <= facts[name] <= high]
 
-
+# %% ../../nbs/lib/reference.ipynb #dc056ece
 def _widened(ends, kind, margin) -> list:
     low, high = map(float, ends)
     if kind == "+":

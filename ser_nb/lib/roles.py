@@ -60,7 +60,7 @@ def _spare(folders: tuple[str, ...], at: int) -> Names:
     "The folders beside the one of the emotion."
     return [(i, name) for i, name in enumerate(folders) if i != at and name and not is_emotion(name)]
 
-
+# %% ../../nbs/lib/roles.ipynb #0a4cd139
 def _word_levels(spare: Iterable[Names]) -> set[tuple[int, int]]:
     "Levels, as number of spare folders and place among them, on which half of the names are words."
     levels = {}
@@ -70,7 +70,7 @@ def _word_levels(spare: Iterable[Names]) -> set[tuple[int, int]]:
     return {level for level, names in levels.items() if all(map(is_word, names.values()))
             or sum(is_word(name, False) for name in names.values()) * 2 >= max(2, len(names))}
 
-
+# %% ../../nbs/lib/roles.ipynb #4dc419d7
 def split_words(
     spare: dict[tuple, Names],  # by folders
 ) -> tuple[dict[tuple, Names], dict[tuple, list[str]]]:  # those that may be people; those that are words
@@ -112,7 +112,7 @@ def _told_by(words: list[str]) -> tuple[dict[str, str], str]:
                 unlike[column] = f"two words for its {column} on its path, among {', '.join(map(printable, words))}"
     return told, "; ".join(reason + "; rename a folder" for reason in unlike.values())
 
-
+# %% ../../nbs/lib/roles.ipynb #b4448f70
 def settle_parts(
     rows: list[dict],  # what was told of each folder, or clip; changed here
 ) -> str:  # what it was taken for; nothing where there is none
@@ -124,7 +124,7 @@ def settle_parts(
             row["part"] = meant
     return meant if "eval" in there else ""
 
-
+# %% ../../nbs/lib/roles.ipynb #38423b1f
 def say_parts(
     meant: str,  # from `settle_parts`
 ) -> str:  # the rest of a sentence
@@ -202,7 +202,7 @@ def _searched(pattern: re.Pattern, clips: list[str]) -> list[str]:
             break
     return found
 
-
+# %% ../../nbs/lib/roles.ipynb #95c7cf3b
 def say_from(
     role: str,  # speaker, text or emotion
     expression: str,  # a regular expression
@@ -294,7 +294,7 @@ def _from(told: dict, role: str) -> str:
     "Where a role was found, as the rest of a sentence."
     return f", from {told[role]}" if told.get(role) else ""
 
-
+# %% ../../nbs/lib/roles.ipynb #4ada6ed6
 def _doubt(speakers: pd.Series, emotions: pd.Series) -> str:
     "What speaks against speakers being people."
     clips, n, several = len(speakers), speakers.nunique(), emotions.groupby(speakers).nunique() > 1
@@ -304,7 +304,7 @@ def _doubt(speakers: pd.Series, emotions: pd.Series) -> str:
         return f" ({why}: if these are no people, say who is with --speaker_from)"
     return ""
 
-
+# %% ../../nbs/lib/roles.ipynb #c98f4eb7
 def _say_speakers(corpus: pd.DataFrame, told: dict) -> str:
     "Who speaks, or what would tell."
     known = corpus[corpus["speaker"] != ""]

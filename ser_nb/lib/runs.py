@@ -47,7 +47,7 @@ def _each(known) -> list:
     "The hashes that a file may have."
     return known if isinstance(known, list) else [known]
 
-
+# %% ../../nbs/lib/runs.ipynb #1a5d4c47
 def sha256(data: bytes) -> str:  # 64 hexadecimal digits
     "The hash of some bytes."
     return hashlib.sha256(data).hexdigest()
@@ -90,7 +90,7 @@ class Sealed:
         "Whether a folder without a list of hashes was made before there were any."
         return True
 
-
+# %% ../../nbs/lib/runs.ipynb #9e56dc5c
 @patch(cls_method=True)
 def open(
     cls: Sealed,
@@ -202,7 +202,7 @@ BESIDE = (".h5", ".keras")   # endings of the model file beside a run folder, by
 TODO = {"calibration.json": "run ser_card again"} | dict.fromkeys(BESIDE, "remove it, or call ser_train again")
 EPOCHS = r"epoch-\d{4,}\.weights\.h5"
 
-
+# %% ../../nbs/lib/runs.ipynb #518b7713
 class Run(Sealed):
     "A run folder."
     some = "calibration.json", "strangers.csv", "statistics.npz"
@@ -222,7 +222,7 @@ class Run(Sealed):
         mark = self.where("run.json")
         return not mark.is_file() or b'"finished"' not in mark.read_bytes()
 
-
+# %% ../../nbs/lib/runs.ipynb #24ad8e84
 def run_folder(
     path: str | Path,  # a run folder, or the model file beside it
 ) -> Path:
@@ -230,7 +230,7 @@ def run_folder(
     path = Path(path)
     return path.with_suffix("") if path.suffix in BESIDE else path
 
-
+# %% ../../nbs/lib/runs.ipynb #9af42de9
 def used_run(
     path: str | Path,  # a run folder, the model file beside it, or what ser_run made
 ) -> Path:  # the same, or the recogniser in it
@@ -255,14 +255,14 @@ def clear(
         shutil.rmtree(folder / name, ignore_errors=True)
     return cls(folder)
 
-
+# %% ../../nbs/lib/runs.ipynb #9ac8953e
 @patch
 def epochs(self: Run) -> set:  # names
     "The weights of single epochs that are there, or listed."
     return {path.name for path in self.folder.glob("epoch-*.weights.h5")} | {
         name for name in self.hashes if re.fullmatch(EPOCHS, name)}
 
-
+# %% ../../nbs/lib/runs.ipynb #258468e0
 @patch
 def begin(
     self: Run,

@@ -51,7 +51,7 @@ def without_levels(
             x[:, columns] -= x[:, columns].mean()
     return x
 
-
+# %% ../../nbs/lib/scales.ipynb #a9551696
 def unscaled(
     features,  # `Features`, or a list of arrays
     mode: str,  # of a `Normaliser`
@@ -62,7 +62,7 @@ def unscaled(
         raise SplitError(f"mode {mode!r} would scale what the pretrained encoder looks at: use level, train or none")
     return columns
 
-
+# %% ../../nbs/lib/scales.ipynb #1d8be74f
 def _shared_levels(features, n):
     "Which columns share a level."
     settings = getattr(features, "settings", None)

@@ -134,7 +134,7 @@ class Checked:
         "Field, whether it is wrong, and what is needed, one after the other; later checks rely on earlier ones."
         yield from ()
 
-
+# %% ../../nbs/lib/settings.ipynb #a88b6010
 def _tuple(value, kind):
     "Several values, which json keeps as a list; what can't be read as such is left for the check."
     try:
@@ -154,7 +154,7 @@ def to_json(self: Checked) -> str:
     "Settings as indented json text."
     return json.dumps(self.values(), indent=1)
 
-
+# %% ../../nbs/lib/settings.ipynb #697523b7
 @patch(cls_method=True)
 def from_values(
     cls: Checked,
@@ -166,7 +166,7 @@ def from_values(
         raise cls.ERROR(f"{cls.__name__} has no setting {', '.join(sorted(unknown))}")
     return cls(**{**cls.LATER, **values})
 
-
+# %% ../../nbs/lib/settings.ipynb #f34fecee
 @patch(cls_method=True)
 def from_json(cls: Checked, text: str) -> Checked:
     "Settings from json text."
@@ -238,7 +238,7 @@ def read_config(
     found["features"].pop("format", None)
     return found
 
-
+# %% ../../nbs/lib/settings.ipynb #c4be0c46
 def like(
     base,          # object of `Checked`
     values: dict,  # some of its settings, as json holds them
@@ -313,7 +313,7 @@ def _shape_all(parser, bases, first):
                 group._group_actions.append(action)
     parser.add_argument("--help-all", action="help", help="show every setting too")
 
-
+# %% ../../nbs/lib/settings.ipynb #9be92546
 def takes(
     *bases,          # objects of `Checked`, as they usually are
     first: str = "", # names that --help lists, with spaces between

@@ -45,7 +45,7 @@ def tone(
     "A pure tone."
     return np.sin(2 * np.pi * hz * np.arange(n) / sr).astype(np.float32) / 2
 
-
+# %% ../../nbs/lib/sound.ipynb #80dfe1cf
 def as_file(
     y: np.ndarray,  # samples [n] or [n, channels]
     sr: int = 16000,
@@ -57,7 +57,7 @@ def as_file(
     sf.write(file, y, sr, format=format, subtype=subtype)
     return file.getvalue()
 
-
+# %% ../../nbs/lib/sound.ipynb #6bd633ae
 def tone_files(
     names: Iterable[str],           # paths below the folder
     root: str | Path | None = None,  # the folder; a new one in the temporary folder if None
@@ -177,7 +177,7 @@ def _piece(file, name: str) -> bytes:
         raise AudioError(name, "unreadable", "the file was opened as text; open it with mode 'rb'")
     return bytes(data)
 
-
+# %% ../../nbs/lib/sound.ipynb #7ec5456e
 def _held(file, name: str) -> io.BytesIO:
     "The bytes of an open file; AudioError as soon as they can be no sound."
     held, looked = io.BytesIO(), False
@@ -194,7 +194,7 @@ def _held(file, name: str) -> io.BytesIO:
     held.seek(0)
     return held
 
-
+# %% ../../nbs/lib/sound.ipynb #5de29319
 def read_bytes(file, name: str) -> bytes:
     "All bytes of a path or of an open binary file."
     if hasattr(file, "read"):
@@ -223,7 +223,7 @@ def _byte_order(file) -> str:
     "How numbers are written: > for the most significant byte first."
     return ">" if _at(file, 0, 4) in (b"RIFX", b"FORM") else "<"
 
-
+# %% ../../nbs/lib/sound.ipynb #341589ad
 def _sound_chunk(file) -> tuple[int, int | None] | None:
     "Where the samples of a wav or AIFF begin, and their declared bytes (None: written to a pipe); None if not found."
     begin, order, at, long_size = _at(file, 0, 12), _byte_order(file), 12, None
@@ -258,7 +258,7 @@ def _ogg_ends(file) -> bool:
     lacing = data[at + 27 : at + 27 + data[at + 26]]
     return bool(data[at + 5] & 4) and len(data) >= at + 27 + data[at + 26] + sum(lacing)
 
-
+# %% ../../nbs/lib/sound.ipynb #d570602a
 def _ogg_goes_on(file) -> bool:
     "Whether a second recording begins behind the pages of the first."
     file.seek(0)
@@ -396,7 +396,7 @@ def _reason(error: Exception) -> str:
     lost = re.search("bad (resource fork|(map|data) (offset|length))|File does not exist", said)  # of its last guess
     return "Format not recognised" if lost else said
 
-
+# %% ../../nbs/lib/sound.ipynb #83d0f61a
 def _native_blocks(f: sf.SoundFile, source: _Source, size: int, name: str) -> Iterator[np.ndarray]:
     "Samples as libsndfile decodes them; AudioError where that breaks off."
     got, expected = 0, 0 if f.subtype.startswith("MPEG") else f.frames  # an mp3's length is an estimate
@@ -411,7 +411,7 @@ def _native_blocks(f: sf.SoundFile, source: _Source, size: int, name: str) -> It
     if got < expected:
         raise AudioError(name, "truncated", f"{got:,} of {expected:,} frames are there; copy it again")
 
-
+# %% ../../nbs/lib/sound.ipynb #acf1d409
 def _native(f: sf.SoundFile, source: _Source, name: str) -> Sound:
     "What libsndfile has opened."
     check_rate(f.samplerate, name)
@@ -449,6 +449,8 @@ OWN = {  # suffix -> how a recording begins that libsndfile reads
     "w64": rb"riff\x2e\x91\xcf\x11",
     "sph": rb"NIST_1A\n",
 }
+
+# %% ../../nbs/lib/sound.ipynb #0034c4da
 FOREIGN = {  # suffix -> how a recording begins that needs a decoder
     "m4a": rb"....(ftyp|moov|mdat|wide|skip|free)",
     "webm": rb"\x1a\x45\xdf\xa3",
@@ -465,6 +467,8 @@ FOREIGN = {  # suffix -> how a recording begins that needs a decoder
     "mpg": rb"\x00\x00\x01\xba",
     "mts": rb"(....)?G.{187,191}G.{187,191}G",
 }
+
+# %% ../../nbs/lib/sound.ipynb #085e5a22
 CODED = {  # the same, of two bytes or a codec inside, which must not be looked for everywhere
     "aac": rb"\xff[\xf0\xf1\xf8\xf9]",
     "ac3": rb"\x0b\x77",
@@ -527,7 +531,7 @@ def _broken(said: str, name: str, begun: bool) -> AudioError:
         return AudioError(name, "truncated", f"decoding breaks off ({reason}); copy it again")
     return AudioError(name, "not audio", f"{reason}; copy it again, or convert it to wav")
 
-
+# %% ../../nbs/lib/sound.ipynb #cf2ea7e9
 def _pieces(process: subprocess.Popen, name: str) -> Iterator[bytes]:
     "What ffmpeg writes, as it comes; AudioError where it complains, or is silent for too long."
     said, begun = b"", False
@@ -566,7 +570,7 @@ def _au_blocks(pieces: Iterator[bytes]) -> Iterator:
             yield np.frombuffer(held[:n], ">f4").astype(np.float32).reshape(-1, channels)
         held = held[n:]
 
-
+# %% ../../nbs/lib/sound.ipynb #c2d15888
 def _started(program: str, fd: int, name: str) -> subprocess.Popen:
     "ffmpeg, at work on an open file."
     try:
@@ -575,7 +579,7 @@ def _started(program: str, fd: int, name: str) -> subprocess.Popen:
     except OSError as error:
         raise AudioError(name, "no decoder", f"{program}: {error.strerror}; install ffmpeg anew") from None
 
-
+# %% ../../nbs/lib/sound.ipynb #d2b5a17f
 def _by_ffmpeg(program: str, file, name: str) -> Generator:
     "First rate and channels, then samples, as ffmpeg decodes them."
     with _as_number(file) as fd, _started(program, fd, name) as process:
@@ -596,7 +600,7 @@ def _av_log() -> Iterator[list]:
     with logging.Capture(local=True) as lines:
         yield lines
 
-
+# %% ../../nbs/lib/sound.ipynb #349dfbd7
 def _by_av(file, name: str) -> Generator:
     "First rate and channels, then samples, as PyAV decodes them."
     import av

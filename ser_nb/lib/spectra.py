@@ -292,7 +292,7 @@ def detector(
         raise FeatureError("vad needs the package webrtcvad; pip install 'ser_nb[vad]', or set vad=None") from None
     return webrtcvad.Vad(strictness)
 
-
+# %% ../../nbs/lib/spectra.ipynb #2657e001
 def voiced_span(
     y: np.ndarray,  # samples [n] float32
     settings,  # sr, and vad: 0 (lenient) to 3 (strict)
@@ -412,7 +412,7 @@ def columns_of(
     ends = np.cumsum(list(widths.values())).tolist()
     return {family: slice(end - size, end) for (family, size), end in zip(widths.items(), ends) if size}
 
-
+# %% ../../nbs/lib/spectra.ipynb #d054a31f
 def side_by_side(
     parts: Iterator[tuple[str, np.ndarray]],  # families and their values [T, width]
     widths: dict[str, int],  # columns of each family; 0 where it is off
@@ -443,7 +443,7 @@ PANELS = {"mfcc": ("MFCC", "coefficient"), "delta": ("MFCC, delta", "coefficient
           "pitch": ("pitch", "semitones above 27.5 Hz"), "encoder": ("mel powers", "mel band, two frames"),
           "hub": ("states", "unit of the encoder")}
 
-
+# %% ../../nbs/lib/spectra.ipynb #2736c305
 def plot_family(
     frames: np.ndarray,  # [T, n_features]
     settings,  # FeatureSettings

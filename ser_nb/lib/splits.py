@@ -325,7 +325,7 @@ def check_shares(
     if not 0 <= seed < 2**32:
         raise SplitError(f"seed={seed}: give a whole number from 0 to {2**32 - 1}")
 
-
+# %% ../../nbs/lib/splits.ipynb #0b89bda3
 def clear_heads(
     clips: pd.DataFrame,  # `clip_table`
     *apart: str,  # "speaker", "text": what shall be kept apart
@@ -335,7 +335,7 @@ def clear_heads(
         check_doubles(clips, by)
     return heads(clips)
 
-
+# %% ../../nbs/lib/splits.ipynb #ea4a9ff5
 def few_clips(
     free: pd.DataFrame,  # `heads`
     least: int,  # clips that an emotion needs
@@ -423,7 +423,7 @@ def obstacles(
     found += [say_doubles(two) for what in ("emotion", by) if what and (two := doubles(clips, what))]
     return found + (_few_groups(free, by, least) if by else few_clips(free, 3))
 
-
+# %% ../../nbs/lib/splits.ipynb #6d2fda9c
 def _few_groups(free, by, least):
     "What is amiss with the speakers or texts of some clips, in words."
     key, found = group_keys(free, by), _few_names(free, by, least)
@@ -434,7 +434,7 @@ def _few_groups(free, by, least):
     n = key[key != ""].nunique()
     return found + (few_clips(free, 2) if not n else alone if n > 1 else [])
 
-
+# %% ../../nbs/lib/splits.ipynb #07f4d4ec
 def _few_names(free, by, least):
     "Whether speakers or texts are unknown, or too few, in words."
     key, thing = group_keys(free, by), {"text": "word", "speaker": "speaker"}[by]

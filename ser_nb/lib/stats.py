@@ -237,7 +237,7 @@ def _ids(names) -> tuple:  # the different names, sorted; int [n], which of them
     found, ids = np.unique(np.asarray(names, dtype=str), return_inverse=True)
     return found.tolist(), ids
 
-
+# %% ../../nbs/lib/stats.ipynb #728a3a18
 def gap_test(
     pred: pd.DataFrame,   # a row a clip: emotion, predicted, speaker, sex if asked for; "" is not known
     by: str = "speaker",  # or sex

@@ -176,7 +176,7 @@ def _listing(rows: list[dict]) -> bytes:
     writer.writerows(rows)
     return text.getvalue().encode()
 
-
+# %% ../../nbs/lib/store.ipynb #ac2eb1f1
 def make_shard(
     clips: list[tuple[str, str]],  # clip and path of each
     folder: Path,  # the feature folder
@@ -638,7 +638,7 @@ def _fits(value) -> bool:
     except UnicodeEncodeError:
         return False
 
-
+# %% ../../nbs/lib/store.ipynb #bc5e9f78
 def _writable(corpus: pd.DataFrame) -> pd.DataFrame:
     "The corpus without clips that no table can hold, which are left out aloud."
     left_out, kept = dict(corpus.attrs.get("left_out", {})), np.ones(len(corpus), bool)
@@ -655,7 +655,7 @@ def _writable(corpus: pd.DataFrame) -> pd.DataFrame:
     whole.attrs["left_out"] = left_out
     return whole
 
-
+# %% ../../nbs/lib/store.ipynb #92b7738d
 def _missing(corpus: pd.DataFrame, rows: dict[str, _Row], shard_size: int) -> list[list[tuple[str, str]]]:
     "Clip and path of what is not yet there, in shards."
     todo = sorted((clip, os.path.abspath(path)) for clip, path in zip(corpus["clip"], corpus["path"])

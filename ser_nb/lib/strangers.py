@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .calibration import fit_strangers, relief
-from .confidence import best_temperature, fit_calibration, fit_temperature
+from .calibration import best_temperature, fit_calibration, fit_strangers, fit_temperature, relief
 from .corpora import one_spelling
 from .files import TrainError, parsing, pd, table_text, unguarded
 from .runs import COPY, Run
@@ -66,7 +65,7 @@ def usual_heat(
 # %% ../../nbs/lib/strangers.ipynb #57ae0010
 NEVER = -1e4  # log odds of an emotion that a readout has met no clip of
 
-
+# %% ../../nbs/lib/strangers.ipynb #20697dd9
 def cooled(
     z: np.ndarray,  # log odds [n, K]
     heat: float,    # T
@@ -74,7 +73,7 @@ def cooled(
     "Log odds at a temperature; what a readout never says it goes on not saying."
     return np.where(z > NEVER, z / heat, z)
 
-
+# %% ../../nbs/lib/strangers.ipynb #d07ab655
 def readout_heat(
     z: np.ndarray,         # of `left_out`
     y: np.ndarray,         # int [n]
@@ -130,7 +129,7 @@ def strangers_of(
     who = one_spelling(table["speaker"])[some]
     return Strangers(table["clip"].to_numpy()[some], who, y[some], p) if len(groups_of(who)) else None
 
-
+# %% ../../nbs/lib/strangers.ipynb #c2f3a9de
 def keep_strangers(
     files: Run,
     found: Strangers | None,
@@ -200,7 +199,7 @@ KNOWN = 2.0  # T for strangers over T for known voices, of trained networks (`be
 FEW = ({"temperature": 1.0, "threshold": 0.25, "risk": 0.56, "risk_low": 0.04, "risk_high": 0.99},
        {"temperature": 0.74, "threshold": 0.25, "risk": 0.46, "risk_low": 0.00, "risk_high": 0.99})  # one speaker, two
 
-
+# %% ../../nbs/lib/strangers.ipynb #872c00b0
 def calibration_of(
     files: Run,
     split: pd.DataFrame,

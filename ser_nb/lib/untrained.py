@@ -49,7 +49,7 @@ def seen_columns(
                          f"not {stop - start}")
     return stop - start
 
-
+# %% ../../nbs/lib/untrained.ipynb #e43f0dfa
 def after_wide(
     settings,         # `ModelSettings`
     n_features: int,  # columns of a frame
@@ -141,7 +141,7 @@ def speaker_norm_of(
     "The layer that normalises what is pooled speaker by speaker."
     return next((layer for layer in model.layers if layer.name == "speaker_norm"), None)
 
-
+# %% ../../nbs/lib/untrained.ipynb #b1edfebb
 def seen_by(
     part,       # a keras model with the inputs of a network, such as all but its last layer
     batches,    # of `train_batches`
@@ -279,7 +279,7 @@ def fit_readout(
              for k in range(s.epochs)]
     return _logs(fit_last(model, shown, speakers_of(features), tempered=with_encoder(features)))
 
-
+# %% ../../nbs/lib/untrained.ipynb #d59f6b15
 def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
     "Fit the last layer to what a pretrained encoder makes of each clip, and of it as other voices."
     known = [heard(features, rows, copy, s.seed, hears_alone(model), tick) for copy in range(s.epochs)]
@@ -289,7 +289,7 @@ def _fit_encoder(model, features, rows, labels, s, weights, tick) -> dict:
     shown = [(e, labels, weights, rows) for e in known]
     return _logs(fit_last(model, shown, speakers, counts, shrink=0.4, tempered=with_encoder(features)))
 
-
+# %% ../../nbs/lib/untrained.ipynb #364ebfb0
 def _logs(said) -> dict:
     "Loss and accuracy of answers."
     found = val_scores(*said)

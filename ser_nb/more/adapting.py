@@ -23,7 +23,7 @@ from ..lib.adapting import doubtful, expected_gain, last_layer, pack, person, un
 from ..lib.answers import reason
 from ..lib.artefact import check_files, read_folder
 from ..lib.audio import SUFFIXES, load_audio
-from ..lib.command import main_command, one_line, say
+from ..lib.command import main_command, note, one_line
 from ..lib.corpora import emotion_of
 from ..lib.encoder import BANDS, UNITS, encode, encoder_weights, pooled
 from ..lib.files import PredictError, SerError, json_bytes
@@ -138,7 +138,7 @@ def in_folder(
         inside = path.parent.relative_to(folder).parts
         label = named(path, inside, names)
         if inside and label < 0:
-            say(f"{path} is left out: neither folder nor name says {', '.join(names)}")
+            note(f"{path} is left out: neither folder nor name says {', '.join(names)}", odd=True)
         else:
             found.append((path, label))
     return found
@@ -158,15 +158,15 @@ def in_csv(
     names: tuple,  # emotions of the run
 ) -> list:  # pairs of a path and a label, -1: none
     "Clips that a csv lists; a line that can't be used is named and left out."
-    text, note = list_text(path)
+    text, noted = list_text(path)
     rows, found = list_rows(text, path), []
     columns = name_columns(next(rows, (0, [""]))[1], path)
-    if note:
-        say(f"{path}: {note}")
+    if noted:
+        note(f"{path}: {noted}", odd=True)
     for line, fields in rows:
         clip, label, why = _row(fields, columns, Path(path).parent, names)
         if why:
-            say(f"{path}: line {line} is left out: {why}")
+            note(f"{path}: line {line} is left out: {why}", odd=True)
         else:
             found.append((clip, label))
     return found
@@ -211,7 +211,7 @@ def _heard(pairs, frames_of) -> tuple:
             labels.append(label)
             told.append(sound_name(sound))
         except SerError as e:
-            say(f"{sound_name(sound)} is left out: {reason(e)}")
+            note(f"{sound_name(sound)} is left out: {reason(e)}", odd=True)
     if not frames:
         raise PredictError("no clip can be used: give a folder of recordings, one folder inside for each emotion")
     return told, frames, np.array(labels)
@@ -233,7 +233,7 @@ def teach(
         raise PredictError(f"it would understand {-gain['gain']:.0%} fewer of these clips: nothing was written; "
                            "check the labels, or give more clips")
     for i in doubtful(v, z, labels) if gain else ():
-        say(f"{told[i]} sounds unlike the other clips of its emotion: is its label right?")
+        note(f"{told[i]} sounds unlike the other clips of its emotion: is its label right?", odd=True)
     return adapted_files(files, z, labels, gain), gain
 
 # %% ../../nbs/more/adapting.ipynb #79e1af61

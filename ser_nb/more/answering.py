@@ -130,16 +130,16 @@ def _adapted(recognizer, folder, channel=None) -> Recognizer:
     return replace(recognizer, normaliser=recognizer.normaliser.adapt("", good))
 
 # %% ../../nbs/more/answering.ipynb #a1c0de07
-def _answers(recognizer, sounds, timeline, channel, pauses) -> Predictions:
+def _answers(recognizer, sounds, timeline, channel, pauses, jobs) -> Predictions:
     "One answer a recording, or many along it."
     if timeline:
         return _timelines(recognizer, sounds, channel, pauses)
     if pauses is not None:
         raise PredictError("pauses part what is said along a recording: add --timeline")
-    return recognizer.predict_many(sounds, channel=channel)
+    return recognizer.predict_many(sounds, channel=channel, jobs=jobs)
 
 
-def _predict_command(clips, run, format, timeline, speaker="", channel=None, pauses=None, out="") -> int:
+def _predict_command(clips, run, format, timeline, speaker="", channel=None, pauses=None, out="", jobs=-1) -> int:
     "What `ser_predict` does; gives the exit code."
     way = _way(format, out, timeline)
     if run is None:
@@ -150,7 +150,7 @@ def _predict_command(clips, run, format, timeline, speaker="", channel=None, pau
         say(f"ser_predict: {run} is not calibrated, so it is never unsure: ser_card can do that")
     if speaker:
         recognizer = _adapted(recognizer, speaker, channel)
-    found = _answers(recognizer, sounds, timeline, channel, pauses)
+    found = _answers(recognizer, sounds, timeline, channel, pauses, jobs)
     _leave(found, targets, way) if out else show(found, way, WAYS)
     failed = [p.name for p in found.failed if p.error != "silent" or not timeline]
     n = len(set(failed)) if timeline else len(failed)
@@ -177,7 +177,9 @@ def ser_predict(
     out: str = "",  # file for it: .csv, .json, .vtt (subtitles), .txt (Audacity labels), .svg, .png; or a folder
     speaker: str = "",  # folder of recordings of the one who speaks, for runs trained with normalise=speaker
     channel: int | None = None,  # which channel to hear, counted from 0; by default the mean of all
+    jobs: int = -1,  # threads that share the recordings, without --timeline; -1: one a core
 ):
     "Say the emotion in recordings. Exit code: 0 all have an answer, 1 some have not, 2 nothing could be done."
     sys.exit(one_line(lambda: _until_stopped(lambda: _predict_command(clips, run, format, timeline, speaker, channel,
-                                                                        pauses, out)), "ser_predict", code=2))
+                                                                        pauses, out, jobs)), "ser_predict",
+                      code=2))

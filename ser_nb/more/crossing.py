@@ -14,7 +14,8 @@ import html
 import json
 from pathlib import Path
 
-
+from ..dataset import kfold, split_speakers
+from ..evaluate import report, scores
 from ..lib.command import plural
 from ..lib.corpora import is_synthetic
 from ..lib.files import EvaluateError, pd, write_file
@@ -22,8 +23,6 @@ from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, plain_json,
                               read_predictions)
 from ..lib.runs import read_history, read_run
 from ..lib.stats import interval
-from ..dataset import kfold, split_speakers
-from ..evaluate import report, scores
 from ..model import ModelSettings
 from .protocols import Plan, be_quiet, folder_names, protocol_splits, why_absent
 from .summary import pooled_verdict

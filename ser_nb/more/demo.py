@@ -59,12 +59,14 @@ PHONES = dict(
     t_=Phone((250, 1700, 2600), 70, 0), t=Phone((400, 1700, 2600), 35, 0, .1, .14, 4200, 2500),
     k_=Phone((250, 1900, 2300), 70, 0), k=Phone((400, 1900, 2300), 40, 0, .15, .12, 2000, 800),
     silence=Phone((500, 1500, 2500), 30, 0))
+
+# %% ../../nbs/more/demo.ipynb #1c64b045
 DEMO_WORDS = dict(
     bar="b aa r", bean="b iy n", boat="b ow w t", cool="k uw l", dog="d ao g", fat="f ae t", hire="h aa y r",
     mess="m eh s", sheep="sh iy p", burn="b er n", come="k ah m", date="d ey y t", gaze="g ey y z", kick="k ih k",
     life="l aa y f", mood="m uw d", note="n ow w t", rush="r ah sh", sell="s eh l", time="t aa y m")
 
-
+# %% ../../nbs/more/demo.ipynb #c27cdcf6
 def phones(
     word: str,  # one of `DEMO_WORDS`
 ) -> list[Phone]:  # the sounds of `say the <word>`, silence at both ends
@@ -191,7 +193,7 @@ def demo_course(
     course = np.interp(np.linspace(0, 1, steps), [0, .3, .65, 1], contour)
     return _smooth(course[None], 15)[0]
 
-
+# %% ../../nbs/more/demo.ipynb #9ae306c6
 def _upsample(
     tracks: np.ndarray,  # [tracks, steps]
 ) -> np.ndarray:  # [tracks, steps * DEMO_STEP]
@@ -199,7 +201,7 @@ def _upsample(
     at = np.arange(tracks.shape[1] * DEMO_STEP) / DEMO_STEP - .5
     return np.stack([np.interp(at, np.arange(tracks.shape[1]), track) for track in tracks])
 
-
+# %% ../../nbs/more/demo.ipynb #12c1e46e
 def _throat(levels: np.ndarray, f0: np.ndarray, cues: dict, rng: np.random.Generator) -> np.ndarray:
     "The sound at the glottis [samples]: pulses, softened by the spectral tilt, and breath."
     from scipy.signal import lfilter
@@ -208,7 +210,7 @@ def _throat(levels: np.ndarray, f0: np.ndarray, cues: dict, rng: np.random.Gener
     breath = levels[1] + levels[0] * cues["breath"] / 100
     return levels[0] * pulses / pulses.std() + breath * rng.standard_normal(len(f0))
 
-
+# %% ../../nbs/more/demo.ipynb #11750b73
 def _mouth(level: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "The noise of consonants [samples], of the given level [samples] and centre and band [2, steps] in Hz."
     centre, band = np.repeat(colour[:, None], 2, axis=1)
@@ -251,7 +253,7 @@ def _is_made(
     except sf.LibsndfileError:
         return False
 
-
+# %% ../../nbs/more/demo.ipynb #6cbe117b
 def _write_clip(path: Path, y: np.ndarray, comment: str) -> None:
     "Write int16 samples, with a comment inside the file that says what they are."
     memory = io.BytesIO()
@@ -260,7 +262,7 @@ def _write_clip(path: Path, y: np.ndarray, comment: str) -> None:
         file.write(y)
     write_file(path, memory.getvalue())
 
-
+# %% ../../nbs/more/demo.ipynb #3419fdf7
 def _mark(
     dest: Path,
     about: str,  # the marker's first words, the seed among them

@@ -209,7 +209,7 @@ def __sklearn_tags__(self: SERClassifier):
     tags.input_tags.three_d_array = tags.input_tags.string = True
     return tags
 
-
+# %% ../../nbs/more/estimator.ipynb #e08fbeab
 @patch
 def __getstate__(self: SERClassifier):
     "Parameters, classes and the files of the run; no network."
@@ -222,7 +222,7 @@ def __setstate__(self: SERClassifier, state):
     if "run_" in state:
         self.recognizer_ = opened(self.run_)
 
-
+# %% ../../nbs/more/estimator.ipynb #2b85f834
 @patch
 def save_run(
     self: SERClassifier,

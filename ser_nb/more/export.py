@@ -111,7 +111,7 @@ SOUND = ("samples: float32 [n], one channel at `rate` Hz, from -1 to 1, at least
          "than a minute or so better in windows, as it takes memory")
 ANSWER = "probabilities: float32, one for each of `labels`, calibrated; below `threshold` the answer is `unsure`"
 
-
+# %% ../../nbs/more/export.ipynb #5f0db2e1
 def card_line(
     run: Path,  # a run folder
 ) -> str:
@@ -126,7 +126,7 @@ def card_line(
         judged = f"{card['figures']['clips']} clips of the {card['part']} part, {about['protocol']}"
         return f"UAR {uar['value']:.3f}, {say_interval(uar)}; {judged}"
 
-
+# %% ../../nbs/more/export.ipynb #c90c6bd3
 def sound_facts(
     r: Recognizer,
     run: Path,  # its folder
@@ -180,7 +180,7 @@ def vectors_of(r: Recognizer) -> dict:
     return {"about": "divide samples by 32768; probabilities may differ by 0.001", "rate": rate, "labels": r.labels,
             "threshold": r.threshold, "clips": found}
 
-
+# %% ../../nbs/more/export.ipynb #ec85b821
 def write_sound_graph(
     run: Path,   # a run folder
     path: Path,  # x.onnx; x.vectors.json lies beside it
@@ -225,7 +225,7 @@ def _run_folder(run) -> Path:
         Run.open(run).verify()
     return run
 
-
+# %% ../../nbs/more/export.ipynb #28890ac5
 def export(
     run: str | Path,   # a run folder
     path: str | Path,  # its suffix is one of `WRITERS`
@@ -250,7 +250,7 @@ def _size(path: Path) -> int:  # bytes
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.stat().st_size for f in files if f.is_file())
 
-
+# %% ../../nbs/more/export.ipynb #d3e055e1
 def _says_from(function):
     "Let the command say --from, which is no name that Python allows."
     def shape(parser):
@@ -260,7 +260,7 @@ def _says_from(function):
     function.shape = shape
     return function
 
-
+# %% ../../nbs/more/export.ipynb #d720b7f9
 @main_command
 @_says_from
 def ser_export(

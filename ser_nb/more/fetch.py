@@ -20,7 +20,7 @@ from pathlib import Path
 from fastcore.script import Param
 
 from ..lib.audio import SUFFIXES
-from ..lib.command import command, one_line
+from ..lib.command import command, note, one_line
 from ..lib.corpora import CORPORA, hash_index
 from ..lib.encoder import ABOUT, fetch_encoder
 from ..lib.files import CorpusError, pd, replace_file
@@ -195,7 +195,7 @@ def _report(corpus: pd.DataFrame, index: pd.DataFrame | None) -> str:
     counts = ", ".join(f"{n:,} {problem}" for problem, n in wrong["problem"].value_counts().items())
     return f"{counts}; the first is {wrong['clip'].iloc[0]}" if len(wrong) else ""
 
-
+# %% ../../nbs/more/fetch.ipynb #e1a43418
 def _is_complete(dest: Path, index: pd.DataFrame | None) -> bool:
     "Whether a folder holds every file of an index as published."
     try:
@@ -203,7 +203,7 @@ def _is_complete(dest: Path, index: pd.DataFrame | None) -> bool:
     except CorpusError:
         return False
 
-
+# %% ../../nbs/more/fetch.ipynb #0cab77a4
 def _fetch_any(source: Source, dest: Path) -> None:
     "Download a corpus by its DOI, or else unpack the zip of its mirror into dest."
     try:
@@ -212,7 +212,7 @@ def _fetch_any(source: Source, dest: Path) -> None:
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:  # a server may answer anything
         if not source.mirror:
             raise CorpusError(f"doi:{source.doi}: {error}; try again later") from None
-        print(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")
+        note(f"doi:{source.doi} could not be used ({error}); trying {source.mirror}")
     archive = download(source.mirror, dest / ".download.zip", source.mirror_hash, source.max_bytes)
     unpack(archive, dest, source.max_bytes)
     archive.unlink()
@@ -230,7 +230,8 @@ def fetch(
     source, dest = sources[name], Path(dest)
     index = hash_index(name) if index is None else index
     if not _is_complete(dest, index):
-        print(f"{source.title}\n{source.terms}")
+        note(source.title)
+        note(source.terms)
         _fetch_any(source, dest)
     corpus = load_corpus(dest)
     if report := _report(corpus, index):

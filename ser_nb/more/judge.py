@@ -15,8 +15,11 @@ from pathlib import Path
 
 from fastcore.script import Param
 
+from ..evaluate import report
+from ..features import VOICE_FRAMES, extract
+from ..lib.backend import on_devices
 from ..lib.baseline import RIVALS, check_rival
-from ..lib.command import command, one_line, plural, printable, say
+from ..lib.command import command, note, one_line, plural, printable, say
 from ..lib.corpora import identity
 from ..lib.encoder import ENCODERS
 from ..lib.files import CorpusError, EvaluateError, locked, pd
@@ -27,8 +30,6 @@ from ..lib.roles import tell_roles
 from ..lib.runs import run_folder
 from ..lib.settings import takes
 from ..lib.stats import say_interval
-from ..evaluate import report
-from ..features import VOICE_FRAMES, extract
 from .crossing import cross_corpus, shared_emotions
 from .demo import demo
 from .leaks import check_run
@@ -89,7 +90,7 @@ def first_words(
     if not there:
         raise CorpusError(f"--words {words}: the corpus names no words")
     if words > len(there):
-        say(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken")
+        note(f"--words {words}: the corpus has {plural(len(there), 'word')}, all are taken", odd=True)
     return corpus[names.isin(there[:words])].reset_index(drop=True)
 
 # %% ../../nbs/more/judge.ipynb #2334a497
@@ -144,7 +145,7 @@ def _members(members, data_dir, encoder, build=""):
     "Networks that a command trains; one where the demo is to be quick, or the network is one's own."
     return 1 if members is None and (build or not data_dir and encoder == "none") else members
 
-
+# %% ../../nbs/more/judge.ipynb #fb7829ac
 def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, jobs, overwrite, ways):
     "What `ser_run` does."
     (frames, *how), seed = how, how[2].seed
@@ -158,7 +159,7 @@ def _run_asked(data_dir, folder, words, protocols, seeds, max_folds, how, more, 
                  report_card(features, folder, protocols, *how, seeds, **more, **also))
     _show(found.attrs["text"])
 
-
+# %% ../../nbs/more/judge.ipynb #343c97f9
 def _own(build, protocols):
     "The name of a network of one's own, if there is one; None where none is asked for."
     if build and protocols == "cross":
@@ -170,7 +171,7 @@ def _own(build, protocols):
 # %% ../../nbs/more/judge.ipynb #d653c0f1
 _USUAL = VOICE_FRAMES, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS)
 
-
+# %% ../../nbs/more/judge.ipynb #9715fb10
 @command
 @takes(*_USUAL, first="members epochs units dropout normalise n_mels seed", but="encoder")
 def ser_run(
@@ -191,6 +192,7 @@ def ser_run(
     encoder: Param("a pretrained LSTM: ge2e, or none; by default ge2e, unless a setting shapes trained networks", str,
                    choices=ENCODERS) = None,
     jobs: int = -1,                           # processes for extraction; -1 uses every core
+    devices: str = "",                        # GPUs, or what else jax has, that share each batch: how many, or all
     overwrite: bool = False,                  # replace other runs in out_dir
     speaker_from: str = "",                   # regular expression that finds the speaker in a path, or in a name
     text_from: str = "",                      # and the text
@@ -200,8 +202,7 @@ def ser_run(
     "From recordings to an honest report: features, training and judging under every protocol."
     def work():
         warnings.simplefilter("ignore", UserWarning)
-        if protocols != "cross":
-            wanted_protocols(protocols)
+        wanted_protocols("all" if protocols == "cross" else protocols)
         asked = in_folds(folds, repeats, protocols, seeds, max_folds)
         used = ready_encoder(encoder, None, classic or bool(build), config, settings)
         given = {**settings, "members": _members(settings.get("members"), data_dir, used, build)}
@@ -210,4 +211,4 @@ def ser_run(
         folder = Path(out_dir or Path("runs") / _run_name(data_dir))
         _run_asked(data_dir, folder, words, *asked, how, also, jobs, overwrite,
                    (speaker_from, text_from, emotion_from))
-    one_line(work, "ser_run")
+    one_line(on_devices(devices)(work), "ser_run")

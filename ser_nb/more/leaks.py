@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dataset import audit, check_normaliser, label_ids, part_rows, verdict
 from ..lib.audio import load_audio
 from ..lib.command import plural, progress
 from ..lib.corpora import identity
 from ..lib.files import AudioError, SplitError, pd
 from ..lib.runs import read_history, run_folder
-from ..dataset import audit, check_normaliser, label_ids, part_rows, verdict
 from ..train import TrainSettings, load_run, predict_rows, run_split, train_buckets, val_scores
 
 # %% ../../nbs/more/leaks.ipynb #a2ebc8a0

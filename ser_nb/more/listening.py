@@ -118,7 +118,7 @@ def from_file(
             wait(max(0.0, given / sr - (clock() - begun)))
         yield block
 
-
+# %% ../../nbs/more/listening.ipynb #e4b71372
 def watched(
     blocks: Iterable[np.ndarray],
     sr: int,  # Hz
@@ -178,7 +178,7 @@ def _loaded(run) -> Recognizer:
         say("ser_listen: the bundled recogniser answers (weights CC BY-NC-SA 4.0, learnt from EmoDB and RAVDESS)")
     return Recognizer.load(BUNDLED if run is None else run)
 
-
+# %% ../../nbs/more/listening.ipynb #b2e89a0e
 def _listen(run, from_file_, seconds, device, window) -> None:
     "What `ser_listen` does."
     recognizer = _loaded(run)
@@ -193,7 +193,7 @@ def _listen(run, from_file_, seconds, device, window) -> None:
         pass
     print(told(heard))
 
-
+# %% ../../nbs/more/listening.ipynb #9d0db619
 def _teach(run, folder, takes, from_file_, seconds, device, silently) -> None:
     "What `ser_listen --teach` does."
     if run is not None and Path(run).resolve() == Path(folder).resolve():
@@ -204,7 +204,7 @@ def _teach(run, folder, takes, from_file_, seconds, device, silently) -> None:
               else teaching.Booth(sr, device, seconds, silently))
     teaching.teach_by_asking(folder, source, recognizer, takes, lambda text: print(printable(text), flush=True))
 
-
+# %% ../../nbs/more/listening.ipynb #8504a590
 @command
 def ser_listen(
     run: str = None,  # run folder, a zip of one, its .h5 or .keras file; by default the bundled one (CC BY-NC-SA 4.0)

@@ -28,8 +28,8 @@ from ..lib.audio import KEPT, LOUDEST
 from ..lib.corpora import CORPORA
 from ..lib.encoder import BANDS, HOP, LOUDNESS, SR, WINDOW
 from ..lib.files import PredictError, write_file
-from ..lib.hub import on_hub
 from ..lib.graph import window_frames
+from ..lib.hub import on_hub
 from ..lib.inputs import window_sizes
 from ..lib.pitch import pitch_tables
 from ..lib.reference import band_middles
@@ -88,7 +88,7 @@ def _encoder_tables(s, put) -> dict:
     return {"window": put("encoder/window", hann(WINDOW)), "hop": HOP, "each": s.hop_length // HOP,
             "loudness": LOUDNESS, "bands": sparse(mel_filters(SR, WINDOW, BANDS), put, "encoder/mel")}
 
-
+# %% ../../nbs/more/page.ipynb #a1e3833c
 def filter_tables(
     s,    # `FeatureSettings`
     put,  # `Numbers.put`
@@ -163,7 +163,7 @@ def _scale(normaliser) -> dict:
             found[name] = [int(columns[0]), int(columns[-1]) + 1]
     return found
 
-
+# %% ../../nbs/more/page.ipynb #0ff21cde
 def describe(
     recognizer,  # `Recognizer`
 ) -> tuple:  # description, as json holds it, and `Numbers`

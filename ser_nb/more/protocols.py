@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dataset import clip_table, kfold, obstacles, split_folders, split_random, split_speakers, split_words
+from ..evaluate import report
 from ..lib.command import plural, span
 from ..lib.files import EvaluateError, SplitError, TrainError, pd
 from ..lib.runs import read_run
-from ..dataset import clip_table, kfold, obstacles, split_folders, split_random, split_speakers, split_words
-from ..evaluate import report
 from ..model import ModelSettings
 from ..train import TrainSettings, train
 
@@ -55,7 +55,7 @@ def _fold_name(speakers) -> str:
     more = f" and {len(speakers) - 1} more" if len(speakers) > 1 else ""
     return name if len(name) <= 80 else f"speakers {speakers[0][:50]}{more}"
 
-
+# %% ../../nbs/more/protocols.ipynb #c9fe89f8
 def makers(
     table: pd.DataFrame,  # `features.index`
     protocol: str,        # of `LINES`

@@ -58,6 +58,7 @@ NAMES = {"tess-blind": "TESS, blind", "tess-adapted": "TESS, adapted",
          "both-adapted": "TESS, adapted, EmoDB added", "emodb-blind": "EmoDB, blind", "emodb-adapted": "EmoDB, adapted"}
 LOOKED_AT = ("03", "08", "09", "10", "11")  # speakers of EmoDB on whom settings were chosen
 
+# %% ../../nbs/more/results.ipynb #a60f55f6
 def read_looks(
     folder: str | Path,  # benchmarks/results/unseen
 ) -> dict:  # task -> how often its test set was looked at
@@ -65,6 +66,7 @@ def read_looks(
     path = Path(folder) / "looks.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
+# %% ../../nbs/more/results.ipynb #efc0773b
 def read_results(
     folder: str | Path,  # benchmarks/results/unseen
 ) -> dict:  # task -> its results
@@ -73,6 +75,7 @@ def read_results(
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
     return {name: r for name, r in results.items() if len({one["speaker"] for one in r}) > 1}
 
+# %% ../../nbs/more/results.ipynb #cf4fa09b
 def read_baseline(
     folder: str | Path,  # benchmarks/results/unseen
 ) -> dict:  # task -> its results
@@ -80,6 +83,7 @@ def read_baseline(
     path = Path(folder) / "baseline.json"
     return json.loads(path.read_text())["tasks"] if path.exists() else {}
 
+# %% ../../nbs/more/results.ipynb #a5493f56
 def never_looked_at(
     results: list,  # of one task
 ) -> list:  # those of speakers on whom no setting was chosen
@@ -89,6 +93,7 @@ def never_looked_at(
 # %% ../../nbs/more/results.ipynb #51e2db6c
 KIND_NAMES = {"voices": "trained", "readout": "untrained"}
 
+# %% ../../nbs/more/results.ipynb #774f160c
 def figures(
     results: dict,  # of `read_results`
     looks: dict,    # of `read_looks`
@@ -117,6 +122,7 @@ def figures(
     return pd.DataFrame(table, columns=["test", "step", "UAR", "deviation", "from", "to", "seeds", "looks",
                                         "ComParE + SVM"])
 
+# %% ../../nbs/more/results.ipynb #a4224c52
 def _single(results):
     "UAR of single members, mean over the speakers."
     by = {s: [u for r in sorted(results, key=lambda r: r["seed"]) if r["speaker"] == s for u in r["members_uar"]]
@@ -160,6 +166,7 @@ STEPS = {"blind": {"untrained": "an untrained memory", "encoder": "heard thousan
 RUNGS = ("chance", "statistics, a linear machine", "the classic LSTM", "networks of ours, trained",
          *(rung for names in STEPS.values() for rung in names.values()))
 
+# %% ../../nbs/more/results.ipynb #efbe71de
 def read_heard(
     folder: str | Path,  # benchmarks/results/unseen
 ) -> dict:  # task -> seed -> uar and ece of each kind
@@ -167,6 +174,7 @@ def read_heard(
     path = Path(folder) / "heard.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
+# %% ../../nbs/more/results.ipynb #a5560c5a
 def heard_steps(
     heard: dict,  # of `read_heard`
     corpus: str,  # of `CORPORA`

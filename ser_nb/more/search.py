@@ -88,7 +88,7 @@ def n_tries(space: dict, tries: int) -> int:  # tries: 0 means all
     every = math.prod(map(len, space.values()))
     return min(tries, every) if tries else every
 
-
+# %% ../../nbs/more/search.ipynb #13149100
 def search(
     table: pd.DataFrame,  # clips to learn from
     space: dict,          # of `read_space`
@@ -178,7 +178,7 @@ def _searched(corpus, folder, space, base, folds, inner, tries, jobs) -> str:
 # %% ../../nbs/more/search.ipynb #9b95251c
 _USUAL = VOICE_FRAMES, VOICE_NETWORK, replace(VOICE_TRAINING, members=1)
 
-
+# %% ../../nbs/more/search.ipynb #35df4846
 @command
 @takes(*_USUAL, first="members epochs seed", but="encoder encoder_layers own columns fit")
 def ser_search(

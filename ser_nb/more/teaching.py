@@ -66,7 +66,7 @@ def has_ended(
     loud = db > max(quiet_below(db), -80)
     return bool(loud[:-n].sum() * STEP >= SHORT and not loud[-n:].any())
 
-
+# %% ../../nbs/more/teaching.ipynb #67c6184b
 def one_take(
     blocks: Iterable[np.ndarray],  # samples of any number each
     sr: int,                       # Hz
@@ -125,7 +125,7 @@ def play(y, sr) -> bool:  # samples [n], Hz
     except Exception:  # of many kinds; without one the take is as good
         return False
 
-
+# %% ../../nbs/more/teaching.ipynb #1ad18d4e
 class Booth:
     "A microphone, and somebody at the terminal."
 
@@ -247,7 +247,7 @@ def show_two(
             said = [heard(recognizer.predict(y, source.sr)) for recognizer in (before, after)]
             tell(f"meant {emotion}: before {said[0]}, after {said[1]}")
 
-
+# %% ../../nbs/more/teaching.ipynb #57852404
 def teach_by_asking(
     folder: str | Path,      # the run to make, takes in it
     source,                  # `Booth` or `Files`

@@ -17,6 +17,7 @@ from fastcore.script import Param
 from ..beside.recipe import MEMBERS
 from ..dataset import load_split, split_folders, split_random, split_speakers, split_words
 from ..features import VOICE_FRAMES, FeatureSettings, asked_frames, only_voice, open_features, pick_families
+from ..lib.backend import on_devices
 from ..lib.batches import voice_alone
 from ..lib.command import command, one_line
 from ..lib.files import TrainError, pd
@@ -55,7 +56,7 @@ def _of_hub(frames) -> tuple:
     seen = only_voice(frames, False) if frames.logmel else frames
     return seen, VOICE_NETWORK, replace(VOICE_TRAINING, members=MEMBERS, voices=0.0, normalise=mode)
 
-
+# %% ../../nbs/more/training.ipynb #51147939
 def command_settings(
     frames: FeatureSettings,  # of the feature folder
     classic: bool,            # or a folder without log-mel bands
@@ -171,8 +172,12 @@ def ser_train(
                    choices=ANY_ENCODER) = None,
     build: str = "",                             # name of a network of your own, which --parts adds
     overwrite: bool = False,                     # replace another run of that name
+    devices: str = "",                           # GPUs, or what else jax has, that share each batch: how many, or all
     **settings,
 ):
     "Train the LSTM on a feature folder; called again after a kill, it goes on."
-    one_line(lambda: _train_asked(features, model_out, split, test_speakers, classic, config, encoder, build,
-                                  overwrite, settings), "ser_train")
+    def work():
+        with on_devices(devices):
+            _train_asked(features, model_out, split, test_speakers, classic, config, encoder, build,
+                         overwrite, settings)
+    one_line(work, "ser_train")

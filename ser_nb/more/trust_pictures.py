@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
+from ..features import FeatureSettings, trim
 from ..lib.calibration import aurc
 from ..lib.files import pd
-from ..features import FeatureSettings, trim
 from ..train import risk_coverage
 from ..trust import group_recall, group_uar
 
@@ -54,7 +54,7 @@ def _robust_panel(ax, part, clean, color, label):
     ax.axhline(clean["UAR"], color=color, lw=0.9, ls="--")
     ax.set_xticks(x, [f"{v:g}" for v in part["level"]])
 
-
+# %% ../../nbs/more/trust_pictures.ipynb #ca497172
 def plot_robustness(
     table: pd.DataFrame,  # of `robustness`; a column `run` draws several runs
     n_classes: int,       # for the line of chance
@@ -95,7 +95,7 @@ def _speakers_panel(ax, t, sex_of):
     ax.set(xlabel="UAR, with 95 % interval", ylabel="speaker", xlim=(0, 1.02), ylim=(len(t) - 0.5, -0.5))
     ax.axvline(t["UAR"].mean(), color="k", lw=0.7, ls=":")
 
-
+# %% ../../nbs/more/trust_pictures.ipynb #68664b58
 def _sexes_panel(ax, recalls):
     "Recall of every emotion, the sexes side by side."
     for k, (sex, part) in enumerate(recalls.groupby("group")):
@@ -106,7 +106,7 @@ def _sexes_panel(ax, recalls):
     ax.set(ylabel="recall, with 95 % interval", ylim=(0, 1.02))
     ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 
-
+# %% ../../nbs/more/trust_pictures.ipynb #89cc2e4e
 def plot_fairness(
     pred: pd.DataFrame,  # of `with_sex`
     title: str = "",
