@@ -53,7 +53,7 @@ def shades(
     level = 10 * np.log10(np.add.reduceat(power, ends, axis=1).T + 1e-10)
     return ((level - level.max() + DEPTH).clip(0) / DEPTH * (SHADES - 1)).astype(np.uint8)[::-1]
 
-
+# %% ../../nbs/lib/explore.ipynb #ca52078c
 def picture(
     y: np.ndarray,
     sr: int,  # Hz
@@ -153,7 +153,7 @@ def _told(some, labels) -> list:
     return [{"name": row.clip, "speaker": row.speaker, "text": row.text, "meant": number[row.emotion],
              "said": number[row.predicted], "p": p[i].tolist()} for i, row in enumerate(some.fillna("").itertuples())]
 
-
+# %% ../../nbs/lib/explore.ipynb #8cc23bfb
 def explorer(
     pred: pd.DataFrame,    # of `predictions`
     counts: pd.DataFrame,  # of `confusion`

@@ -134,7 +134,7 @@ def player(sound) -> str:  # of `hear` -> html
         return f"<i>no player, since the recording is not to be had: {html.escape(sound)}</i>"
     return f"<audio controls src='{sound_file(*sound)}'></audio>"
 
-
+# %% ../../nbs/lib/pages.ipynb #17e5e0c7
 def players(table: pd.DataFrame, sounds: dict) -> str:  # rows of `predictions`, and what `hear` gives -> html
     "A list of audio players."
     rows = []

@@ -74,7 +74,7 @@ def unseen_beside(
                 found.append((path.parent.parent.name, uar))
     return found
 
-
+# %% ../../nbs/more/model_card.ipynb #cc3a1954
 def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
     "What the protocol of a run means for its figures."
     voice = whose_voice(run["protocol"], run["audit"])
@@ -137,7 +137,7 @@ def _made(folder) -> dict:
     return {"with": f"ser_nb {read_run(folder)['versions'].get('ser_nb', '')}".strip(),
             "on": date.fromtimestamp(weights.stat().st_mtime).isoformat(), "folder": folder.name}
 
-
+# %% ../../nbs/more/model_card.ipynb #eb1cc9ff
 def gather(
     run_dir: str | Path,     # a run folder, or the model file beside it
     features,                # `Features`
@@ -235,7 +235,7 @@ def _block_html(block, pictures) -> str:
     row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
     return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
 
-
+# %% ../../nbs/more/model_card.ipynb #debe7073
 def to_html(title: str, sections: list, pictures: dict) -> str:  # pictures: stem -> kind -> bytes
     "The same card as one html page, with the pictures inside."
     return html_page(title, [f"<h2>{html.escape(name)}</h2>" + "".join(_block_html(block, pictures) for block in blocks)
@@ -249,7 +249,7 @@ NOT_INTENDED = ("Not for decisions about people: hiring, schooling, policing, in
                 "reasons (Regulation 2024/1689, article 5). Not for languages, ages, rooms and microphones it was not "
                 "judged on.")
 
-
+# %% ../../nbs/more/model_card.ipynb #25613502
 def limits(facts: dict) -> list:  # facts: of `gather`
     "What the figures of a run do not say."
     run, c, n = facts["run"], facts["on_part"], facts["figures"]["speakers"]
@@ -393,7 +393,7 @@ def model_card(
         tie_pages(run_dir)
     return found
 
-
+# %% ../../nbs/more/model_card.ipynb #f92abf6c
 def _card_tables(facts, tables, pred) -> dict:  # name -> bytes
     "The tables of a card as csv and LaTeX."
     emotions = per_class(pred).rename_axis("emotion").reset_index()
