@@ -9,7 +9,6 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import ser_nb.train as chapter
 from ser_nb.dataset import Normaliser, bucket_lengths, class_names, label_ids, part_rows, split_words
 from ser_nb.features import VOICE_FRAMES, FeatureSettings, extract
 from ser_nb.lib.backend import weights_bytes
@@ -210,7 +209,7 @@ def test_features_of_a_run(given, runs, tmp_path):
 
 def test_ensemble_killed_before_the_mean(given, scarce, both, tmp_path):
     how = (given.features, scarce, tmp_path / "two", SMALL, PAIR)
-    with mock.patch.object(chapter, "joined", side_effect=Killed), pytest.raises(Killed):
+    with mock.patch("ser_nb.beside.lesson.joined", side_effect=Killed), pytest.raises(Killed):
         train(*how, progress=False)
     made = {f: f.stat().st_mtime_ns for f in (tmp_path / "two/members").glob("*/[!.]*")}
     two = train(*how, progress=False)
