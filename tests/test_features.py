@@ -123,8 +123,8 @@ def test_odd_samples():
 
 def test_a_family_done_by_half(eight):
     "A name and two columns, and no computation: no clip gets what happened to lie in the memory."
-    whole = chapter._widths
-    with mock.patch.object(chapter, "_widths", lambda s: {**whole(s), "jitter": 2}):
+    whole = chapter.family_widths
+    with mock.patch.object(chapter, "family_widths", lambda s: {**whole(s), "jitter": 2}):
         with pytest.raises(FeatureError, match="'jitter' has columns and is computed nowhere"):
             clip_features(eight[0])
 

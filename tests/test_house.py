@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))
+from fold import unfolded  # noqa: E402
+
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parent.name.startswith("."))
 MODULES = sorted(p for p in (ROOT / "ser_nb").rglob("*.py") if not p.name.startswith("_"))
 CHAPTERS = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
@@ -191,6 +194,20 @@ def test_imports_are_in_order(path):
             if nodes != sorted(nodes, key=import_rank) or any(n != sorted(n, key=name_rank) for n in names):
                 wrong.append(cell["id"])
     assert not wrong or path.stem in UNSORTED, f"imports out of order in {', '.join(wrong)}"
+
+
+@each_chapter
+def test_plumbing_is_folded(path):
+    "A chapter opens in JupyterLab without its imports, and nbdev_clean leaves it so."
+    found = unfolded(path)
+    assert not found, f"to be folded, or not: {', '.join(found)}; run tools/fold.py"
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    assert re.search(r"^allowed_cell_metadata_keys = .*\bjupyter\b", settings, re.M), "nbdev_clean would unfold it"
+
+
+def test_chapters_are_short():
+    long = {p.stem: n for p in CHAPTERS if p.name < "06" and (n := len(json.loads(p.read_text(encoding="utf-8"))["cells"])) > 80}
+    assert not long, f"the chapters 00 to 05 have 80 cells at most; what isn't their subject goes to a room: {long}"
 
 
 @each_chapter

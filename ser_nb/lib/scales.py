@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
-from .corpora import one_spelling
+from .corpora import identity, one_spelling
 from .files import SplitError, write_file
 from .splits import index_of, speakers_of
 
@@ -162,3 +163,21 @@ class KeptScale:
         if not Path(path).is_file():
             raise SplitError(f"{path}: no such normaliser; save one with Normaliser.save")
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+# %% ../../nbs/lib/scales.ipynb #ba6d3969
+@patch
+def known_name(self: KeptScale, speaker):
+    "A speaker's name as it is spelt here, or as given."
+    if speaker in self.stats:
+        return speaker
+    return next((name for name in self.stats if identity(name) == identity(speaker)), speaker)
+
+# %% ../../nbs/lib/scales.ipynb #38ef2715
+@patch
+def stats_of(self: KeptScale, speaker):
+    "Mean and deviation for a speaker, in whatever spelling."
+    known = self.known_name(speaker)
+    if known not in self.stats:
+        raise SplitError(f"speaker {speaker!r} was not there when the normaliser was fitted: "
+                         "give unlabelled clips with adapt")
+    return self.stats[known]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['PARTS', 'PAIRS', 'ALLOWED', 'CLIP_COLUMNS', 'SPLIT_COLUMNS', 'clip_table', 'group_keys', 'leaders', 'heads',
-           'doubles', 'say_doubles', 'check_doubles', 'save_split', 'split_hash', 'load_split', 'names_hash',
-           'part_rows', 'index_of', 'speakers_of', 'draw_clips', 'draw_groups', 'check_groups', 'draw_val',
-           'check_shares', 'clear_heads', 'few_clips', 'say_some', 'speakers_meant', 'draw_folds', 'given_parts',
-           'obstacles']
+           'doubles', 'say_doubles', 'check_doubles', 'contradictions', 'save_split', 'split_hash', 'load_split',
+           'names_hash', 'part_rows', 'index_of', 'speakers_of', 'draw_clips', 'draw_groups', 'check_groups',
+           'draw_val', 'check_shares', 'clear_heads', 'few_clips', 'say_some', 'speakers_meant', 'draw_folds',
+           'given_parts', 'obstacles']
 
 # %% ../../nbs/lib/splits.ipynb #b9388b88
 import hashlib
@@ -129,7 +129,7 @@ def say_doubles(
     more = len(found) - most
     return "; ".join([*found[:most], *([f"and {plural(more, 'more such pair')}"] if more > 0 else [])])
 
-
+# %% ../../nbs/lib/splits.ipynb #cd540a1b
 def check_doubles(
     clips: pd.DataFrame,  # `clip_table`
     by: str,  # emotion, speaker or text
@@ -137,6 +137,13 @@ def check_doubles(
     "Raise where one recording stands under two names."
     if found := doubles(clips, by):
         raise SplitError(say_doubles(found))
+
+# %% ../../nbs/lib/splits.ipynb #e6c30080
+def contradictions(
+    split: pd.DataFrame,  # a split
+) -> list:  # a sentence for emotions, speakers and texts, without its stop
+    "What is wrong with the labels of a split, whatever its parts."
+    return [say_doubles(found) for by in ("emotion", "speaker", "text") if (found := doubles(split, by))]
 
 # %% ../../nbs/lib/splits.ipynb #4fd2fa18
 def _in_order(split):
