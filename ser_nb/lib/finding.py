@@ -215,7 +215,7 @@ def _own_name(folder: Path) -> str:
     name = printable(Path(folder).resolve().name) or "recordings"
     return f"{name} (own)" if name.lower() in NAMINGS else name
 
-# %% ../../nbs/lib/finding.ipynb #f387b7e7
+# %% ../../nbs/lib/finding.ipynb #375fd9fa
 def _unlisted(path: Path, naming, listed: dict) -> str:
     "Why a clip has no label, though its name is as it should be."
     clip = read_name(path, naming)["take"]
@@ -224,7 +224,7 @@ def _unlisted(path: Path, naming, listed: dict) -> str:
         return f"its emotion stands in {naming.listed['files']}, which is not there: copy it with the recordings"
     return naming.none.get(code, f"its list says {code or 'nothing of it'}")
 
-
+# %% ../../nbs/lib/finding.ipynb #f387b7e7
 def _read_names(name: str, clips: dict[str, Path], left_out: dict[str, str], ways: dict,
                 listed: dict = {}) -> dict[str, dict]:
     "What the name of each clip says; left_out gets the reasons of those that say nothing."
@@ -605,7 +605,7 @@ def _by_naming(files: list[Path], root: Path) -> dict[str, list[Path]]:
             groups[naming.unless] += groups.pop(name)
     return groups
 
-
+# %% ../../nbs/lib/finding.ipynb #ece1f23a
 def _leave_out(corpus: pd.DataFrame, root: Path, left_out: dict[str, str]) -> pd.DataFrame:
     "The corpus, with more files of its root left out aloud."
     _say_left_out(root, left_out)
