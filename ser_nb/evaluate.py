@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['predictions', 'confusion', 'plot_confusion', 'per_class', 'scores', 'per_speaker', 'compare', 'most_confident',
-           'report', 'EvaluateError', 'FEW', 'SYNTHETIC_NOTE', 'bootstrap', 'cluster_adds', 'cluster_by',
-           'cluster_counts', 'embedded', 'hear', 'html_page', 'interval', 'mcnemar', 'mean_recall', 'plain_text',
-           'plot_spectrograms', 'plural', 'png_bytes', 'read_predictions', 'same_clips', 'say_interval', 'swap_test',
-           't_interval', 'uar']
+__all__ = ['PAPER', 'predictions', 'confusion', 'plot_confusion', 'per_class', 'scores', 'per_speaker', 'compare',
+           'most_confident', 'report', 'EvaluateError', 'FEW', 'SYNTHETIC_NOTE', 'bootstrap', 'cluster_adds',
+           'cluster_by', 'cluster_counts', 'embedded', 'hear', 'html_page', 'interval', 'mcnemar', 'mean_recall',
+           'plain_text', 'plot_spectrograms', 'plural', 'png_bytes', 'read_predictions', 'same_clips', 'say_interval',
+           'swap_test', 't_interval', 'uar']
 
 # %% ../nbs/05_evaluate.ipynb #ca342c9b
 import html
@@ -24,9 +24,12 @@ from . import lazily
 from .lib.baseline import RIVALS, rival
 from .lib.command import plural
 from .lib.corpora import one_spelling
+from .lib.explore import explorer, few_clips, page_file
 from .lib.files import EvaluateError, TrainError, pd, table_text
-from .lib.pages import (SYNTHETIC_NOTE, boxed, embedded, hear, html_page, plain_json, plain_text, players,
-                              plot_spectrograms, png_bytes, read_predictions, write_report)
+from .lib.pages import (SYNTHETIC_NOTE, boxed, embedded, folded, hear, html_page, lead, plain_json, plain_text,
+                              plot_spectrograms, png_bytes, read_predictions, tie_pages, write_report)
+from .lib.paper import drawn, tabled
+from .lib.plainly import explain, plainly, whose_voice
 from .lib.runs import Run, read_run, run_folder
 from .lib.stats import (FEW, bootstrap, cluster_adds, cluster_by, cluster_counts, interval, mcnemar, mean_recall,
                               same_clips, say_interval, swap_test, t_interval, uar)
@@ -186,30 +189,52 @@ def report(
     out_dir: str | Path | None = None,  # where the report goes; None: `report` in the run folder
     part: str = "test",               # which part of the split is judged
     baseline: str = "statistics",     # of `RIVALS`, whose figure stands beside the network's; none: no other
+    paper: bool = False,              # its pictures as svg and pdf too
+    pack: bool = False,               # the recordings beside the page, where their licence allows it
 ) -> dict:  # what report.json holds
     "Judge a run and leave a report folder."
     run, pred = read_run(run_folder(run_dir)), predictions(run_dir, features, part)
     title, surest = f"{', '.join(run['corpus'])}: {run['protocol']}", most_confident(pred)
-    sounds = hear(surest)
-    with plain_text():
-        figures = {"confusion": plot_confusion(pred, title), "curves": plot_curves(run_folder(run_dir)),
-                   "surest": plot_spectrograms(surest, sounds)}
-        pictures = {name: png_bytes(fig) for name, fig in figures.items()}
+    place, sounds = Path(out_dir or run_folder(run_dir) / "report"), hear(surest)
+    pictures = _pictures(run_dir, title, pred, surest, sounds, PAPER if paper else PAPER[:1])
     found, said = _facts(run, pred, part, sounds), _beside(run_dir, features, part, baseline)
     found |= said[0]
-    files = {**said[1], **{f"{name}.png": data for name, data in pictures.items()},
-             "predictions.csv": table_text(pred).encode(), "report.json": plain_json(found),
-             "report.html": _report_page(title, found, pred, pictures, surest, sounds).encode()}
-    write_report(Path(out_dir or run_folder(run_dir) / "report"), files)
+    part_of_page, script = explorer(pred, confusion(pred), place, run["corpus"], pack)
+    heard = few_clips(surest, sounds, run["corpus"])
+    page = _report_page(title, found, pred, pictures["curves"]["svg"], part_of_page, heard)
+    files = {**said[1], **{f"{name}.{kind}": data for name, kinds in pictures.items() for kind, data in kinds.items()},
+             **_tables(pred), "predictions.csv": table_text(pred).encode(), "report.json": plain_json(found),
+             "clips.js": script, "report.html": page.encode()}
+    write_report(place, files)
+    tie_pages(run_dir)
     return found
+
+# %% ../nbs/05_evaluate.ipynb #03ecd42e
+PAPER = ("png", "svg", "pdf")  # kinds of a picture
+
+
+def _pictures(run_dir, title, pred, surest, sounds, kinds) -> dict:  # name -> kind -> bytes
+    "The pictures of a report; the page shows the curves, as svg."
+    made = {"curves": drawn(plot_curves(run_folder(run_dir)), {"svg": 0, **dict.fromkeys(kinds)})}
+    with plain_text():
+        return made | {"confusion": drawn(plot_confusion(pred, title), kinds),
+                       "surest": drawn(plot_spectrograms(surest, sounds), kinds)}
 
 # %% ../nbs/05_evaluate.ipynb #9faa4e3b
 def _facts(run, pred, part, sounds) -> dict:
     "What report.json holds."
     lost = {clip: why for clip, why in sounds.items() if isinstance(why, str)}
-    return {**scores(pred), "interval": interval(pred), "part": part, "per_class": per_class(pred).to_dict("index"),
-            "per_speaker": per_speaker(pred).to_dict("index"), "confusion": confusion(pred).to_dict("split"),
-            **({"no_player": lost} if lost else {}), "run": run}
+    sure, voice = interval(pred), whose_voice(run["protocol"], run["audit"], part)
+    return {**scores(pred), "interval": sure, "says": plainly(pred, voice, sure), "part": part,
+            "per_class": per_class(pred).to_dict("index"), "per_speaker": per_speaker(pred).to_dict("index"),
+            "confusion": confusion(pred).to_dict("split"), **({"no_player": lost} if lost else {}), "run": run}
+
+
+def _tables(pred) -> dict:  # name -> bytes
+    "The tables of a report as csv and LaTeX."
+    shown = {"emotions": per_class(pred).rename_axis("emotion"), "speakers": per_speaker(pred).rename_axis("speaker"),
+             "confusion": confusion(pred)}
+    return {name: data for stem, table in shown.items() for name, data in tabled(stem, table.reset_index()).items()}
 
 # %% ../nbs/05_evaluate.ipynb #f17b3f2b
 def _beside(run_dir, features, part, kind) -> tuple:  # for report.json, and the file of its answers
@@ -229,20 +254,30 @@ def _say_rival(found) -> str:
             f"<b>{found['value']:.3f}</b> ({say_interval(found)}), accuracy {found['accuracy']:.3f}.</p>")
 
 # %% ../nbs/05_evaluate.ipynb #1a283e53
-def _report_page(title, found, pred, pictures, surest, sounds) -> str:
+def _figure(found) -> str:
+    "A line on the figure of a report."
+    run = found["run"]
+    return (f"<p>UAR <b>{found['UAR']:.3f}</b> ({say_interval(found['interval'])}; "
+            f"chance {1 / len(run['labels']):.3f}), accuracy {found['accuracy']:.3f}, "
+            f"on {found['clips']} clips of the {found['part']} part. "
+            f"Scale: {html.escape(run['normaliser'])}.</p>")
+
+
+def _report_page(title, found, pred, curves, matrix, heard) -> str:
     "The html of a report."
-    run, img = found["run"], {k: f"<img alt='{k}' src='{embedded(v, 'image/png')}'>" for k, v in pictures.items()}
+    run = found["run"]
+    curves = f"<img alt='Loss, share right and learning rate by epoch' src='{embedded(curves, 'image/svg+xml')}'>"
     return html_page(title, [
-        boxed(SYNTHETIC_NOTE) if run["synthetic"] else "", boxed(run["audit"]),
-        f"<p>UAR <b>{found['UAR']:.3f}</b> ({say_interval(found['interval'])}; chance {1 / len(run['labels']):.3f}), "
-        f"accuracy {found['accuracy']:.3f}, on {found['clips']} clips of the {found['part']} part. "
-        f"Scale: {html.escape(run['normaliser'])}.</p>", _say_rival(found.get("baseline")),
-        "<h2>Which emotion is taken for which</h2>", img["confusion"],
-        per_class(pred).round(3).to_html(border=0, na_rep=""),
-        "<h2>Each speaker</h2>", per_speaker(pred).round(3).to_html(border=0),
-        "<h2>Learning curves</h2>", img["curves"],
-        "<h2>What it was surest of</h2><p>Right ones first.</p>", img["surest"], players(surest, sounds),
-        f"<h2>The run</h2><pre>{html.escape(json.dumps(run, indent=1))}</pre>"])
+        boxed(SYNTHETIC_NOTE) if run["synthetic"] else "", lead(found["says"]), boxed(run["audit"]), _figure(found),
+        _say_rival(found.get("baseline")), explain("UAR", "interval", "chance", "accuracy", "linear SVM"),
+        "<h2>Which emotion is taken for which</h2>", matrix,
+        per_class(pred).round(3).to_html(border=0, na_rep=""), explain("recall", "precision", "F1"),
+        "<h2>Each speaker</h2>", per_speaker(pred).astype({"clips": int}).round(3).to_html(border=0),
+        "<h2>Learning curves</h2>", curves,
+        "<h2>What it was surest of</h2><p>Right ones first.</p>", heard,
+        "<h2>The run</h2>", folded("All that is known of it, as json",
+                                   f"<pre>{html.escape(json.dumps(run, indent=1))}</pre>")],
+        page_file("explore.css"))
 
 # %% ../nbs/05_evaluate.ipynb #611c0e5c
 _all_ = ["EvaluateError", "FEW", "SYNTHETIC_NOTE", "bootstrap", "cluster_adds", "cluster_by", "cluster_counts",

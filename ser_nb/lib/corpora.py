@@ -294,6 +294,7 @@ class Corpus:
     licence: str  # as they state it
     naming: Naming
     licence_at: str = ""  # address of the licence's text
+    shared: bool = False  # whether the licence lets the recordings be passed on
     acted: bool = False  # whether the emotions were played
     source: dict = field(default_factory=dict)  # where `ser_fetch` gets it: doi, mirror, mirror_hash
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['STYLE', 'NAMED', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'plain_text', 'png_bytes', 'embedded', 'hear', 'player',
-           'players', 'plot_spectrograms', 'plain_json', 'write_report', 'read_predictions']
+__all__ = ['STYLE', 'NAMED', 'NO_LINKS', 'SYNTHETIC_NOTE', 'html_page', 'boxed', 'lead', 'folded', 'plain_text', 'png_bytes',
+           'embedded', 'hear', 'sound_file', 'player', 'players', 'plot_spectrograms', 'plain_json', 'write_report',
+           'read_predictions', 'with_links', 'tie_pages']
 
 # %% ../../nbs/lib/pages.ipynb #eeb7df4b
 import base64
@@ -15,38 +16,46 @@ import html
 import io
 import json
 import math
+import os
+import re
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from .audio import load_audio
-from .files import AudioError, EvaluateError, clear_unfinished, json_bytes, locked, parsing, pd, read_table
+from .files import (AudioError, EvaluateError, SerError, clear_unfinished, json_bytes, locked, parsing, pd,
+                              read_table, write_file)
 from .runs import Report, run_folder
+from .spoil import MP3_RATES
 
 # %% ../../nbs/lib/pages.ipynb #8e0c1b18
 STYLE = """:root{color-scheme:light dark;--ink:#222;--line:#ddd;--note:#fff4d6;--code:#f6f6f6}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--line:#444;--note:#3b2f10;--code:#1e2329}}
 @media(prefers-color-scheme:dark){body{background:#15181c}a{color:#8abeff}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:var(--ink)}
+body{font:16px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;color:var(--ink)}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 td,th{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 body{overflow-wrap:anywhere}img,audio{max-width:100%}ul{padding-left:1.2rem}li{margin:.3rem 0}
-.note{background:var(--note);padding:.6rem 1rem}pre{background:var(--code);padding:.6rem;overflow:auto}"""
+.note{background:var(--note);padding:.6rem 1rem}pre{background:var(--code);padding:.6rem;overflow:auto}
+.lead{font-size:1.25rem}summary{cursor:pointer;padding:.2rem 0}dt{font-weight:600}dd{margin:0 0 .4rem 1.2rem}
+nav a{display:inline-block;padding:.2rem .8rem .2rem 0}"""
 NAMED = {"<th></th>": "<td></td>", "<pre>": "<pre tabindex='0'>", "</table>": "</table></div>",
          "<table": "<div class='wide' tabindex='0'><table"}
+NO_LINKS = "<!--links--><!--/links-->"  # where those to other pages will stand
 
 
-def html_page(title: str, parts: list) -> str:  # parts: html
+def html_page(title: str, parts: list, style: str = "") -> str:  # parts: html; style: more css
     "One self-contained html page, also for a phone, in the dark, and for who hears it."
     body = "".join(parts)
     for plain, better in NAMED.items():
         body = body.replace(plain, better)
     return (f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<link rel='icon' href='data:,'><style>{STYLE}</style>"
-            f"<main><h1>{html.escape(title)}</h1>{body}</main></html>")
+            f"<link rel='icon' href='data:,'><style>{STYLE}{style}</style>"
+            f"<body>{NO_LINKS}<main><h1>{html.escape(title)}</h1>{body}</main></body></html>")
 
 # %% ../../nbs/lib/pages.ipynb #143cd99c
 SYNTHETIC_NOTE = "Synthetic speech: made by a program, not spoken by people. The figures say nothing about real voices."
@@ -55,6 +64,16 @@ SYNTHETIC_NOTE = "Synthetic speech: made by a program, not spoken by people. The
 def boxed(text: str) -> str:  # html
     "A remark that nobody overlooks."
     return f"<p class='note'>{html.escape(text)}</p>"
+
+
+def lead(text: str) -> str:  # html
+    "What a page says first."
+    return f"<p class='lead'>{html.escape(text)}</p>"
+
+
+def folded(title: str, inside: str) -> str:  # inside: html -> html
+    "What only some want to read."
+    return f"<details><summary>{html.escape(title)}</summary>{inside}</details>"
 
 # %% ../../nbs/lib/pages.ipynb #b7d0563e
 @contextmanager
@@ -96,17 +115,26 @@ def hear(
     return {row.clip: one(row.path) for row in table.itertuples()}
 
 # %% ../../nbs/lib/pages.ipynb #6bd847a9
-def player(sound) -> str:  # of `hear` -> html
-    "A player, or why there is none."
+def sound_file(
+    y: np.ndarray,  # samples
+    sr: int,        # Hz
+) -> str:  # address that holds it
+    "A recording within a page, as mp3 where that can be written: an eighth of a wav file."
     import soundfile as sf
 
+    out, small = io.BytesIO(), "MP3" in sf.available_formats() and sr in MP3_RATES
+    how = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.8}
+    sf.write(out, np.clip(y, -1, 1), sr, **(how if small else {"format": "WAV", "subtype": "PCM_16"}))
+    return embedded(out.getvalue(), "audio/mpeg" if small else "audio/wav")
+
+
+def player(sound) -> str:  # of `hear` -> html
+    "A player, or why there is none."
     if isinstance(sound, str):
         return f"<i>no player, since the recording is not to be had: {html.escape(sound)}</i>"
-    out = io.BytesIO()
-    sf.write(out, *sound, format="WAV", subtype="PCM_16")
-    return f"<audio controls src='{embedded(out.getvalue(), 'audio/wav')}'></audio>"
+    return f"<audio controls src='{sound_file(*sound)}'></audio>"
 
-
+# %% ../../nbs/lib/pages.ipynb #17e5e0c7
 def players(table: pd.DataFrame, sounds: dict) -> str:  # rows of `predictions`, and what `hear` gives -> html
     "A list of audio players."
     rows = []
@@ -191,3 +219,58 @@ def _read_predictions(folder) -> pd.DataFrame:
     if lacking:
         raise EvaluateError(f"{file}: no column {min(lacking)!r}: judge the run again, with ser_evaluate")
     return table
+
+# %% ../../nbs/lib/pages.ipynb #5d1c0a02
+_PLACE = re.compile("<!--links-->.*?<!--/links-->", re.S)
+
+
+def with_links(
+    page: str,    # html, of `html_page`
+    links: dict,  # relative address -> what stands there
+) -> str:  # html
+    "A page with links to others, in place of those that it had."
+    inside = "".join(f"<a href='{html.escape(quote(to), quote=True)}'>{html.escape(text)}</a>"
+                     for to, text in links.items())
+    nav = f"<nav aria-label='Pages that belong to this one'>{inside}</nav>" if links else ""
+    return _PLACE.sub(lambda found: f"<!--links-->{nav}<!--/links-->", page, count=1)
+
+# %% ../../nbs/lib/pages.ipynb #5d1c0a04
+def _own_pages(run: Path) -> dict:  # file -> what it is
+    "The pages of a run that are there."
+    found = {run / "report" / "report.html": "Report", run / "card" / "card.html": "Model card"}
+    return {path: name for path, name in found.items() if path.is_file()}
+
+
+def _above(run: Path) -> Path | None:
+    "The card of the corpus in whose folder a run lies."
+    homes = [run.parent, *([run.parent.parent] if run.parent.name.startswith("seed_") else [])]
+    return next((home / "summary.html" for home in homes if (home / "summary.html").is_file()), None)
+
+
+def _put_links(path: Path, links: dict):
+    "Renew the links of a page, unless it isn't the one that was left."
+    report = Report.open(path.parent) if path.name == "report.html" else None
+    page = (report.read(path.name) if report else path.read_bytes()).decode("utf-8")
+    if (new := with_links(page, {to.replace(os.sep, "/"): text for to, text in links.items()})) == page:
+        return
+    with locked(path.parent, wait=math.inf):
+        report.write(path.name, new.encode()) if report else write_file(path, new.encode())
+        report.store() if report else None
+
+# %% ../../nbs/lib/pages.ipynb #5d1c0a05
+def tie_pages(
+    run: str | Path,  # a run folder
+):
+    "Link the pages of a run and of its corpus to each other, as far as they are there."
+    run = run_folder(run)
+    own, above = _own_pages(run), _above(run)
+    for page in own:
+        others = {os.path.relpath(to, page.parent): name for to, name in own.items() if to != page}
+        up = {os.path.relpath(above, page.parent): "All runs on this corpus"} if above else {}
+        with suppress(SerError, OSError):
+            _put_links(page, up | others)
+    if above:
+        cards = sorted([*above.parent.glob("*/card/card.html"), *above.parent.glob("seed_*/*/card/card.html")])
+        with suppress(OSError):
+            _put_links(above, {os.path.relpath(card, above.parent): f"Model card: {card.parent.parent.name}"
+                               for card in cards})

@@ -55,15 +55,17 @@ def ser_evaluate(
     features: str = "data/features",         # feature folder, from ser_features
     out_dir: str = "",                       # where the report goes; by default `report` in the run folder
     part: str = "test",                      # train, val or test
+    pack: bool = False,                      # put the recordings beside the page, as mp3, where their licence allows it
 ):
     "Judge a trained model on a part of its split and write the report folder."
     def work():
         frames = run_features(model, features)
-        found = report(model, frames, out_dir or None, part)
+        found = report(model, frames, out_dir or None, part, paper=True, pack=pack)
         if lost := found.get("no_player"):
             clip, why = next(iter(lost.items()))
             say(f"{plural(len(lost), 'recording')} without a player in the report, such as {clip}: {why}")
         _show(_headline(found["run"]))
+        _show(found["says"])
         _show(pd.DataFrame(found["per_class"]).T.astype({"clips": int}).round(3).to_string(na_rep=""))
         _show(f"UAR {found['UAR']:.3f} ({say_interval(found['interval'])}), accuracy {found['accuracy']:.3f} on "
               f"{found['clips']} clips. {found['run']['audit']}")

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['LICENCES', 'INTENDED', 'NOT_INTENDED', 'licence_of', 'unseen_beside', 'protocol_note', 'level_free',
-           'calibration_facts', 'headline', 'gather', 'to_markdown', 'to_html', 'limits', 'card_sections',
-           'card_pictures', 'model_card', 'n_steps', 'moved_to', 'ser_card']
+__all__ = ['LICENCES', 'PICTURES', 'INTENDED', 'NOT_INTENDED', 'licence_of', 'unseen_beside', 'protocol_note', 'level_free',
+           'calibration_facts', 'headline', 'gather', 'Lead', 'Code', 'Terms', 'Folded', 'to_markdown', 'to_html',
+           'limits', 'card_sections', 'card_pictures', 'model_card', 'n_steps', 'moved_to', 'ser_card']
 
 # %% ../../nbs/more/model_card.ipynb #460f587f
 import html
@@ -16,6 +16,8 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,16 @@ from ..lib.command import main_command, one_line, plural, progress
 from ..lib.corpora import CORPORA, is_synthetic
 from ..lib.files import TrustError, clear_unfinished, json_object, locked, parsing, pd, write_file
 from ..lib.finding import load_corpus
-from ..lib.runs import Report, read_run, run_folder
+from ..lib.pages import folded, lead, tie_pages
+from ..lib.paper import drawn, tabled
+from ..lib.plainly import TERMS, explain, plainly, whose_voice
+from ..lib.runs import Report, Run, read_run, run_folder
 from ..lib.strangers import promised
 from ..lib.spoil import can_do, gain
 from ..lib.stats import gap_sentence, gap_test
 from ..dataset import label_ids
-from ..evaluate import (SYNTHETIC_NOTE, embedded, html_page, interval, per_class, plain_text, png_bytes,
-                             predictions, say_interval, scores)
+from ..evaluate import (SYNTHETIC_NOTE, embedded, html_page, interval, per_class, plain_text, predictions,
+                             say_interval, scores)
 from ..features import FeatureSettings, clip_features
 from ..train import calibrated, load_run, risk_coverage, run_features, run_split
 from ..trust import (answers, calibrate, draw_rows, group_recall, group_uar, importance, in_memory, listener,
@@ -69,13 +74,13 @@ def unseen_beside(
                 found.append((path.parent.parent.name, uar))
     return found
 
-
+# %% ../../nbs/more/model_card.ipynb #cc3a1954
 def protocol_note(run: dict, beside: list) -> str:  # run: of run.json; beside: of `unseen_beside`
     "What the protocol of a run means for its figures."
-    apart = "No test clip shares its speaker with train."
-    if run["protocol"] == "unseen speakers" or apart in run["audit"]:
+    voice = whose_voice(run["protocol"], run["audit"])
+    if voice == "new":
         return "No test voice was heard in training."
-    heard = ("Whether the test voices were heard in training is not known" if "Unknown speaker" in run["audit"]
+    heard = ("Whether the test voices were heard in training is not known" if voice == "unknown"
              else "The test voices were heard in training")
     if not beside:
         return (f"{heard}, and no run on unseen speakers lies beside this one: what it does with a new voice is not "
@@ -126,6 +131,13 @@ def _tables(run_dir, features, pred, rows, part, max_clips, seed, tick) -> dict:
             "importance": importance(listen, clips, y, features.settings.families, 3, seed, tick)}
 
 
+def _made(folder) -> dict:
+    "With what, and when, by the date of its weights."
+    weights = Run.open(folder).where("best.weights.h5")
+    return {"with": f"ser_nb {read_run(folder)['versions'].get('ser_nb', '')}".strip(),
+            "on": date.fromtimestamp(weights.stat().st_mtime).isoformat(), "folder": folder.name}
+
+# %% ../../nbs/more/model_card.ipynb #eb1cc9ff
 def gather(
     run_dir: str | Path,     # a run folder, or the model file beside it
     features,                # `Features`
@@ -140,7 +152,9 @@ def gather(
     rows = draw_rows(features, run_split(folder), part, max_clips, seed)
     tables = _tables(folder, features, pred, rows, part, max_clips, seed, tick)
     free = level_free(features.settings, load_run(folder)[2], features.index["speaker"].iloc[rows[0]])
-    facts = {"run": run, "part": part, "seed": seed, "clips_drawn": len(rows), "figures": headline(pred),
+    figures, voice = headline(pred), whose_voice(run["protocol"], run["audit"], part)
+    facts = {"run": run, "part": part, "seed": seed, "clips_drawn": len(rows), "figures": figures,
+             "says": plainly(pred, voice, figures["UAR"]), "made": _made(folder),
              "calibration": read_calibration(folder), "on_part": calibration_facts(folder, pred),
              "gaps": {by: gap_test(pred, by, seed=seed) for by in ("speaker", "sex")},
              "level_free": free, "unseen_beside": unseen_beside(folder),
@@ -149,10 +163,45 @@ def gather(
     return facts, tables, pred
 
 # %% ../../nbs/more/model_card.ipynb #ed7a6b99
+class Lead(str):
+    "What a card says first."
+
+
+class Code(str):
+    "What is typed."
+
+
+class Terms(tuple):
+    "Names of `TERMS`."
+
+
+@dataclass(frozen=True)
+class Folded:
+    "A block for whoever asks for it."
+    title: str
+    block: object
+
+
 def _cells(table) -> list:  # rows of text, the head first
+    "A table as text, without columns that hold nothing."
     rows = [["" if pd.isna(v) else f"{v:.3f}" if isinstance(v, (float, np.floating)) else str(v) for v in row]
             for row in table.itertuples(index=False)]
-    return [[str(c) for c in table.columns], *rows]
+    held = [i for i in range(table.shape[1]) if any(row[i] for row in rows)]
+    return [[row[i] for i in held] for row in [[str(c) for c in table.columns], *rows]]
+
+# %% ../../nbs/more/model_card.ipynb #ed7a6b9a
+def _markdown(block) -> str:
+    "A block as markdown."
+    if isinstance(block, Path):
+        return f"![{PICTURES.get(block.stem, block.stem)}]({block.name})"
+    if isinstance(block, Folded):
+        return _markdown(block.block)
+    if isinstance(block, Terms):
+        return "\n".join(f"- *{term}*: {TERMS[term]}" for term in block)
+    if isinstance(block, str):
+        return f"**{block}**" if isinstance(block, Lead) else " " * 4 * isinstance(block, Code) + block
+    head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(block)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 def to_markdown(
@@ -160,32 +209,37 @@ def to_markdown(
     sections: list,  # of (title, blocks); a block is text, a DataFrame, or a Path of a picture beside the page
 ) -> str:
     "A card as markdown."
-    lines = [f"# {title}", ""]
-    for name, blocks in sections:
-        lines += [f"## {name}", ""]
-        for block in blocks:
-            if isinstance(block, Path):
-                lines.append(f"![{block.stem}]({block.name})")
-            elif isinstance(block, str):
-                lines.append(block)
-            else:
-                head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in _cells(block)]
-                lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-            lines.append("")
-    return "\n".join(lines)
+    return "\n\n".join([f"# {title}", *(text for name, blocks in sections
+                                        for text in (f"## {name}", *map(_markdown, blocks)))]) + "\n"
+
+# %% ../../nbs/more/model_card.ipynb #ed7a6b9b
+PICTURES = {"reliability": "How often it is right, by how sure it is",
+            "risk": "Share of wrong answers by share of clips that get one",
+            "robustness": "UAR by kind and strength of damage", "fairness": "UAR of each speaker and recall by sex",
+            "importance": "UAR lost where a family of features is taken away"}
 
 
-def to_html(title: str, sections: list, pictures: dict) -> str:  # pictures: stem -> png bytes
+def _block_html(block, pictures) -> str:
+    "A block as html."
+    if isinstance(block, Path):
+        source = embedded(pictures[block.stem]["svg"], "image/svg+xml")
+        return f"<img alt='{PICTURES.get(block.stem, block.stem)}' src='{source}'>"
+    if isinstance(block, Folded):
+        return folded(block.title, _block_html(block.block, pictures))
+    if isinstance(block, Terms):
+        return explain(*block)
+    if isinstance(block, str):
+        tag = "pre" if isinstance(block, Code) else "p"
+        return lead(block) if isinstance(block, Lead) else f"<{tag}>{html.escape(block)}</{tag}>"
+    head, *rows = _cells(block)
+    row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+    return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
+
+# %% ../../nbs/more/model_card.ipynb #debe7073
+def to_html(title: str, sections: list, pictures: dict) -> str:  # pictures: stem -> kind -> bytes
     "The same card as one html page, with the pictures inside."
-    def part(block):
-        if isinstance(block, Path):
-            return f"<img alt='{block.stem}' src='{embedded(pictures[block.stem], 'image/png')}'>"
-        if isinstance(block, str):
-            return f"<p>{html.escape(block)}</p>"
-        head, *rows = _cells(block)
-        row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-        return f"<table>{row(head, 'th')}{''.join(row(r, 'td') for r in rows)}</table>"
-    return html_page(title, [f"<h2>{html.escape(name)}</h2>{''.join(map(part, blocks))}" for name, blocks in sections])
+    return html_page(title, [f"<h2>{html.escape(name)}</h2>" + "".join(_block_html(block, pictures) for block in blocks)
+                             for name, blocks in sections])
 
 # %% ../../nbs/more/model_card.ipynb #ab5fbb64
 INTENDED = ("Research and teaching on how acted emotions sound, and as a start for networks of one's own. It names "
@@ -195,7 +249,7 @@ NOT_INTENDED = ("Not for decisions about people: hiring, schooling, policing, in
                 "reasons (Regulation 2024/1689, article 5). Not for languages, ages, rooms and microphones it was not "
                 "judged on.")
 
-
+# %% ../../nbs/more/model_card.ipynb #25613502
 def limits(facts: dict) -> list:  # facts: of `gather`
     "What the figures of a run do not say."
     run, c, n = facts["run"], facts["on_part"], facts["figures"]["speakers"]
@@ -209,7 +263,6 @@ def limits(facts: dict) -> list:  # facts: of `gather`
         say.append(f"Judged by {n} voices.")
     else:
         say.append(f"Judged by so few voices ({n}) that the interval is over {over}s: it says nothing about others.")
-    say.append(protocol_note(run, facts["unseen_beside"]))
     if c["ece_after"] > 2 * facts["calibration"].get("ece_after", 1) and c["ece_after"] > 0.05:
         say.append("Its confidence is not to be trusted: calibration error "
                    f"{c['ece_after']:.3f} on the {facts['part']} part, "
@@ -232,41 +285,73 @@ def _how_made(run: dict) -> list:  # of run.json -> pairs of a name and settings
     return [("features", run["features"]), *zip(names, kinds), *((k, run[k]) for k in ("train", "versions"))]
 
 # %% ../../nbs/more/model_card.ipynb #e5cd454d
-def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of `gather`
-    "What stands on a model card."
-    run, f, c, on = (facts[k] for k in ("run", "figures", "calibration", "on_part"))
-    data = pd.DataFrame({"corpus": ", ".join(run["corpus"]), "labels": ", ".join(run["labels"]),
-                         "clips": ", ".join(f"{k} {n:,}" for k, n in run["clips"].items()),
+def _begin(facts) -> list:
+    "What it is for, whose it is and how it is used."
+    made, run, on = facts["made"], facts["run"], facts["on_part"]
+    by = facts.get("made_by") or "nobody who is named (ser_card --made_by tells who answers for it)"
+    sure = "all clips" if on["coverage"] == 1 else f"{on['coverage']:.0%} of the clips"
+    return [("What it is for", [Lead(facts["says"]), protocol_note(run, facts["unseen_beside"]), INTENDED]),
+            ("What it is not for", [NOT_INTENDED]),
+            ("Who made it, and when", [f"Trained on {made['on']} with {made['with']}, from "
+                                       f"{', '.join(run['corpus'])}, by {by}.", *facts["licences"]]),
+            ("How to use it", [Code(f"ser_predict clip.wav --run {made['folder']}"),
+                               f"It says {', '.join(run['labels'])}; or unsure, where it is less sure than "
+                               f"{facts['calibration']['threshold']:.3f}. It answered {sure} of the {facts['part']} "
+                               "part."])]
+
+
+def _data(run, c) -> pd.DataFrame:
+    "What it was made of, as a table."
+    return pd.DataFrame({"clips": ", ".join(f"{k} {n:,}" for k, n in run["clips"].items()), "scale": run["normaliser"],
                          "hash of the data": run["data_hash"], "hash of the split": run["split_hash"],
                          "hash of the weights": c.get("weights", "")}.items(), columns=["what", "value"])
-    figures = pd.DataFrame([(k, f[k]["value"], f[k]["low"], f[k]["high"], f"{f[k]['clusters']} {f[k]['by']}s")
-                            for k in ("UAR", "accuracy")], columns=["figure", "value", "95 % from", "to", "over"])
+
+# %% ../../nbs/more/model_card.ipynb #e5cd454e
+def _figures(f) -> pd.DataFrame:
+    "UAR and accuracy with their intervals."
+    return pd.DataFrame([(k, f[k]["value"], f[k]["low"], f[k]["high"], plural(f[k]["clusters"], f[k]["by"]))
+                         for k in ("UAR", "accuracy")], columns=["figure", "value", "95 % from", "to", "over"])
+
+
+def _trust(facts, tables) -> list:
+    "The sections on calibration, robustness, fairness and importance."
+    c, on = facts["calibration"], facts["on_part"]
     named = {"ECE as trained": "ece_before", "ECE": "ece_after", "class-wise ECE": "classwise_ece_after",
              "coverage at the threshold": "coverage", "risk at the threshold": "risk"}
     sure = pd.DataFrame([(name, c[key], on[key]) for name, key in named.items()],
-                        columns=["", "validation", facts["part"]])
+                        columns=["measure", "validation", facts["part"]])
     bears = tables["robustness"].drop(columns=["clips"]).assign(level=[f"{v:g}" for v in tables["robustness"]["level"]])
-    judged = f"{f['clips']} clips of the {facts['part']} part, chance {1 / len(run['labels']):.3f}. "
-    return [("Figures", [figures, judged + f"{run['audit'][0].upper()}{run['audit'][1:]} Scale: {run['normaliser']}.",
-                         protocol_note(run, facts["unseen_beside"]),
-                         per_class(pred).rename_axis("emotion").reset_index()]),
-            ("Intended use", [INTENDED]), ("Not intended", [NOT_INTENDED]), ("Limits", limits(facts)),
-            ("Data", [data, *facts["licences"]]),
-            ("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}. "
-                                + promised(c), sure, Path("reliability.png"), Path("risk.png")]),
+    no_mp3 = "" if "mp3" in can_do() else " MP3 can't be written here and is left out."
+    return [("How sure it is", [f"Temperature {c['temperature']:.3f} and threshold {c['threshold']:.3f}. "
+                                + promised(c), sure,
+                                Terms(["temperature", "threshold", "validation", "ECE", "class-wise ECE", "coverage",
+                                       "risk", "AURC"]), Path("reliability.png"), Path("risk.png")]),
             ("What it bears", [f"{facts['clips_drawn']} clips, drawn and spoilt with seed {facts['seed']}; same: share "
-                               "of answers that stay as on the clean clip." + ("" if "mp3" in can_do() else
-                               " MP3 can't be written here and is left out."), Path("robustness.png"), bears]),
-            ("Whom it serves", [*map(gap_sentence, facts["gaps"].values()), Path("fairness.png"), tables["speakers"],
-                                tables["sexes"]]),
-            ("What it listens to", [Path("importance.png"), "Families that tell the same share the credit."]),
-            ("How it was made", [pd.DataFrame(
-                [(f"{k}.{name}", json.dumps(v)) for k, settings in _how_made(run) for name, v in settings.items()],
-                columns=["setting", "value"])])]
+                               f"of answers that stay as on the clean clip.{no_mp3}", Path("robustness.png"),
+                               Folded("All levels as a table", bears)]),
+            ("Whom it serves", [*map(gap_sentence, facts["gaps"].values()), Path("fairness.png"),
+                                tables["speakers"].drop(columns="speakers"), tables["sexes"]]),
+            ("What it listens to", [Path("importance.png"), "Families that tell the same share the credit."])]
+
+# %% ../../nbs/more/model_card.ipynb #e5cd454f
+def card_sections(facts: dict, tables: dict, pred: pd.DataFrame) -> list:  # of `gather`
+    "What stands on a model card."
+    run, f = facts["run"], facts["figures"]
+    judged = f"{f['clips']} clips of the {facts['part']} part, chance {1 / len(run['labels']):.3f}. "
+    settings = pd.DataFrame([(f"{k}.{name}", json.dumps(v)) for k, kind in _how_made(run) for name, v in kind.items()],
+                            columns=["setting", "value"])
+    sections = [*_begin(facts),
+            ("Figures", [_figures(f), Terms(["UAR", "accuracy", "interval", "chance", "recall", "precision", "F1"]),
+                         judged + f"{run['audit'][0].upper()}{run['audit'][1:]}",
+                         per_class(pred).rename_axis("emotion").reset_index()]),
+            ("Limits", limits(facts)), ("Data", [_data(run, facts["calibration"])]), *_trust(facts, tables),
+            ("How it was made", [Folded("All settings", settings)])]
+    return [(name, [block for block in blocks if not isinstance(block, pd.DataFrame) or len(block)])
+            for name, blocks in sections]
 
 # %% ../../nbs/more/model_card.ipynb #b3cc2f75
 @plain_text()
-def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> png bytes
+def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFrame) -> dict:  # stem -> kind -> bytes
     "The pictures of a model card."
     run, T, part = facts["run"], facts["calibration"]["temperature"], facts["part"]
     title = f"{', '.join(run['corpus'])}: {run['protocol']}"
@@ -277,7 +362,7 @@ def card_pictures(run_dir, features, facts: dict, tables: dict, pred: pd.DataFra
                "risk": plot_risk_coverage(after, facts["calibration"]["threshold"]),
                "robustness": plot_robustness(tables["robustness"], len(run["labels"]), title),
                "fairness": plot_fairness(pred, title), "importance": plot_importance(tables["importance"], title)}
-    return {name: png_bytes(fig) for name, fig in figures.items()}
+    return {name: drawn(fig, ("png", "svg", "pdf")) for name, fig in figures.items()}
 
 # %% ../../nbs/more/model_card.ipynb #5ad6da68
 def model_card(
@@ -288,20 +373,32 @@ def model_card(
     max_clips: int = 200,          # for robustness and importance; 0: all
     seed: int = 0,
     tick: Callable | None = None,  # called after each of `n_steps` steps, for a progress bar
+    made_by: str = "",             # who answers for it
 ) -> dict:  # what card.json holds
-    "Write card.html, card.md, card.json and their pictures."
+    "Write card.html, card.md and card.json, with their pictures and tables as files."
     out_dir = Path(out_dir or run_folder(run_dir) / "card")
     if read_calibration(run_dir) == {"temperature": 1.0, "threshold": 0.0}:
         calibrate(run_dir, features)
     facts, tables, pred = gather(run_dir, features, part, max_clips, seed, tick)
+    facts["made_by"] = made_by
     sections, pictures = card_sections(facts, tables, pred), card_pictures(run_dir, features, facts, tables, pred)
     title = f"Model card: {', '.join(facts['run']['corpus'])}, {facts['run']['protocol']}"
     found = {**facts, "tables": {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}}
     files = {"card.md": to_markdown(title, sections), "card.json": json.dumps(found, indent=1),
              "card.html": to_html(title, sections, pictures)}
-    _write_card(out_dir, {**{f"{stem}.png": png for stem, png in pictures.items()},
+    drawings = {f"{stem}.{kind}": data for stem, kinds in pictures.items() for kind, data in kinds.items()}
+    _write_card(out_dir, {**drawings, **_card_tables(facts, tables, pred),
                           **{name: text.encode() for name, text in files.items()}})
+    if out_dir.resolve() == (run_folder(run_dir) / "card").resolve():
+        tie_pages(run_dir)
     return found
+
+# %% ../../nbs/more/model_card.ipynb #f92abf6c
+def _card_tables(facts, tables, pred) -> dict:  # name -> bytes
+    "The tables of a card as csv and LaTeX."
+    emotions = per_class(pred).rename_axis("emotion").reset_index()
+    shown = {"figures": _figures(facts["figures"]), "emotions": emotions, **tables}
+    return {name: data for stem, table in shown.items() if len(table) for name, data in tabled(stem, table).items()}
 
 
 def _write_card(out_dir, files: dict):  # name -> bytes
@@ -339,6 +436,7 @@ def _say_card(found: dict, card: dict, place, part):
     f, on = card["figures"], card["on_part"]
     if card["run"]["synthetic"]:
         print(SYNTHETIC_NOTE)
+    print(card["says"])
     print(f"UAR {f['UAR']['value']:.3f} ({say_interval(f['UAR'])}) on {f['clips']} clips. "
           f"{protocol_note(card['run'], card['unseen_beside'])}")
     wrong = "" if on["risk"] is None else f", of which {on['risk']:.0%} are wrong"
@@ -373,6 +471,7 @@ def ser_card(
     speaker_from: str = "",                # for --data_dir, as for ser_features: expression that finds the speaker
     text_from: str = "",                   # and the text
     emotion_from: str = "",                # and the emotion
+    made_by: str = "",                     # who answers for the run, with an address; stands on the card
 ):
     "Calibrate a run on its validation part and write its model card: calibration, robustness, fairness, importance."
     def work():
@@ -384,6 +483,6 @@ def ser_card(
         table, place = _card_features(run, features, data_dir, **ways), Path(out_dir or run_folder(run) / "card")
         with locked(place, wait=math.inf), progress(n_steps(table.settings), "card", "step") as bar:
             found = calibrate(run, table, coverage, None if risk < 0 else risk)
-            card = model_card(run, table, place, part, max_clips, seed, bar.update)
+            card = model_card(run, table, place, part, max_clips, seed, bar.update, made_by)
         _say_card(found, card, place, part)
     one_line(work, "ser_card")

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['HOW', 'pooled_verdict', 'make_card', 'show_card', 'plot_card', 'write_summary', 'report_card']
+__all__ = ['HOW', 'pooled_verdict', 'make_card', 'show_card', 'plot_card', 'headline', 'write_summary', 'report_card']
 
 # %% ../../nbs/more/summary.ipynb #d6d16116
 import html
 import json
 import textwrap
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -20,8 +21,10 @@ from ..lib.baseline import check_rival, read_rival
 from ..lib.command import plural
 from ..lib.corpora import is_synthetic
 from ..lib.files import pd, write_file
-from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, plain_json, plain_text, png_bytes,
-                              read_predictions)
+from ..lib.pages import (SYNTHETIC_NOTE, boxed, embedded, html_page, lead, plain_json, plain_text,
+                              read_predictions, tie_pages)
+from ..lib.paper import drawn, tabled
+from ..lib.plainly import VOICE, explain, of_ten, plainly, whose_voice
 from ..lib.stats import interval
 from ..dataset import audit, contradictions, say_doubles, verdict
 from ..evaluate import scores
@@ -54,13 +57,16 @@ def _card_row(name, runs, out_dir, twins) -> dict:
     beside = interval(svm) if svm is not None else {"value": np.nan, "low": np.nan, "high": np.nan}
     by_seed = {seed: scores(read_predictions([Path(out_dir) / run for run in own["run"]]))["UAR"]
                for seed, own in runs.groupby("seed")}
-    return {"protocol": runs["protocol"].iloc[0], "line": name, "UAR": sure["value"], "low": sure["low"],
-            "high": sure["high"], "accuracy": right["value"], "accuracy_low": right["low"],
-            "accuracy_high": right["high"], "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,
+    says = pooled_verdict([run_split(run) for run in folders], twins)
+    protocol = runs["protocol"].iloc[0]
+    return {"protocol": protocol, "line": name, "says": plainly(pred, whose_voice(protocol, says), sure),
+            "UAR": sure["value"], "low": sure["low"], "high": sure["high"],
+            "accuracy": right["value"], "accuracy_low": right["low"], "accuracy_high": right["high"],
+            "over": plural(sure["clusters"], sure["by"]), "by_seed": by_seed,
             "between_seeds": float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else np.nan,
             "svm": beside["value"], "svm_low": beside["low"], "svm_high": beside["high"],
             "folds": runs["fold"].nunique(), "clips": pred["clip"].nunique(),
-            "verdict": pooled_verdict([run_split(run) for run in folders], twins)}
+            "verdict": says}
 
 # %% ../../nbs/more/summary.ipynb #3bdf66a6
 def make_card(
@@ -150,24 +156,52 @@ HOW = ("Intervals are over the clusters of clips in the column over, and speak o
        "seeds is that of training again, on the same data.")
 
 
+def headline(
+    card: pd.DataFrame,  # of `make_card`
+) -> str:
+    "What a network is worth, in plain words: for a new voice, where one was judged."
+    judged = card[card["UAR"].notna()]
+    new = next((line for line in VOICES if line in judged.index), None)
+    first = judged.loc[new or judged.index[0]]
+    if not new:
+        new_voice = whose_voice(first["protocol"], first["verdict"]) == "new"
+        return first["says"] + " What it does with a new voice was not judged." * (not new_voice)
+    known = [r["UAR"] for line, r in judged.iterrows()
+             if line == "random" and whose_voice(line, r["verdict"]) == "known"]
+    return first["says"] + "".join(f" Of ten clips {VOICE['known']}: {of_ten(share)}." for share in known)
+
+
 def _say_svm(card, table) -> str:
     "A line on what a linear SVM makes of each protocol."
     names = sorted({*table.get("rival", [])} - {""})
     told = [f"{line} {r['svm']:.3f}" for line, r in card.iterrows() if line == r["protocol"] and np.isfinite(r["svm"])]
     return f"{', '.join(names)}, learnt, chosen and judged on the same clips: {', '.join(told)}." if told else ""
 
+# %% ../../nbs/more/summary.ipynb #b1dd6b4e
+def _run_list(table) -> str:
+    "The runs as a table whose names lead to their reports."
+    rows = "".join(f"<tr><th scope='row'><a href='{html.escape(quote(r.run), quote=True)}/report/report.html'>"
+                   f"{html.escape(r.run)}</a></th><td>{r.UAR:.3f}</td><td>{r.accuracy:.3f}</td><td>{r.clips}</td></tr>"
+                   for r in table.itertuples())
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ("report of the run", "UAR", "accuracy", "clips"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
-def _page(corpus, fake, n, png, told, says, table, svm, left) -> bytes:
+
+def _page(value, svg, told, says, table, svm) -> bytes:
     "The html of a summary."
-    links = "".join(f"<li><a href='{r.run}/report/report.html'>{html.escape(r.run)}</a>: UAR {r.UAR:.3f}. "
-                    f"{html.escape(r.scale)}. {html.escape(r.audit)}</li>" for r in table.itertuples())
-    return html_page(f"{corpus}: how far it can be trusted", [
-        boxed(SYNTHETIC_NOTE) if fake else "", f"<p>{html.escape(left)}</p>" if left else "",
-        f"<img alt='UAR by protocol' src='{embedded(png, 'image/png')}'>",
-        told.rename_axis(None).to_html(border=0), f"<p>Chance is {1 / n:.3f}. {html.escape(HOW)}</p>",
+    terms = ["UAR", "chance", "interval", "accuracy", *(["linear SVM"] if svm else []),
+             *(["fold"] if any(name not in says for name in told.index) else []),
+             *(["seed"] if "between seeds" in told else [])]
+    alone = told.rename_axis(None)
+    return html_page(f"{value['corpus']}: how far it can be trusted", [
+        boxed(SYNTHETIC_NOTE) if value["synthetic"] else "", lead(value["headline"]),
+        f"<p>{html.escape(value['recogniser'])}</p>" if value["recogniser"] else "",
+        f"<img alt='UAR by protocol, as in the table below' src='{embedded(svg, 'image/svg+xml')}'>",
+        alone.to_html(border=0), explain(*terms), f"<p>Chance is {value['chance']:.3f}. {html.escape(HOW)}</p>",
         f"<p>{html.escape(svm[:1].upper() + svm[1:])}</p>" if svm else "",
+        "<h2>What each figure says</h2>",
         *(f"<p><b>{html.escape(line)}</b>: {html.escape(text)}</p>" for line, text in says.items()),
-        f"<h2>Each run</h2><ul>{links}</ul>"]).encode()
+        f"<h2>Each run</h2>{_run_list(table)}"]).encode()
 
 # %% ../../nbs/more/summary.ipynb #10940059
 def write_summary(
@@ -177,22 +211,27 @@ def write_summary(
     features,              # `Features`, for names, hashes and the number of emotions
     left: str = "",        # of `say_recogniser`
 ) -> str:  # the text that is printed
-    "Write summary.html, summary.json and summary.png, and return the card as text."
+    "Write summary.html, with its numbers, table and picture as files, and return the card as text."
     out_dir, index, told = Path(out_dir), features.index, show_card(card)
+    told = told.loc[:, (told != "").any()]
     corpus, n, fake = ", ".join(sorted(set(index["corpus"]))), index["emotion"].nunique(), is_synthetic(index)
     with plain_text():
-        png = png_bytes(plot_card(card, n, corpus))
+        pictures = drawn(plot_card(card, n, corpus), ("png", "svg", "pdf"))
     value = {"corpus": corpus, "synthetic": fake, "chance": 1 / n, "level": 0.95, "data_hash": features.data_hash,
              "card": json.loads(card.reset_index().to_json(orient="records")),
              "protocols": json.loads(summary(table).to_json(orient="index")), "runs": table.to_dict("records"),
-             "recogniser": left, "versions": versions()}
+             "recogniser": left, "versions": versions(), "headline": headline(card)}
     svm = _say_svm(card, table)
     says = {line: r["verdict"] for line, r in card.iterrows() if line == r["protocol"]}
-    files = {"summary.png": png, "summary.html": _page(corpus, fake, n, png, told, says, table, svm, left),
-             "summary.json": plain_json(value)}
+    files = {**{f"summary.{kind}": data for kind, data in pictures.items()}, "summary.json": plain_json(value),
+             **tabled("summary", told.rename(columns=str.strip).rename_axis("line").reset_index()),
+             "summary.html": _page(value, pictures["svg"], told, says, table, svm)}
     for name, data in files.items():
         write_file(out_dir / name, data)
-    return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), told.rename_axis(None).to_string(), "",
+    for run in table["run"]:
+        tie_pages(out_dir / run)
+    return "\n".join(["", corpus, *([SYNTHETIC_NOTE] if fake else []), value["headline"], "",
+                      told.rename_axis(None).to_string(), "",
                       *(f"{line}: {text}" for line, text in says.items()), HOW, *([svm] if svm else []),
                       *([left] if left else []), "",
                       f"Report: {out_dir / 'summary.html'}"])
