@@ -177,6 +177,8 @@ LAYOUTS = {  # a few files of each corpus as they lie in the published one; how 
              "angry neutral sad"),
     "turev-db": ("Sound Source/Angry/1157_kz_acik, Sound Source/Calm/1234_sk_acik, Sound Source/Sad/1157_hl_acik, "
                  "Sound Source/Happy/1358_mt_acik", 3, "angry calm happy sad"),
+    "ravdess-song": ("Actor_01/03-02-01-01-01-01-01, Actor_01/03-02-06-02-02-02-01, Actor_24/03-02-05-01-01-01-24", 2,
+                     "angry fear neutral"),
     "baved": ("2/4-m-20-2-2-705, 2/4-m-20-2-2-710, 4/4-m-20-4-0-1100, 2/54-f-19-2-1-607", 2,
               "high_level low_level usual_level"),
 }
@@ -195,3 +197,72 @@ def test_published_layouts(tmp_path, name):
         assert corpus["part"].tolist() == ["train", "test", "train", "val"]
     if name == "ased":
         assert sorted(corpus["text"]) == ["01", "01", "a5-03", "s4-04"]
+
+
+LISTED = {  # clips, lists beside them, who speaks and in which emotion; the others are left out with their reasons
+    "iemocap": (
+        {f"Session1/sentences/wav/{scene}/{scene}_{turn}": said for scene, turn, said in [
+            ("Ses01F_impro01", "F000", "01F neutral female"), ("Ses01F_impro01", "M001", "01M angry male"),
+            ("Ses01M_script01_1b", "F002", "01F excited female"), ("Ses01M_script01_1b", "M003", ""),
+            ("Ses01M_script01_1b", "M004", "")]},
+        {"Session1/dialog/EmoEvaluation/Ses01F_impro01.txt":
+            "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+            "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral;\t()\n\n"
+            "[8.3 - 9.1]\tSes01F_impro01_M001\tang\t[2.0, 3.5, 3.0]\n",
+         "Session1/dialog/EmoEvaluation/Ses01M_script01_1b.txt":
+            "[1.0 - 2.0]\tSes01M_script01_1b_F002\texc\t[4.0, 3.0, 3.0]\n"
+            "[2.0 - 3.0]\tSes01M_script01_1b_M003\txxx\t[2.0, 2.0, 2.0]\n"},
+        ["its judges did not agree", "its list says nothing of it"]),
+    "msp-improv": (
+        {"Audio/session1/S01A/R/MSP-IMPROV-S01A-F01-R-FF01": "F01 angry female",
+         "Audio/session1/S01A/P/MSP-IMPROV-S01A-M01-P-FM02": "M01 neutral male",
+         "Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM03": ""},
+        {"Evalution.txt": "UTD-IMPROV-S01A-F01-R-FF01.avi; A; A:3.3; V:2.3; D:3.0 ; N:3.6;\n"
+                          "UTD-IMPROV-S01A-M01-P-FM02.avi; N; A:3.0; V:3.5; D:3.0 ; N:3.6;\n"
+                          "UTD-IMPROV-S01A-F01-S-FM03.avi; X; A:3.0; V:3.5; D:3.0 ; N:3.6;\n"},
+        ["its judges did not agree"]),
+    "meld": (
+        {"train_splits/dia0_utt0": "PHOEBE sad", "train_splits/dia0_utt1": "MONICA surprise",
+         "dev_splits_complete/dia0_utt0": "ROSS angry", "output_repeated_splits_test/dia0_utt0": " happy"},
+        {f"{part}_sent_emo.csv":
+            "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n" + rows
+         for part, rows in [
+            ("train", "1,\"Oh my God, he\u2019s lost it.\",Phoebe,sadness,negative,0,0,4,7,a,b\n"
+                      "2,What?,Monica,surprise,negative,0,1,4,7,a,b\n"),
+            ("dev", "1,Or!,Ross,anger,negative,0,0,4,4,a,b\n"), ("test", "1,Hey!,All,joy,positive,0,0,4,4,a,b\n")]},
+        []),
+    "emozionalmente": (
+        {"audio/1612872848291": "42 happy", "audio/1612872848292": "42 neutral", "audio/1612872848293": ""},
+        {"metadata/samples.csv": "file_name,actor,emotion_expressed,sentence\n1612872848291.wav,42,joy,Ti aspetto\n"
+                                 "1612872848292.wav,42,neutrality,\"Vengo, ora\"\n"},
+        ["its list says nothing of it"]),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_labels_in_lists(tmp_path, name):
+    clips, lists, reasons = LISTED[name]
+    root = tone_files([f"{clip}.wav" for clip in clips], tmp_path / "copy")
+    with pytest.raises(CorpusError, match="beside them, which tells"), warnings.catch_warnings(action="ignore"):
+        load_corpus(root)
+    for file, text in lists.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(text)
+    with warnings.catch_warnings(action="ignore"):
+        corpus = load_corpus(root)
+    told = {row.clip[:-4]: f"{row.speaker} {row.emotion} {row.sex}".rstrip() for row in corpus.itertuples()}
+    assert told == {clip: said for clip, said in clips.items() if said} and set(corpus["corpus"]) == {name}
+    assert sorted(corpus.attrs["left_out"].values()) == reasons
+    if name == "emozionalmente":
+        assert corpus["text"].tolist() == ["ti aspetto", "vengo, ora"]
+    if name == "meld":
+        assert corpus["part"].tolist() == ["val", "test", "train", "train"]
+
+
+def test_song_beside_speech(tmp_path):
+    "They are the same people."
+    names = [f"Actor_0{who}/03-0{way}-0{e}-01-01-01-0{who}.wav" for who in (1, 2) for way in (1, 2) for e in (3, 4)]
+    with warnings.catch_warnings(action="ignore"):
+        corpus = load_corpus(tone_files(names, tmp_path))
+    assert set(corpus["corpus"]) == {"ravdess"} and len(corpus) == 4
+    assert set(corpus.attrs["left_out"].values()) == {"it is song, not speech"}

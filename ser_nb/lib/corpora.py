@@ -10,9 +10,10 @@ __all__ = ['INVISIBLE', 'EMOTIONS', 'SYNONYMS', 'EMOTION_OF', 'FOLDER_WORDS', 'S
            'SHORT', 'NUMBERED', 'BIDI', 'COLUMNS', 'MORE', 'SYNTHETIC', 'MARKER', 'CORPORA', 'NAMINGS', 'OWN_NAMES',
            'identity', 'one_spelling', 'emotion_of', 'folder_says', 'is_word', 'odd_character', 'is_synthetic',
            'Naming', 'match_name', 'read_name', 'recording_key', 'Corpus', 'read_corpus', 'why_not_own', 'listed_sexes',
-           'hash_index', 'index_key']
+           'listed_labels', 'hash_index', 'index_key']
 
 # %% ../../nbs/lib/corpora.ipynb #4c0ab048
+import csv
 import functools
 import io
 import os
@@ -92,7 +93,7 @@ FOLDER_WORDS = {  # column -> what it gets -> the words for it
                   "high": "high hi", "strong": "strong intense"},
     "": {"": """
         segments segment segs seg full whole complete partial crop crops cropped slice slices sliced snippet snippets
-        fragment fragments excerpt excerpts piece pieces pass passes episode episodes ep series scenes
+        repeated fragment fragments excerpt excerpts piece pieces pass passes episode episodes ep series scenes
         original originals orig augmented augmentation augment aug noisy noise noised clean cleaned denoised enhanced
         raw processed preprocessed normalized normalised resampled trimmed filtered generated synthetic copy copies
         duplicate duplicates backup old new final temp tmp misc other others unknown unsorted all sample samples example
@@ -219,6 +220,9 @@ class Naming:
     intensities: dict[str, str] = field(default_factory=dict)  # code -> how strong the emotion is
     unwanted: dict[str, str] = field(default_factory=dict)  # pattern -> why files of that name are left out
     speakers_file: str = ""  # table beside the recordings that tells the speakers' sex
+    listed: dict = field(default_factory=dict)  # lists that tell the label: files, and a line's pattern or columns
+    none: dict[str, str] = field(default_factory=dict)  # code in such a list that is no emotion -> what it is
+    unless: str = ""  # corpus beside whose recordings these are left out
     loose: bool = False  # anybody's names: hyphens or spaces may stand for _, and a text may have several words
 
 # %% ../../nbs/lib/corpora.ipynb #942758d7
@@ -242,22 +246,37 @@ def match_name(
     return re.search(rf"/(?:{pattern})$", stem, re.IGNORECASE)
 
 # %% ../../nbs/lib/corpora.ipynb #14c5df4c
+def _codes(
+    path: str | Path,
+    naming: Naming,
+    listed: dict,  # of `listed_labels`
+) -> dict[str, str] | None:
+    "What a name and a list say, in the corpus' own codes; None for another naming."
+    match = match_name(naming.pattern, path, naming.loose)
+    if match is None:
+        return None
+    codes = {group: code.lower() for group, code in match.groupdict("").items()}
+    codes |= {role: codes.get(role, "") + codes.get(f"{role}_too", "") for role in ("clip", "speaker")}
+    return codes | listed.get(codes["clip"], {})
+
+
 def read_name(
     path: str | Path,  # of a file, or its name alone
     naming: Naming,
+    listed: dict = {},  # what lists tell, of `listed_labels`
 ) -> dict[str, str] | None:  # speaker, text, label, emotion, sex, intensity, take ("" if not told); None: other naming
     "Read what the name of a file says."
-    match = match_name(naming.pattern, path, naming.loose)
-    codes = {group: code.lower() for group, code in match.groupdict("").items()} if match else {}
-    label = naming.labels.get(codes.get("label", ""))
-    if label is None:
+    codes = _codes(path, naming, listed)
+    label = naming.labels.get(codes.get("label", "")) if codes else None
+    if codes is None or label is None and not naming.listed:
         return None
-    speaker, text, intensity = codes.get("speaker", "").upper(), codes.get("text", ""), codes.get("intensity", "")
+    speaker, text, intensity = codes["speaker"].upper(), codes.get("text", ""), codes.get("intensity", "")
     speaker, text = naming.aliases.get(speaker, speaker), text.replace("_", " ") if naming.loose else text
     told = codes.get("sex", speaker).upper()
     sex = next((sex for pattern, sex in naming.sexes.items() if re.fullmatch(pattern, told)), "")
-    return dict(speaker=speaker, text=naming.texts.get(text, text), label=label, emotion=emotion_of(label), sex=sex,
-                intensity=naming.intensities.get(intensity, intensity), take=codes.get("take", ""))
+    return dict(speaker=speaker, text=naming.texts.get(text, text), label=label or "", emotion=emotion_of(label or ""),
+                sex=sex, intensity=naming.intensities.get(intensity, intensity),
+                take=codes.get("take") or codes["clip"])
 
 
 def recording_key(said: dict) -> tuple:
@@ -332,6 +351,35 @@ def listed_sexes(root: Path, file: str) -> dict[str, str]:
     with parsing(found[0], "copy it again, or delete it", CorpusError):
         table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
     return dict(zip(table.iloc[:, 0], table["Sex"].str.lower())) if "Sex" in table else {}
+
+# %% ../../nbs/lib/corpora.ipynb #70add5a7
+def _list_lines(path: Path, pattern: str) -> Iterable[dict]:
+    "Codes by line of a list that a pattern fits."
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        yield from (match.groupdict() for line in file if (match := re.match(pattern, line, re.IGNORECASE)))
+
+
+def _list_rows(path: Path, columns: dict[str, str]) -> Iterable[dict]:
+    "Codes by row of a csv, each made of its columns; {file} is the first word of the csv's name."
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        for row in csv.DictReader(file):
+            yield {code: made.format(file=path.stem.split("_")[0], **row) for code, made in columns.items()}
+
+
+def listed_labels(
+    root: Path,  # folder of the recordings
+    naming: Naming,
+) -> dict[str, dict[str, str]]:  # clip -> label and what else is told, in codes
+    "What lists in a folder, or above it, tell of each clip."
+    how, found = naming.listed, {}
+    if not how:
+        return found
+    places = [root.rglob(how["files"]), *(above.glob(how["files"]) for above in root.resolve().parents[:3])]
+    for path in sorted(next(filter(None, map(list, places)), [])):
+        with parsing(path, "copy it again", CorpusError):
+            lines = _list_lines(path, how["line"]) if "line" in how else _list_rows(path, how["columns"])
+            found |= {Path(codes.pop("clip").lower()).stem: {k: v.lower() for k, v in codes.items()} for codes in lines}
+    return found
 
 # %% ../../nbs/lib/corpora.ipynb #8c0d476f
 def hash_index(

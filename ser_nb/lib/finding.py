@@ -24,8 +24,8 @@ import numpy as np
 from .audio import ENCODED, find_sounds, load_audio
 from .command import plural, printable
 from .corpora import (COLUMNS, MARKER, MORE, NAMINGS, OWN_NAMES, SYNONYMS, SYNTHETIC, emotion_of, folder_says,
-                                hash_index, identity, index_key, is_word, listed_sexes, match_name, odd_character,
-                                one_spelling, read_name, recording_key, why_not_own)
+                                hash_index, identity, index_key, is_word, listed_labels, listed_sexes, match_name,
+                                odd_character, one_spelling, read_name, recording_key, why_not_own)
 from .files import AudioError, CorpusError, file_sha256, pd
 from .lists import (SEXES, Columns, find_file, list_rows, list_text, name_columns, read_part, read_row,
                               why_no_file)
@@ -215,13 +215,25 @@ def _own_name(folder: Path) -> str:
     name = printable(Path(folder).resolve().name) or "recordings"
     return f"{name} (own)" if name.lower() in NAMINGS else name
 
+# %% ../../nbs/lib/finding.ipynb #375fd9fa
+def _unlisted(path: Path, naming, listed: dict) -> str:
+    "Why a clip has no label, though its name is as it should be."
+    clip = read_name(path, naming)["take"]
+    code = listed.get(clip, {}).get("label", "")
+    if not listed:
+        return f"its emotion stands in {naming.listed['files']}, which is not there: copy it with the recordings"
+    return naming.none.get(code, f"its list says {code or 'nothing of it'}")
+
 # %% ../../nbs/lib/finding.ipynb #f387b7e7
-def _read_names(name: str, clips: dict[str, Path], left_out: dict[str, str], ways: dict) -> dict[str, dict]:
+def _read_names(name: str, clips: dict[str, Path], left_out: dict[str, str], ways: dict,
+                listed: dict = {}) -> dict[str, dict]:
     "What the name of each clip says; left_out gets the reasons of those that say nothing."
     naming, said, given = NAMINGS[name], {}, _say_ways(clips, ways)
     for clip, path in clips.items():
         reason = next((reason for pattern, reason in naming.unwanted.items() if match_name(pattern, path)), "")
-        read = None if reason else read_name(path, naming)
+        read = None if reason else read_name(path, naming, listed)
+        if read and not read["label"] and "emotion" not in given:
+            reason, read = _unlisted(path, naming, listed), None
         if read is None:
             own = f" ({name}): {why_not_own(path)}" if name == OWN_NAMES else ""
             left_out[clip] = reason or f"its name is not like {naming.example}{own}"
@@ -291,7 +303,7 @@ def from_names(
     "Read a corpus whose file names say what they hold."
     root, naming, own = Path(root), NAMINGS[name], name == OWN_NAMES
     clips, left_out = _clips(root, files)
-    said = _read_names(name, clips, left_out, ways)
+    said = _read_names(name, clips, left_out, ways, listed_labels(root, naming))
     _drop_misplaced(name, clips, said, left_out, ways)
     meant = _folder_words(said, left_out, own)
     takes, sexes = {}, listed_sexes(root, naming.speakers_file)
@@ -581,16 +593,19 @@ def join_corpora(
 SHARE, STRAY = 0.9, 0.02  # of a folder's files: so many must be named as known; a naming with fewer is a stray
 
 
-def _by_naming(files: list[Path]) -> dict[str, list[Path]]:
-    "Files by the first naming that they fit; those that fit none under an empty name."
-    groups = {}
+def _by_naming(files: list[Path], root: Path) -> dict[str, list[Path]]:
+    "Files by the first naming that they fit, if its lists are there; those that fit none under an empty name."
+    groups, namings = {}, {k: v for k, v in NAMINGS.items() if not v.listed or listed_labels(root, v)}
     for path in files:
-        fits = (name for name, naming in NAMINGS.items()
-                if read_name(path, naming) or any(match_name(pattern, path) for pattern in naming.unwanted))
-        groups.setdefault(next(fits, ""), []).append(path)
+        fits = (name for name, naming in namings.items() if read_name(path, naming))
+        left = (name for name, naming in namings.items() if any(match_name(p, path) for p in naming.unwanted))
+        groups.setdefault(next(fits, "") or next(left, ""), []).append(path)
+    for name, naming in NAMINGS.items():
+        if naming.unless and {name, naming.unless} <= set(groups):
+            groups[naming.unless] += groups.pop(name)
     return groups
 
-
+# %% ../../nbs/lib/finding.ipynb #ece1f23a
 def _leave_out(corpus: pd.DataFrame, root: Path, left_out: dict[str, str]) -> pd.DataFrame:
     "The corpus, with more files of its root left out aloud."
     _say_left_out(root, left_out)
@@ -638,7 +653,9 @@ def _refusal(root: Path, files: list[Path], groups: dict[str, list[Path]], folde
     known = f"{NAMINGS[OWN_NAMES].example}, or like one of {len(NAMINGS) - 1} known corpora (ser_check --known)"
     first, lists = min(groups.get("", files)), sorted(printable(path.name) for path in root.glob("*.csv"))
     listed = f"give {lists[0]}, if it lists them" if lists else "list them in a csv with the columns path and emotion"
-    advice = _advice([path.relative_to(root).as_posix() for path in files])
+    lacking = [naming.listed["files"] for naming in NAMINGS.values() if naming.listed and read_name(first, naming)]
+    advice = (f"copy {lacking[0]} beside them, which tells their emotions" if lacking else
+              _advice([path.relative_to(root).as_posix() for path in files]))
     return (f"{root}: no corpus that is known. Seen: {plural(len(files), 'audio file')} such as {first.name} "
             f"({why_not_own(first)}); {', '.join(seen) or 'none is named like a known corpus'}; folders named after "
             f"emotions: {', '.join(sorted(folders)) or 'none'}. Looked for: {SHARE:.0%} of the files named like "
@@ -662,7 +679,7 @@ def _load_folder(root: Path, ways: dict[str, str] = {}, alone: bool = True) -> p
     found, left_out = find_sounds(root)
     marked = {folder: _is_marked(folder) for folder in {path.parent for path in found}}
     files = [path for path in found if not marked[path.parent]] or found
-    groups = _by_naming(files)
+    groups = _by_naming(files, root)
     published = not alone and len(groups.get(OWN_NAMES, [])) < STRAY * len(files)
     corpus = _from_known(root, groups, {} if published else ways)
     if corpus is None:
