@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -697,11 +698,15 @@ def test_stopped_in_the_midst(recognizer, home):
             if len(heard) == 3:
                 _thread.interrupt_main()
             return recognizer.network.predict_on_batch(batch)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process of pytest-xdist ignores it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ser_nb.predict.HELD", 0)
         assert recognizer.predict_many(paths[:20]) == whole
-        with pytest.raises(KeyboardInterrupt):
-            replace(recognizer, network=Stopped()).predict_many(paths, jobs=2)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                replace(recognizer, network=Stopped()).predict_many(paths, jobs=2)
+        finally:
+            signal.signal(signal.SIGINT, usual)
     assert len(heard) < 40 and set(heard) == {1} and threading.active_count() == before
 
 
