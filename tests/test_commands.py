@@ -72,7 +72,7 @@ def test_new_voices_and_classic(home):
     clip = max((home / "data/demo").rglob("*_bar_fear.wav"))
     run(BIN / "ser_features", "--data_dir", "data/demo", "--out_dir", "data/voices", "--new_voices", cwd=home)
     for features, out, more in (("data/voices", "voices", ["--units", "8"]),
-                                ("data/features", "picked", ["--members", "1"]),
+                                ("data/features", "picked", ["--members", "1", "--units", "8"]),
                                 ("data/features", "classic", ["--classic", "--units", "8"])):
         run(BIN / "ser_train", "--features", features, "--model_out", f"checkpoints/{out}.h5", "--split", "speakers",
             "--epochs", "2", *more, cwd=home)
@@ -90,13 +90,13 @@ def test_new_voices_and_classic(home):
     assert made["picked"]["features"]["n_mfcc"] == 0 and made["classic"]["features"]["n_mfcc"] == 20
     assert made["classic"]["model"]["units"] == [8] and made["classic"]["train"]["voices"] == 0
     run(BIN / "ser_card", "--run", "checkpoints/picked", "--features", "data/features", "--max_clips", "10", cwd=home)
-    for out, more in (("all", []), ("old", ["--data_dir", "data/demo", "--classic", "--judge_only"])):
+    for out, crop, more in (("all", 200, []), ("old", 0, ["--data_dir", "data/demo", "--classic", "--judge_only"])):
         run(BIN / "ser_run", "--out_dir", out, "--protocols", "speakers", "--words", "4", "--max_folds", "2",
-            "--epochs", "1", *more, cwd=home)
+            "--epochs", "1", "--units", "8", *more, cwd=home)
         summary = json.loads((home / out / "summary.json").read_text())
         assert {r["protocol"] for r in summary["runs"]} == {"unseen speakers"}
         run_made = json.loads((home / out / summary["runs"][0]["run"] / "run.json").read_text())
-        assert run_made["train"]["crop"] == (0 if more else 200) and run_made["train"]["members"] == 1
+        assert run_made["train"]["crop"] == crop and run_made["train"]["members"] == 1
 
 
 @pytest.mark.parametrize("words, says", [

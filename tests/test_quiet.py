@@ -34,7 +34,7 @@ COMMANDS = {
     "ser_card": ["--run", "made/run", "--features", "features", "--max_clips", "10"],
     "ser_search": ["--data_dir", "demo", "--out_dir", "searched", "--space", "dropout=.1", "--folds", "2", "--inner", "2",
                    "--words", "4", "--units", "4", *SMALL],
-    "ser_run": ["--data_dir", "demo", "--out_dir", "runs", "--protocols", "random", *SMALL],
+    "ser_run": ["--data_dir", "demo", "--out_dir", "runs", "--protocols", "random", "--units", "8", *SMALL],
 }
 PUBLISHERS = {"doi.org", "bj.bcebos.com"}  # of TESS
 WRITES = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC|^(mkdir|rename|link|symlink|mknod|chmod|chown|fchmodat|truncate)")
