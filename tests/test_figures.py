@@ -18,3 +18,16 @@ def test_a_voice_that_is_learnt(name, row):
         told = [float(number) for number in re.findall(r"\.\d+", cell)]
         known = [stored[f"labelled {clips}"][what] for what in ("uar", "low", "high")]
         assert len(told) in (1, 3) and told == [pytest.approx(k, abs=0.0051) for k in known[: len(told)]], (clips, cell)
+
+
+DEFAULT = {"a speaker of EmoDB": "emodb-blind", "of RAVDESS, eight emotions": "ravdess-blind", "of EMOVO": "emovo-blind",
+           "of EmoDB, the same": "emodb-adapted", "of RAVDESS, the same": "ravdess-adapted",
+           "of EMOVO, the same": "emovo-adapted"}
+
+
+@pytest.mark.parametrize("row, task", DEFAULT.items())
+def test_a_stranger(row, task):
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## How well it understands a stranger")[2]
+    told = next(line for line in text.splitlines() if line.startswith(f"| {row} |")).split("|")[4]
+    seeds = json.loads((ROOT / "benchmarks/results/unseen/heard.json").read_text())[task].values()
+    assert len(seeds) == 5 and float(told) == pytest.approx(sum(s["uar"]["together"] for s in seeds) / 5, abs=0.0051)
