@@ -76,6 +76,7 @@ def at_terminal(home, *words, stop_after=None, enough=2, answers=()):
     "What a terminal gets to see, and the exit code; Ctrl-C is pressed, or a line typed, when something was seen."
     child, tty = pty.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who started the tests may have it ignored
         os.chdir(home)
         os.environ |= {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", "PYTHONIOENCODING": "utf-8", "PYTHONPATH": "device"}
         os.execv(BIN / words[0], [str(w) for w in words])

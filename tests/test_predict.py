@@ -698,7 +698,7 @@ def test_stopped_in_the_midst(recognizer, home):
             if len(heard) == 3:
                 _thread.interrupt_main()
             return recognizer.network.predict_on_batch(batch)
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process of pytest-xdist ignores it
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have it ignored
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ser_nb.predict.HELD", 0)
         assert recognizer.predict_many(paths[:20]) == whole

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['SILENT', 'CLIPPED', 'SHORT', 'EDGE', 'CUT', 'QUIET', 'LONGEST', 'SENTENCES', 'TRIES', 'fault', 'has_ended',
-           'one_take', 'kept', 'keep', 'play', 'typed_line', 'Booth', 'Files', 'asked', 'ask_all', 'heard', 'show_two',
+           'one_take', 'kept', 'keep', 'play', 'Booth', 'Files', 'asked', 'ask_all', 'heard', 'show_two',
            'teach_by_asking']
 
 # %% ../../nbs/more/teaching.ipynb #66f0ec93
-import os
 import random
-import select
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -127,16 +125,6 @@ def play(y, sr) -> bool:  # samples [n], Hz
     except Exception:  # of many kinds; without one the take is as good
         return False
 
-# %% ../../nbs/more/teaching.ipynb #f00e1133
-def typed_line(
-    place=None,  # where it is typed; None: sys.stdin
-) -> str:  # with its end; nothing where that place is closed
-    "The next line that somebody types."
-    place = sys.stdin if place is None else place
-    while os.name == "posix" and not select.select([place], [], [], 0.2)[0]:
-        pass
-    return place.readline()
-
 # %% ../../nbs/more/teaching.ipynb #1ad18d4e
 class Booth:
     "A microphone, and somebody at the terminal."
@@ -165,10 +153,10 @@ class Booth:
     def ask(self, text):
         "What is typed."
         print(printable(text), end="", file=self.out, flush=True)
-        line = typed_line()
-        if not line:
-            raise KeyboardInterrupt
-        return line
+        try:
+            return input()
+        except EOFError:
+            raise KeyboardInterrupt from None
 
     def two(self, labels):
         "Emotions to be asked once more."
