@@ -13,6 +13,7 @@ __all__ = ['MONITORS', 'SCHEDULES', 'SAMPLINGS', 'FITS', 'VOICE_NETWORK', 'VOICE
 # %% ../../nbs/beside/recipe.ipynb #a5977682
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,8 @@ def ensemble_members(
     seen = (0, powers.start) if powers else ()
     own = replace(model, columns=seen or model.columns)
     found = {f"trained-{seed}": (own, replace(s, seed=seed, members=1)) for seed in seeds[:s.members]}
-    same = dict(batch_size=s.batch_size, normalise=s.normalise, sampling="speaker" if norm else "shuffle")
+    same: dict[str, Any] = dict(batch_size=s.batch_size, normalise=s.normalise,
+                                sampling="speaker" if norm else "shuffle")
     heard = voice_alone(frames.families) and s.normalise != "none" and s.fit == "all"
     if heard and many_speakers(speakers, BESIDE if powers else 3.5):
         other = replace(READOUT_NETWORK, speaker_norm=norm, columns=seen)

@@ -218,7 +218,7 @@ def _own_name(folder: Path) -> str:
 # %% ../../nbs/lib/finding.ipynb #375fd9fa
 def _unlisted(path: Path, naming, listed: dict) -> str:
     "Why a clip has no label, though its name is as it should be."
-    clip = read_name(path, naming)["take"]
+    clip = (read_name(path, naming) or {}).get("take", "")
     code = listed.get(clip, {}).get("label", "")
     if not listed:
         return f"its emotion stands in {naming.listed['files']}, which is not there: copy it with the recordings"
