@@ -42,7 +42,7 @@ def as_stored(outputs):
                 output["data"][kind] = value.splitlines(keepends=True)
         if isinstance(output.get("text"), str):
             output["text"] = output["text"].splitlines(keepends=True)
-    return outputs
+    return [dict(sorted(output.items())) for output in outputs]
 
 
 def compare(path, store):
