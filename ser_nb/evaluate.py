@@ -201,7 +201,7 @@ def report(
     found |= said[0]
     part_of_page, script = explorer(pred, confusion(pred), place, run["corpus"], pack)
     heard = few_clips(surest, sounds, run["corpus"])
-    page = _report_page(title, found, pred, pictures["curves"]["svg"], part_of_page, heard)
+    page = _report_page(title, found, pred, pictures.get("curves", {}).get("svg"), part_of_page, heard)
     files = {**said[1], **{f"{name}.{kind}": data for name, kinds in pictures.items() for kind, data in kinds.items()},
              **_tables(pred), "predictions.csv": table_text(pred).encode(), "report.json": plain_json(found),
              "clips.js": script, "report.html": page.encode()}
@@ -213,9 +213,16 @@ def report(
 PAPER = ("png", "svg", "pdf")  # kinds of a picture
 
 
+def _by_epochs(run) -> bool:
+    "Whether a network was trained, so that there are curves."
+    return run["train"].get("fit", "all") == "all" and run["train"].get("members", 1) > 0
+
+
 def _pictures(run_dir, title, pred, surest, sounds, kinds) -> dict:  # name -> kind -> bytes
     "The pictures of a report; the page shows the curves, as svg."
-    made = {"curves": drawn(plot_curves(run_folder(run_dir)), {"svg": 0, **dict.fromkeys(kinds)})}
+    folder, made = run_folder(run_dir), {}
+    if _by_epochs(read_run(folder)):
+        made["curves"] = drawn(plot_curves(folder), {"svg": 0, **dict.fromkeys(kinds)})
     with plain_text():
         return made | {"confusion": drawn(plot_confusion(pred, title), kinds),
                        "surest": drawn(plot_spectrograms(surest, sounds), kinds)}
@@ -266,14 +273,16 @@ def _figure(found) -> str:
 def _report_page(title, found, pred, curves, matrix, heard) -> str:
     "The html of a report."
     run = found["run"]
-    curves = f"<img alt='Loss, share right and learning rate by epoch' src='{embedded(curves, 'image/svg+xml')}'>"
+    if curves:
+        curves = ("<h2>Learning curves</h2><img alt='Loss, share right and learning rate by epoch' "
+                  f"src='{embedded(curves, 'image/svg+xml')}'>")
     return html_page(title, [
         boxed(SYNTHETIC_NOTE) if run["synthetic"] else "", lead(found["says"]), boxed(run["audit"]), _figure(found),
         _say_rival(found.get("baseline")), explain("UAR", "interval", "chance", "accuracy", "linear SVM"),
         "<h2>Which emotion is taken for which</h2>", matrix,
         per_class(pred).round(3).to_html(border=0, na_rep=""), explain("recall", "precision", "F1"),
         "<h2>Each speaker</h2>", per_speaker(pred).astype({"clips": int}).round(3).to_html(border=0),
-        "<h2>Learning curves</h2>", curves,
+        curves or "",
         "<h2>What it was surest of</h2><p>Right ones first.</p>", heard,
         "<h2>The run</h2>", folded("All that is known of it, as json",
                                    f"<pre>{html.escape(json.dumps(run, indent=1))}</pre>")],
