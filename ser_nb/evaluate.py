@@ -209,13 +209,13 @@ def report(
     tie_pages(run_dir)
     return found
 
-# %% ../nbs/05_evaluate.ipynb #03ecd42e
-PAPER = ("png", "svg", "pdf")  # kinds of a picture
-
-
+# %% ../nbs/05_evaluate.ipynb #03ecd431
 def _by_epochs(run) -> bool:
     "Whether a network was trained, so that there are curves."
     return run["train"].get("fit", "all") == "all" and run["train"].get("members", 1) > 0
+
+# %% ../nbs/05_evaluate.ipynb #03ecd42e
+PAPER = ("png", "svg", "pdf")  # kinds of a picture
 
 
 def _pictures(run_dir, title, pred, surest, sounds, kinds) -> dict:  # name -> kind -> bytes
@@ -282,8 +282,7 @@ def _report_page(title, found, pred, curves, matrix, heard) -> str:
         "<h2>Which emotion is taken for which</h2>", matrix,
         per_class(pred).round(3).to_html(border=0, na_rep=""), explain("recall", "precision", "F1"),
         "<h2>Each speaker</h2>", per_speaker(pred).astype({"clips": int}).round(3).to_html(border=0),
-        curves or "",
-        "<h2>What it was surest of</h2><p>Right ones first.</p>", heard,
+        curves or "", "<h2>What it was surest of</h2><p>Right ones first.</p>", heard,
         "<h2>The run</h2>", folded("All that is known of it, as json",
                                    f"<pre>{html.escape(json.dumps(run, indent=1))}</pre>")],
         page_file("explore.css"))
