@@ -13,27 +13,22 @@ results/sure.json.
 import argparse
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import numpy as np
 
-from ser_nb.dataset import Normaliser
-from ser_nb.features import only_voice, open_features, pick_families
+from heard import remembered
+from ser_nb.features import open_features
 from ser_nb.lib.augment import stretched
-from ser_nb.lib.backend import seed_everything
-from ser_nb.lib.batches import eval_batches, train_buckets
 from ser_nb.lib.calibration import best_temperature, calibrated, ece, fit_calibration, fit_strangers, relief
 from ser_nb.lib.encoder import BANDS, encode, encoder_weights
 from ser_nb.lib.files import json_bytes, write_file
 from ser_nb.lib.splits import speakers_of
 from ser_nb.lib.strangers import FEW, MOST, NEVER, cooled, left_out, readout_heat, usual_heat
-from ser_nb.lib.untrained import (before_readout, discriminant, draw_bands, draw_memory, even_weights, for_frames,
-                                  seen_by)
-from ser_nb.model import build_model
-from ser_nb.beside.recipe import READOUT_NETWORK, READOUT_TRAINING, voices_for
+from ser_nb.lib.untrained import discriminant, even_weights
+from ser_nb.beside.recipe import voices_for
 
 HERE = Path(__file__).resolve().parent / "results"
 
@@ -53,20 +48,6 @@ def pooled(clips):
     return np.float32([np.r_[h.mean(0), h.std(0), np.abs(np.diff(h, axis=0)).mean(0)] for h in states])
 
 
-def untrained(features, seed):
-    "What an untrained network makes of each clip."
-    frames = pick_families(features, replace(only_voice(features.settings, True), encoder="none"))
-    settings, rows = for_frames(READOUT_NETWORK, frames.settings, READOUT_TRAINING), np.arange(len(frames))
-    seed_everything(seed)
-    model = build_model(settings, frames.settings.n_features, 7)
-    draw_bands(model, seed)
-    draw_memory(model, seed)
-    buckets = train_buckets(frames, rows, READOUT_TRAINING)
-    shown = eval_batches(frames, rows, 0 * rows, Normaliser.fit(frames, rows, "level"), batch_size=64, buckets=buckets)
-    e, _, _, row = seen_by(before_readout(model), shown)
-    return e[np.argsort(row)]
-
-
 class Corpus:
     "Vectors of all clips, made once and kept beside the features."
 
@@ -79,7 +60,7 @@ class Corpus:
             columns, rng = features.settings.families["encoder"], np.random.default_rng(0)
             clips = [np.asarray(features[i])[:, columns].reshape(-1, BANDS) for i in range(len(features))]
             heard = [pooled(clips), *(pooled([another(x, rng) for x in clips]) for _ in range(2))]
-            np.savez(kept, *heard, *(untrained(features, seed) for seed in range(3)))
+            np.savez(kept, *heard, *(remembered(features, seed, "level") for seed in range(3)))
         arrays = [np.load(kept)[f"arr_{k}"] for k in range(6)]
         self.heard, self.memories = arrays[:3], arrays[3:]
 

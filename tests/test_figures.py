@@ -31,3 +31,10 @@ def test_a_stranger(row, task):
     told = next(line for line in text.splitlines() if line.startswith(f"| {row} |")).split("|")[4]
     seeds = json.loads((ROOT / "benchmarks/results/unseen/heard.json").read_text())[task].values()
     assert len(seeds) == 5 and float(told) == pytest.approx(sum(s["uar"]["together"] for s in seeds) / 5, abs=0.0051)
+
+
+def test_a_stranger_of_tess():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## How well it understands a stranger")[2]
+    told = next(line for line in text.splitlines() if line.startswith("| an actress of TESS |")).split("|")[4]
+    stored = json.loads((ROOT / "benchmarks/results/sure.json").read_text())["tess"]["after"]["uar"]
+    assert float(told) == pytest.approx(stored, abs=0.0051)
